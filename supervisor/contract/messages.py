@@ -1,0 +1,146 @@
+"""The messages of protocol 1 and the routes that carry them.
+
+| route                           | request      | answer                                     |
+|---------------------------------|--------------|--------------------------------------------|
+| POST /v1/announce               | Announcement | Welcome; 409 Problem on a wrong sha        |
+| GET  /v1/role                   | -            | stream of RoleGrant, one JSON object a line |
+| POST /v1/beat                   | Beat         | RoleGrant                                  |
+| POST /v1/claim                  | Claim        | Claimed                                    |
+| POST /v1/updates                | Submission   | Submitted                                  |
+| GET  /v1/updates/{tx_id}/progress | -          | stream of Progress, one JSON object a line |
+| GET  /v1/status, /v1/history    | -            | the JSON of ``supervisor status|history --json`` |
+
+Every request carries ``Authorization: Bearer <credential>``, the credential that the supervisor made for that one
+container, and ``Autonous-Protocol: <number>``. An unknown credential is answered with 401, a message that does not
+fit with 422, both with a Problem.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PROTOCOL: Final = 1
+
+
+class Message(BaseModel):
+    """Base of every message: immutable, and tolerant of fields that a newer side added."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Role(StrEnum):
+    """What the supervisor wants a worker to be."""
+
+    STANDBY = "standby"  # healthy, connected, takes no work and writes nothing but its own events
+    ACTIVE = "active"  # holds the lease of the given epoch: polls, claims, sends
+    DRAIN = "drain"  # store what comes in, start no run, finish what is in hand, then release
+    EXIT = "exit"  # finish as in drain and end the process with code 0
+
+
+class WorkerState(StrEnum):
+    """What a worker says it is doing."""
+
+    STARTING = "starting"
+    STANDBY = "standby"
+    ACTIVE = "active"
+    DRAINING = "draining"
+    RELEASED = "released"  # drained: holds no lease, has nothing in hand, polls nothing
+    EXITING = "exiting"
+
+
+class RoleGrant(Message):
+    """The role of one worker. ``epoch`` is the lease's epoch and set only with the active role."""
+
+    role: Role
+    epoch: int | None = None
+    serial: int = Field(default=0, description="rises with every change; an older serial never replaces a newer one")
+    deadline_seconds: float | None = Field(default=None, description="with drain and exit: when the fence falls")
+
+
+class Announcement(Message):
+    """The first words of a worker: what it is. Checked against what the supervisor started."""
+
+    protocol: int = PROTOCOL
+    sha: str
+    version: str
+    pid: int
+    schema_version: int = Field(description="number of the last migration applied to agent.db")
+    provider: str
+    source: str
+
+
+class Welcome(Message):
+    """The answer to an announcement."""
+
+    protocol: int = PROTOCOL
+    instance: int
+    beat_seconds: float
+    grant: RoleGrant
+    owners: list[int] = Field(default_factory=list, description="numeric Telegram user ids that may use the bot")
+
+
+class Beat(Message):
+    """Sent every ``beat_seconds`` by the loop that does the work, and at once on every change of state."""
+
+    state: WorkerState
+    epoch: int | None = None
+    healthy: bool = True
+    detail: str = Field(default="", description="one line; why it is not healthy")
+    in_hand: int = Field(default=0, description="runs being worked on now")
+    polls_ok: int = Field(default=0, description="successful polls since the process started")
+    poll_error: str = Field(default="", description="the last poll's error, empty after a good one")
+    internal_errors: int = Field(default=0, description="unexpected errors since the process started")
+    progressed_seconds_ago: float | None = Field(default=None, description="age of the last progress of work in hand")
+
+
+class Claim(Message):
+    """Somebody sent ``/start <code>`` to a bot that has no owner yet."""
+
+    code: str
+    user_id: int
+    chat_id: int
+
+
+class Claimed(Message):
+    """Whether the code was right, and who owns the bot now."""
+
+    accepted: bool
+    owners: list[int] = Field(default_factory=list)
+
+
+class Submission(Message):
+    """A patch to be turned into an update."""
+
+    patch: str
+    title: str = ""
+    why: str = ""
+    model: str = ""
+    tokens: int = 0
+    chat_id: int | None = None
+
+
+class Submitted(Message):
+    """How far a submission got. ``code`` and ``reason`` say why when it was refused."""
+
+    tx_id: str
+    status: str
+    code: str = ""
+    reason: str = ""
+
+
+class Progress(Message):
+    """One step of an update, as it happens."""
+
+    tx_id: str
+    status: str
+    event: str
+    text: str = ""
+    final: bool = False
+
+
+class Problem(Message):
+    """An answer that is not what was asked for."""
+
+    code: str
+    reason: str
