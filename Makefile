@@ -1,0 +1,24 @@
+# Each target is one line; the work is in scripts/ and in the command line.
+
+.PHONY: help up down logs test check bench
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
+
+up: ## set everything up and start; the command is then .venv/bin/supervisor
+	@scripts/venv && exec .venv/bin/supervisor up
+
+down: ## stop everything; the state stays
+	@scripts/venv && exec .venv/bin/supervisor down
+
+logs: ## what the supervisor and the worker say
+	@scripts/venv && exec .venv/bin/supervisor logs
+
+test: ## the whole suite, with its own set-up
+	@scripts/test
+
+check: ## linters, types, direction of imports
+	@scripts/check
+
+bench: ## figures, each beside its limit
+	@scripts/venv && exec .venv/bin/python -m tests.bench

@@ -1,0 +1,59 @@
+"""What was approved is what runs: one digest over everything that makes an update what it is."""
+
+import hashlib
+import json
+from typing import Protocol
+
+from supervisor.engine import ContainerView, ImageView
+from supervisor.ledger import Revision, Update
+from supervisor.specs import LABEL_SHA, LABEL_TX
+
+
+class BindingBroken(Exception):
+    """Something that belongs to an approved update is not what was approved; the message says which."""
+
+
+class Engine(Protocol):
+    """The part of the engine that is asked."""
+
+    def image(self, reference: str) -> ImageView | None:
+        """The image of that id."""
+
+    def inspect(self, container_id: str) -> ContainerView | None:
+        """The container of that id."""
+
+
+def digest(revision: Revision) -> str:
+    """SHA-256 over what is approved: the update, its base, commit, tree, patch and image."""
+    bound = {
+        "tx_id": revision.tx_id,
+        "base_sha": revision.base_sha,
+        "sha": revision.sha,
+        "tree": revision.tree,
+        "patch_id": revision.patch_id,
+        "image_id": revision.image_id,
+    }
+    return hashlib.sha256(json.dumps(bound, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def check_binding(update: Update, engine: Engine, *, container: str | None = None) -> None:
+    """See that the approval, the ledger's row, the image and, if given, the container still belong together.
+
+    Raises BindingBroken.
+    """
+    revision = update.revision
+    now = digest(revision)
+    if update.digest != now or update.approval_digest != now:
+        raise BindingBroken("digest_mismatch: the update is not the one that was approved")
+    image = engine.image(revision.image_id)
+    if image is None:
+        raise BindingBroken(f"digest_mismatch: the approved image {revision.image_id[:19]} is gone")
+    if (image.labels.get(LABEL_SHA), image.labels.get(LABEL_TX)) != (revision.sha, revision.tx_id):
+        raise BindingBroken("digest_mismatch: the image's labels name another revision")
+    tagged = engine.image(revision.image_tag)
+    if tagged is not None and tagged.id != revision.image_id:
+        raise BindingBroken(f"digest_mismatch: {revision.image_tag} was moved to another image")
+    if container is not None:
+        view = engine.inspect(container)
+        if view is None or view.image_id != revision.image_id:
+            raise BindingBroken("digest_mismatch: the container was not made from the approved image")

@@ -1,0 +1,33 @@
+"""The command line. Exit codes: 0 done, 1 refused or failed, 2 wrong usage or settings, 3 engine out of reach.
+
+What a command imports is imported inside it, so that ``status`` does not pay for the Docker SDK.
+"""
+
+import os
+import sys
+
+from supervisor.cli.app import app
+from supervisor.cli.errors import ErrorLine, explain
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run one command; an expected failure becomes one line on standard error and an exit code."""
+    try:
+        app(standalone_mode=True)
+    except Exception as error:
+        line = explain(error)
+        if line is None:
+            raise
+        _end(line)
+    except KeyboardInterrupt:
+        _end(ErrorLine("interrupted", 1))
+
+
+def _end(line: ErrorLine) -> None:
+    sys.stdout.flush()
+    print(f"supervisor: {line.text}", file=sys.stderr)
+    sys.stderr.flush()
+    # Threads that still wait for an engine or a stream must not keep the command from ending.
+    os._exit(line.code)

@@ -1,0 +1,135 @@
+"""``submit``, ``approve``, ``cancel``, ``rollback``."""
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from supervisor import settings as settings_module
+from supervisor.cli.errors import FAILED, CommandFailed
+from supervisor.cli.lifecycle import AsJson
+
+if TYPE_CHECKING:
+    from supervisor.ledger import Update
+
+Tx = Annotated[str, typer.Argument(metavar="TX", help="The update's id, or the beginning of it.")]
+Wait = Annotated[bool, typer.Option("--wait", help="End when there is a result.")]
+
+_LOOK_SECONDS: Final = 0.1
+
+
+def submit(
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="A git patch, or - for standard input.")],
+    title: Annotated[str, typer.Option(help="What it does, in a few words.")] = "",
+    why: Annotated[str, typer.Option(help="Why it is wanted.")] = "",
+    force: Annotated[bool, typer.Option("--force", help="Also when the same change failed before.")] = False,
+    wait: Wait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Hand in a patch of the worker's source: it is built, tested and examined, then waits for approval."""
+    patch = _read(file)
+    title = title or ("a patch from standard input" if file == "-" else Path(file).stem)
+    answer = _client().submit(patch_hex=patch.hex(), title=title, why=why, force=force)
+    if wait and answer["status"] != "refused":
+        from supervisor.states import FINAL, Status
+
+        ended = FINAL | {Status.STAGED, Status.APPROVED, Status.DEPLOYING, Status.PROMOTED}
+        update = _follow(answer["tx_id"], lambda u: u.status in ended, quiet=as_json)
+        answer = {
+            "tx_id": update.tx_id,
+            "status": str(update.status),
+            "code": update.code or "",
+            "reason": _first_line(update.last_error),
+        }
+    bad = answer["status"] not in ("created", "building", "testing", "self_checking", "staged", "approved")
+    _tell(answer, as_json, f"update {answer['tx_id'][:8]} is {answer['status']}", bad=bad)
+    if not as_json and answer["status"] == "staged":
+        typer.echo(f"Look at it with `supervisor show {answer['tx_id'][:8]}`, then `supervisor approve` it.", err=True)
+
+
+def approve(tx: Tx, wait: Wait = False, as_json: AsJson = False) -> None:
+    """Let a staged update be deployed. With --wait: until it is promoted, or how else it ends."""
+    answer = _client().decide("approve", tx)
+    _finish(answer, wait, as_json, good=("approved", "deploying", "deployed_unstable", "promoted"))
+
+
+def cancel(tx: Tx, as_json: AsJson = False) -> None:
+    """End an update that was not deployed yet."""
+    _finish(_client().decide("cancel", tx), False, as_json, good=("cancelled",))
+
+
+def rollback(tx: Tx, wait: Wait = False, as_json: AsJson = False) -> None:
+    """Go back to what was there before the active update; no model is involved."""
+    answer = _client().decide("rollback", tx)
+    _finish(answer, wait, as_json, good=("rollback_pending", "rolled_back"))
+
+
+def _finish(answer: dict[str, Any], wait: bool, as_json: bool, *, good: tuple[str, ...]) -> None:
+    reason = answer["message"]
+    if wait:
+        from supervisor.states import FINAL, Status
+
+        # A promoted update may still be rolled back, but nothing goes on by itself.
+        ended = (FINAL | {Status.PROMOTED}) if "promoted" in good else FINAL
+        update = _follow(answer["tx_id"], lambda u: u.status in ended, quiet=as_json)
+        answer["status"] = str(update.status)
+        reason = _first_line(update.last_error) if answer["status"] not in good else reason
+    shown = {"tx_id": answer["tx_id"], "status": answer["status"], "reason": reason}
+    text = f"update {answer['tx_id'][:8]}: {reason}" if answer["already"] else None
+    _tell(
+        shown, as_json, text or f"update {answer['tx_id'][:8]} is {answer['status']}", bad=answer["status"] not in good
+    )
+
+
+def _follow(tx_id: str, done: "Callable[[Update], bool]", *, quiet: bool) -> "Update":
+    """Look at the ledger until the update is where it should be, telling each new status."""
+    from supervisor.homelock import held
+    from supervisor.ledger import Ledger
+
+    paths = settings_module.load().paths
+    told = None
+    with Ledger.read_only(paths.ledger) as ledger:
+        while not done(update := ledger.find(tx_id)):
+            if update.status != told and not quiet:
+                typer.echo(f"{update.status}...", err=True)
+                told = update.status
+            if not held(paths.lock):
+                raise CommandFailed(
+                    f"the supervisor ended while update {tx_id[:8]} was {update.status}; `make up` goes on"
+                )
+            time.sleep(_LOOK_SECONDS)
+    return update
+
+
+def _read(file: str) -> bytes:
+    if file == "-":
+        return sys.stdin.buffer.read()
+    try:
+        return Path(file).read_bytes()
+    except OSError as error:
+        raise CommandFailed(f"{file} cannot be read: {error.strerror}; give a file with a git patch, or -") from None
+
+
+def _tell(answer: dict[str, Any], as_json: bool, text: str, *, bad: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(answer))
+    else:
+        code = f" [{answer['code']}]" if answer.get("code") else ""
+        reason = f": {answer['reason']}" if bad and answer.get("reason") else ""
+        typer.echo(f"{text}{code}{reason}", err=bad)
+    if bad:
+        raise typer.Exit(FAILED)
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").partition("\n")[0]
+
+
+def _client() -> Any:
+    from supervisor.control import ControlClient
+
+    return ControlClient(settings_module.load().paths.control_socket)

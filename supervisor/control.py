@@ -1,0 +1,135 @@
+"""The command line's way to a running supervisor: JSON over a socket that only its owner can open.
+
+The client uses the standard library alone, since every command pays for what it imports.
+"""
+
+import http.client
+import json
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+_SECONDS: Final = 30.0
+
+
+class SupervisorAway(Exception):
+    """No supervisor answers; the message is one line for the user."""
+
+
+class ControlRefused(Exception):
+    """The supervisor said no; the message is one line that says why."""
+
+
+class ControlClient:
+    """Asks the supervisor behind ``path``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def status(self) -> dict[str, Any]:
+        """What ``supervisor status --json`` shows. Raises SupervisorAway."""
+        return self._ask("GET", "/status")
+
+    def submit(self, **submission: Any) -> dict[str, Any]:
+        """Hand in a patch; gives ``tx_id, status, code, reason``."""
+        return self._ask("POST", "/submit", submission)
+
+    def decide(self, decision: str, tx: str, *, by: str = "terminal") -> dict[str, Any]:
+        """``approve``, ``cancel`` or ``rollback``; gives ``tx_id, status, message, already``.
+
+        Raises ControlRefused.
+        """
+        return self._ask("POST", f"/{decision}", {"tx": tx, "by": by})
+
+    def down(self) -> dict[str, Any]:
+        """End the workers and the supervisor; the answer comes before the end."""
+        return self._ask("POST", "/down", {})
+
+    def _ask(self, method: str, route: str, body: object = None) -> dict[str, Any]:
+        connection = _UnixConnection(self._path)
+        try:
+            connection.request(
+                method, route, json.dumps(body) if body is not None else None, {"Content-Type": "application/json"}
+            )
+            response = connection.getresponse()
+            answer: dict[str, Any] = json.loads(response.read())
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise SupervisorAway("the supervisor is not running; `make up` starts it") from error
+        finally:
+            connection.close()
+        if response.status != http.client.OK:
+            raise ControlRefused(answer["reason"])
+        return answer
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class Controlled(Protocol):
+    """What a supervisor does for its command line. Methods may block.
+
+    Each raises an exception whose message is one line for the user.
+    """
+
+    def status(self) -> dict[str, Any]:
+        """See ControlClient.status."""
+
+    def hand_in(self, submission: dict[str, Any]) -> dict[str, Any]:
+        """See ControlClient.submit."""
+
+    def decide(self, decision: str, tx: str, by: str) -> dict[str, Any]:
+        """See ControlClient.decide."""
+
+    def take_down(self) -> None:
+        """See ControlClient.down."""
+
+
+def control_app(supervisor: Controlled) -> "Starlette":
+    """The application behind the control socket."""
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse
+    from starlette.routing import Route
+
+    from supervisor.decisions import Refusal
+    from supervisor.ledger import LedgerError
+
+    async def status(_: Request) -> JSONResponse:
+        return JSONResponse(await run_in_threadpool(supervisor.status))
+
+    async def submit(request: Request) -> JSONResponse:
+        return JSONResponse(await run_in_threadpool(supervisor.hand_in, await request.json()))
+
+    async def decide(request: Request) -> JSONResponse:
+        body = await request.json()
+        decision = request.url.path.removeprefix("/")
+        return JSONResponse(await run_in_threadpool(supervisor.decide, decision, body["tx"], body["by"]))
+
+    async def down(_: Request) -> JSONResponse:
+        supervisor.take_down()
+        return JSONResponse({})
+
+    async def refuse(_: Request, error: Exception) -> JSONResponse:
+        return JSONResponse({"reason": str(error)}, status_code=409)
+
+    return Starlette(
+        routes=[
+            Route("/status", status),
+            Route("/submit", submit, methods=["POST"]),
+            *(Route(f"/{name}", decide, methods=["POST"]) for name in ("approve", "cancel", "rollback")),
+            Route("/down", down, methods=["POST"]),
+        ],
+        exception_handlers={Refusal: refuse, LedgerError: refuse},
+    )

@@ -1,0 +1,289 @@
+"""Workers as containers: started, found again, watched, ended. Decides nothing; the roll-out does.
+
+A worker is one container and its toolbox beside it. The ledger knows it before the engine does, and both know it by
+the same ``worker_id``, so that whatever a crash leaves behind can be told apart afterwards.
+"""
+
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from supervisor.contract import Redactor, Role
+from supervisor.engine import ContainerView, Engine, EngineError, Watch
+from supervisor.ledger import Ledger, NewWorker, Revision, WorkerRow
+from supervisor.paths import Paths, give
+from supervisor.sessions import Sessions, Signal, credential_hash
+from supervisor.settings import Settings
+from supervisor.specs import LABEL_SHA, LABEL_TX, LABEL_WORKER, toolbox_spec, worker_spec
+
+_LOG = structlog.get_logger()
+_STOP_SECONDS: Final = 2
+_RECONNECT_SECONDS: Final = 0.5
+_LOG_LINES_KEPT: Final = 5000
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a worker's container ended."""
+
+    code: int | None
+    oom: bool
+    reason: str
+
+
+class Fleet:
+    """All workers of one installation."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        ledger: Ledger,
+        sessions: Sessions,
+        settings: Settings,
+        signal: Signal,
+        environment: Callable[[], Mapping[str, str]],
+        started_event: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._engine = engine
+        self._ledger = ledger
+        self._sessions = sessions
+        self._settings = settings
+        self._signal = signal
+        self._environment = environment
+        self._started_event = started_event
+        self._clock = clock
+        self._redact = Redactor(settings.secrets)
+        self._killed: dict[str, str] = {}
+        self._deaths: set[str] = set()
+        self._starting: set[str] = set()
+        self._watch: Watch | None = None
+
+    @property
+    def _paths(self) -> Paths:
+        return self._settings.paths
+
+    @property
+    def network(self) -> str:
+        """The bridge that the workers of this installation are on."""
+        return f"{self._settings.project}-net"
+
+    # -- starting and finding
+
+    def spawn(self, revision: Revision) -> WorkerRow:
+        """Start a worker of this revision, and its toolbox, in standby.
+
+        Raises EngineError; nothing of the attempt is left behind then.
+        """
+        worker_id = f"{self._settings.project}-worker-{revision.sha[:7]}-{secrets.token_hex(3)}"
+        credential = secrets.token_urlsafe(32)
+        self._starting.add(worker_id)
+        row = self._ledger.register_worker(
+            NewWorker(
+                worker_id=worker_id,
+                tx_id=revision.tx_id,
+                sha=revision.sha,
+                image_id=revision.image_id,
+                credential=credential,
+            ),
+            parent_id=self._started_event,
+        )
+        self._sessions.open(
+            worker_id, sha=revision.sha, instance=row.instance, credential_hash=credential_hash(credential)
+        )
+        labels = {LABEL_TX: revision.tx_id, LABEL_SHA: revision.sha, LABEL_WORKER: worker_id}
+        try:
+            self._engine.ensure_network(self.network, self._settings.project)
+            self._make_toolbox_directory(worker_id)
+            self._engine.run(
+                worker_spec(
+                    paths=self._paths,
+                    project=self._settings.project,
+                    worker_id=worker_id,
+                    image_id=revision.image_id,
+                    uid=self._settings.worker_uid,
+                    network=self.network,
+                    environment=self._worker_environment(row, credential),
+                    labels=labels,
+                )
+            )
+            self._start_toolbox(row)
+        except EngineError as error:
+            self.end(worker_id, reason=f"not started: {error}", seconds=0)
+            raise
+        finally:
+            self._starting.discard(worker_id)
+        return row
+
+    def adopt(self, row: WorkerRow, *, role: Role, epoch: int | None) -> None:
+        """Expect a worker that an earlier supervisor started."""
+        self._sessions.open(
+            row.worker_id,
+            sha=row.sha,
+            instance=row.instance,
+            credential_hash=row.credential_sha256,
+            role=role,
+            epoch=epoch,
+        )
+
+    def container(self, worker_id: str) -> ContainerView | None:
+        """The worker's container as the engine sees it now."""
+        return self._engine.inspect(worker_id)
+
+    def alive(self, worker_id: str) -> bool:
+        """Whether the worker's process lives."""
+        view = self.container(worker_id)
+        return view is not None and view.running
+
+    # -- ending
+
+    def kill(self, worker_id: str, reason: str) -> None:
+        """End a worker at once and see it dead: the fence before another may be active.
+
+        Raises EngineError when the engine cannot say that it is dead.
+        """
+        self._killed[worker_id] = reason
+        self._engine.kill(worker_id)
+        view = self._engine.inspect(worker_id)
+        if view is not None and view.running and self._engine.wait(worker_id, timeout=10) is None:
+            raise EngineError(f"{worker_id} was killed and still runs")
+        self._deaths.add(worker_id)
+
+    def end(self, worker_id: str, *, reason: str, seconds: int = _STOP_SECONDS, crashed: bool = False) -> Exit:
+        """Stop a worker and its toolbox, keep its log, record its exit, remove both containers.
+
+        ``reason`` stands when the container did not end by itself before; ``crashed`` says that the end, whoever
+        brought it about, is the worker's own fault.
+        """
+        view = self.container(worker_id)
+        if view is not None and view.running:
+            self._engine.stop(worker_id, seconds=seconds)
+            view = self.container(worker_id)
+            ended = Exit(view.exit_code if view else None, oom=False, reason=reason)
+        elif view is not None and view.status == "exited" and worker_id not in self._killed:
+            ended = own_exit(view)
+        else:
+            ended = Exit(view.exit_code if view else None, oom=False, reason=self._killed.pop(worker_id, reason))
+        if view is not None:
+            self._keep_log(worker_id)
+        self._engine.remove(worker_id)
+        self._engine.remove(f"{worker_id}-toolbox")
+        self._deaths -= {worker_id, f"{worker_id}-toolbox"}
+        self._sessions.close(worker_id)
+        with suppress(OSError):
+            shutil.rmtree(self._paths.toolbox(worker_id))
+        uptime = max(0.0, self._clock() - view.started_at) if view and view.started_at else 0.0
+        self._ledger.worker_exited(
+            worker_id,
+            exit_code=ended.code,
+            oom=ended.oom,
+            reason=ended.reason,
+            uptime_seconds=round(uptime, 3),
+            crashed=crashed,
+        )
+        return ended
+
+    def last_words(self, worker_id: str, lines: int = 15) -> str:
+        """The last lines that a worker printed, redacted; empty when there are none."""
+        try:
+            return self._redact(self._engine.logs(worker_id, tail=lines)).strip()
+        except EngineError:
+            return ""
+
+    def mend_toolboxes(self) -> None:
+        """Start again the toolbox of every living worker whose toolbox has died."""
+        for row in self._ledger.living_workers():
+            toolbox = f"{row.worker_id}-toolbox"
+            if self.died(toolbox) and not self.died(row.worker_id):
+                _LOG.warning("toolbox restarted", worker=row.worker_id)
+                self._engine.remove(toolbox)
+                self._deaths.discard(toolbox)
+                self._start_toolbox(row)
+
+    # -- watching
+
+    def died(self, worker_id: str) -> bool:
+        """Whether the engine has told that this worker's process ended; costs nothing to ask."""
+        return worker_id in self._deaths
+
+    def sweep(self) -> None:
+        """Look at every living worker, for what the event stream may have missed."""
+        for row in self._ledger.living_workers():
+            if row.worker_id not in self._starting and not self.alive(row.worker_id):
+                self._deaths.add(row.worker_id)
+
+    def watch(self, stopping: threading.Event) -> None:
+        """Wake the waiting whenever a container of ours ends, until ``stopping``; meant for a thread."""
+        while not stopping.is_set():
+            try:
+                self._watch = self._engine.watch(self._settings.project)
+                # What happened while nobody watched is found by looking.
+                self.sweep()
+                self._signal.notify()
+                for event in self._watch:
+                    if event.action in ("die", "destroy"):
+                        self._deaths.add(event.name)
+                        self._signal.notify()
+            except EngineError:
+                self._signal.notify()
+                stopping.wait(_RECONNECT_SECONDS)
+
+    def stop_watching(self) -> None:
+        """Let the watching thread come to its end."""
+        if self._watch is not None:
+            self._watch.close()
+
+    # -- inside
+
+    def _start_toolbox(self, row: WorkerRow) -> None:
+        self._engine.run(
+            toolbox_spec(
+                paths=self._paths,
+                project=self._settings.project,
+                worker_id=row.worker_id,
+                image_id=row.image_id,
+                uid=self._settings.worker_uid,
+                labels={LABEL_TX: row.tx_id or "", LABEL_SHA: row.sha},
+            )
+        )
+
+    def _worker_environment(self, row: WorkerRow, credential: str) -> dict[str, str]:
+        return {
+            **self._environment(),
+            "AUTONOUS_SUPERVISOR_SOCKET": "/run/autonous/supervisor.sock",
+            "AUTONOUS_TOOLBOX_SOCKET": "/run/toolbox/toolbox.sock",
+            "AUTONOUS_DB_PATH": "/state/agent.db",
+            "AUTONOUS_CONFIG_DIR": "/config",
+            "AUTONOUS_WORKER_CREDENTIAL": credential,
+            "AUTONOUS_WORKER_SHA": row.sha,
+            "AUTONOUS_WORKER_INSTANCE": str(row.instance),
+            "AUTONOUS_PARENT_EVENT_ID": str(row.event_id),
+        }
+
+    def _make_toolbox_directory(self, worker_id: str) -> None:
+        directory: Path = self._paths.toolbox(worker_id)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        give(directory, self._settings.worker_uid)
+
+    def _keep_log(self, worker_id: str) -> None:
+        text = self.last_words(worker_id, _LOG_LINES_KEPT)
+        directory = self._paths.logs / "workers"
+        directory.mkdir(exist_ok=True, mode=0o700)
+        (directory / f"{worker_id}.log").write_text(text + "\n")
+
+
+def own_exit(view: ContainerView) -> Exit:
+    """How a container ended that nobody ended."""
+    # The engine's OOM flag also rises when a child was killed; only process 1 ends the container with 137.
+    oom = view.oom_killed and view.exit_code == 137  # noqa: PLR2004 - 128 + SIGKILL
+    reason = "out of memory" if oom else f"exited by itself with code {view.exit_code}"
+    return Exit(view.exit_code, oom=oom, reason=reason)

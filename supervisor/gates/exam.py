@@ -1,0 +1,306 @@
+"""The supervisor's own black-box test of a candidate: no patch can reach it, and no report of the candidate's counts.
+
+The candidate gets what a worker in service gets: a supervisor on a socket, a Bot API, a model, its database. Here the
+Bot API is a private local bot, the model a server that answers with a marker nobody else knows, and the database a
+copy. What it must do there is what it will have to do in service.
+"""
+
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from supervisor.contract import (
+    Claim,
+    Claimed,
+    Problem,
+    Progress,
+    Redactor,
+    Role,
+    Submission,
+    Submitted,
+    WorkerState,
+)
+from supervisor.engine import Engine, EngineError
+from supervisor.gates.testrun import Cancelled
+from supervisor.localbot.app import create_app
+from supervisor.localbot.client import LocalBotClient
+from supervisor.localbot.store import OWNER, BotStore
+from supervisor.modelserver import ScriptedModel
+from supervisor.paths import give
+from supervisor.server import contract_app
+from supervisor.sessions import Session, Sessions, Signal, credential_hash
+from supervisor.specs import ContainerSpec, Mount, gate_spec
+from supervisor.unixserver import UnixServer
+
+READY_SECONDS: Final = 30.0
+STEP_SECONDS: Final = 15.0
+_WORKER: Final = "candidate"
+_STRANGER: Final = 999
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part of the exam and how it went. ``seconds`` is how long it took."""
+
+    name: str
+    passed: bool
+    detail: str = ""
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """A whole exam. ``log`` is what the candidate printed, redacted."""
+
+    parts: tuple[Part, ...]
+    log: str
+
+    @property
+    def failed(self) -> Part | None:
+        """The part that was failed; the exam ends with it."""
+        return next((part for part in self.parts if not part.passed), None)
+
+
+class PartFailed(Exception):
+    """The candidate did not do what the part asks; the message says what happened instead."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Whom to examine, and the directory with the copy of agent.db that it gets as its state."""
+
+    image_id: str
+    sha: str
+    state: Path
+    epoch: int
+
+
+@dataclass
+class _Desk:
+    """A supervisor that expects one worker and takes no update from it."""
+
+    sessions: Sessions
+    submissions: list[Submission] = field(default_factory=list)
+
+    def claim(self, worker_id: str, claim: Claim) -> Claimed:  # noqa: ARG002 - the protocol's
+        return Claimed(accepted=False, owners=[OWNER])
+
+    def submit(self, worker_id: str, submission: Submission) -> Submitted | Problem:  # noqa: ARG002
+        self.submissions.append(submission)
+        return Problem(code="exam", reason="no update is made in an exam")
+
+    def progress(self, tx_id: str) -> Iterator[Progress]:  # noqa: ARG002
+        return iter(())
+
+    def status(self) -> object:
+        return {}
+
+    def history(self) -> object:
+        return []
+
+
+@dataclass(frozen=True)
+class Examiner:
+    """Holds exams in containers of one installation. ``directory`` must leave room for sockets' names."""
+
+    engine: Engine
+    project: str
+    uid: int
+    directory: Path
+
+    def examine(self, candidate: Candidate, cancelled: Callable[[], bool] = lambda: False) -> Result:
+        """Run the whole exam until its end or the first part that is failed.
+
+        Raises EngineError, Cancelled.
+        """
+        room = self.directory / secrets.token_hex(4)
+        try:
+            with ExitStack() as stack:
+                sitting = _Sitting(self, candidate, room, cancelled, stack)
+                return sitting.hold()
+        finally:
+            shutil.rmtree(room, ignore_errors=True)
+
+
+class _Sitting:
+    """One candidate in the exam: what it is given, and what it is asked."""
+
+    def __init__(
+        self, examiner: Examiner, candidate: Candidate, room: Path, cancelled: Callable[[], bool], stack: ExitStack
+    ) -> None:
+        self._examiner = examiner
+        self._engine = examiner.engine
+        self._candidate = candidate
+        self._cancelled = cancelled
+        self._signal = Signal()
+        self._sessions = Sessions(self._signal)
+        self._sessions.set_owners((OWNER,))
+        self._marker = f"marker-{secrets.token_hex(8)}"
+        self._model = ScriptedModel(self._marker)
+        self._token = f"2:exam{secrets.token_hex(16)}"
+        self._credential = secrets.token_urlsafe(32)
+        self._key = f"exam-{secrets.token_hex(16)}"
+        self._parts: list[Part] = []
+        self._directories(room)
+        self._sessions.open(_WORKER, sha=candidate.sha, instance=0, credential_hash=credential_hash(self._credential))
+        store = BotStore(":memory:")
+        stack.callback(store.close)
+        contract = room / "contract"
+        for app, name in (
+            (contract_app(_Desk(self._sessions)), "supervisor.sock"),
+            (create_app(store, self._token), "localbot.sock"),
+            (self._model.app(), "model.sock"),
+        ):
+            stack.enter_context(UnixServer(app, contract / name))
+        self._bot = stack.enter_context(LocalBotClient(contract / "localbot.sock"))
+        self._name = f"{examiner.project}-exam-{room.name}"
+        stack.callback(self._engine.remove, self._name)
+        self._container = self._engine.run(self._spec(room))
+
+    def hold(self) -> Result:
+        for name, part in (
+            ("comes up", self._comes_up),
+            ("takes the lease", self._takes_the_lease),
+            ("polls", self._polls),
+            ("answers its owner", self._answers),
+            ("ignores a stranger", self._ignores_a_stranger),
+            ("lets go of the lease", self._drains),
+            ("exits in order", self._exits),
+        ):
+            with self._part(name):
+                part()
+            if not self._parts[-1].passed:
+                break
+        redact = Redactor((self._token, self._credential, self._key))
+        return Result(tuple(self._parts), redact(self._engine.logs(self._container, tail=400)))
+
+    # -- the parts
+
+    def _comes_up(self) -> None:
+        self._until(lambda s: s.healthy(time.monotonic()), READY_SECONDS, "it did not get ready")
+
+    def _takes_the_lease(self) -> None:
+        self._sessions.assign(_WORKER, Role.ACTIVE, epoch=self._candidate.epoch)
+        self._until(
+            lambda s: s.state is WorkerState.ACTIVE and s.beat.epoch == self._candidate.epoch,
+            STEP_SECONDS,
+            "it did not become active",
+        )
+
+    def _polls(self) -> None:
+        self._until(lambda s: s.beat.polls_ok > 0, STEP_SECONDS, "it never polled the Bot API successfully")
+
+    def _answers(self) -> None:
+        question = f"exam {secrets.token_hex(4)}: please answer"
+        sent = self._bot.send(question)
+        deadline = time.monotonic() + STEP_SECONDS
+        while not any(self._marker in m.text for m in self._bot.messages(sent.message_id, wait=0.2)):
+            self._alive()
+            if time.monotonic() > deadline:
+                raise PartFailed(f"no reply with what the model said within {STEP_SECONDS:g} s")
+        if not any(question in str(request["messages"][-1]) for request in self._model.requests):
+            raise PartFailed("the model was not asked what the owner had written")
+
+    def _ignores_a_stranger(self) -> None:
+        secret = f"stranger {secrets.token_hex(4)}"
+        self._bot.send(secret, chat_id=_STRANGER, user_id=_STRANGER, first_name="Stranger")
+        # The owner's next answer shows that the stranger's message has been passed by.
+        self._answers()
+        if any(secret in str(request) for request in self._model.requests):
+            raise PartFailed("a stranger's message reached the model")
+
+    def _drains(self) -> None:
+        self._sessions.assign(_WORKER, Role.DRAIN, deadline_seconds=STEP_SECONDS)
+        self._until(lambda s: s.state is WorkerState.RELEASED, STEP_SECONDS, "it did not let go of the lease")
+
+    def _exits(self) -> None:
+        self._sessions.assign(_WORKER, Role.EXIT, deadline_seconds=STEP_SECONDS)
+        code = self._engine.wait(self._container, timeout=STEP_SECONDS)
+        if code is None:
+            raise PartFailed(f"it did not exit within {STEP_SECONDS:g} s")
+        if code != 0:
+            raise PartFailed(f"it exited with code {code}")
+
+    # -- inside
+
+    @contextmanager
+    def _part(self, name: str) -> Iterator[None]:
+        started = time.monotonic()
+        detail = ""
+        try:
+            yield
+        except PartFailed as failure:
+            detail = str(failure)
+        seconds = round(time.monotonic() - started, 3)
+        self._parts.append(Part(name, passed=not detail, detail=detail, seconds=seconds))
+
+    def _until(self, met: Callable[[Session], bool], seconds: float, otherwise: str) -> None:
+        def decided() -> bool:
+            session = self._session()
+            return bool(session.problem) or met(session)
+
+        deadline = time.monotonic() + seconds
+        while not self._signal.until(decided, min(1.0, max(0.0, deadline - time.monotonic()))):
+            self._alive()
+            if time.monotonic() > deadline:
+                raise PartFailed(f"{otherwise} within {seconds:g} s")
+        if problem := self._session().problem:
+            raise PartFailed(problem)
+
+    def _alive(self) -> None:
+        if self._cancelled():
+            raise Cancelled
+        view = self._engine.inspect(self._container)
+        if view is None:
+            raise EngineError(f"{self._name} was removed by somebody else")
+        if not view.running:
+            raise PartFailed(f"it exited by itself with code {view.exit_code}")
+        if self._session().lost(time.monotonic()):
+            raise PartFailed("it stopped answering: no beat from its loop")
+
+    def _session(self) -> Session:
+        session = self._sessions.get(_WORKER)
+        assert session is not None  # noqa: S101 - opened above and never closed
+        return session
+
+    def _directories(self, room: Path) -> None:
+        for name in ("contract", "config", "toolbox"):
+            (room / name).mkdir(parents=True)
+            (room / name).chmod(0o755)
+        give(room / "toolbox", self._examiner.uid)
+
+    def _spec(self, room: Path) -> ContainerSpec:
+        return gate_spec(
+            project=self._examiner.project,
+            name=self._name,
+            image_id=self._candidate.image_id,
+            uid=self._examiner.uid,
+            role="exam",
+            environment={
+                "TELEGRAM_BOT_TOKEN": self._token,
+                "OPENAI_API_KEY": self._key,
+                "OPENAI_MODEL": "exam",
+                "AUTONOUS_MODEL_PROVIDER": "openai",
+                "AUTONOUS_TELEGRAM_ALLOWED_USERS": str(OWNER),
+                "AUTONOUS_TELEGRAM_UDS": "/run/autonous/localbot.sock",
+                "AUTONOUS_OPENAI_UDS": "/run/autonous/model.sock",
+                "AUTONOUS_SUPERVISOR_SOCKET": "/run/autonous/supervisor.sock",
+                "AUTONOUS_TOOLBOX_SOCKET": "/run/toolbox/toolbox.sock",
+                "AUTONOUS_DB_PATH": "/state/agent.db",
+                "AUTONOUS_CONFIG_DIR": "/config",
+                "AUTONOUS_WORKER_CREDENTIAL": self._credential,
+                "AUTONOUS_WORKER_SHA": self._candidate.sha,
+                "AUTONOUS_WORKER_INSTANCE": "0",
+            },
+            mounts=(
+                Mount(self._candidate.state, "/state"),
+                Mount(room / "contract", "/run/autonous"),
+                Mount(room / "toolbox", "/run/toolbox"),
+                Mount(room / "config", "/config", read_only=True),
+            ),
+        )

@@ -1,0 +1,172 @@
+"""The tables as peewee models. They are bound to no database: every query is given the ledger's own."""
+
+import json
+from enum import StrEnum
+from typing import Any, Final
+
+from peewee import (
+    BigIntegerField,
+    BlobField,
+    BooleanField,
+    DoubleField,
+    IntegerField,
+    Model,
+    TextField,
+)
+
+from supervisor.ledger.values import Blame, Origin
+from supervisor.states import Status
+
+
+def compact(value: object) -> str:
+    """JSON without spaces. Raises TypeError or ValueError for what JSON does not know."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    # A lone surrogate (half a character, from an odd file name) cannot be stored as text; as a JSON escape it can.
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+class JsonField(TextField):
+    """Compact JSON in a text column."""
+
+    def db_value(self, value: object) -> str | None:
+        """As it is stored."""
+        return None if value is None else compact(value)
+
+    def python_value(self, value: str | None) -> Any:
+        """As it is used."""
+        return None if value is None else json.loads(value)
+
+
+class EnumField(TextField):
+    """A word of one vocabulary in a text column."""
+
+    def __init__(self, words: type[StrEnum], **options: Any) -> None:
+        self._words = words
+        super().__init__(**options)
+
+    def db_value(self, value: str | None) -> str | None:
+        """As it is stored; ValueError when it is no word of the vocabulary."""
+        return None if value is None else self._words(value).value
+
+    def python_value(self, value: str | None) -> StrEnum | None:
+        """As it is used."""
+        return None if value is None else self._words(value)
+
+
+def _table_name(model: type[Model]) -> str:
+    return model.__name__.removesuffix("Record").lower() + "s"
+
+
+class Table(Model):
+    """Base of the tables."""
+
+    class Meta:
+        """Options that every table inherits."""
+
+        table_function = _table_name
+
+
+class EventRecord(Table):
+    """The append-only log."""
+
+    id = BigIntegerField(primary_key=True)
+    timestamp = DoubleField()
+    parent_id = BigIntegerField(null=True)
+    event_type = TextField()
+    payload = TextField()
+
+
+class Artifact(Table):
+    """Updates."""
+
+    tx_id = TextField(primary_key=True)
+    base_tx_id = TextField(null=True)
+    status = EnumField(Status)
+    base_sha = TextField(null=True)
+    sha = TextField(null=True)
+    tree = TextField(null=True)
+    patch_id = TextField(null=True)
+    patch = BlobField()
+    origin = EnumField(Origin)
+    title = TextField()
+    why = TextField()
+    model = TextField()
+    tokens = BigIntegerField()
+    chat_id = BigIntegerField(null=True)
+    forced = BooleanField()
+    deps_image_id = TextField(null=True)
+    image_id = TextField(null=True)
+    image_tag = TextField(null=True)
+    digest = TextField(null=True)
+    changes = JsonField()
+    card = JsonField()
+    size_bytes = BigIntegerField(null=True)
+    unique_bytes = BigIntegerField(null=True)
+    build_started_at = DoubleField(null=True)
+    build_finished_at = DoubleField(null=True)
+    test_started_at = DoubleField(null=True)
+    test_finished_at = DoubleField(null=True)
+    test_summary = JsonField(null=True)
+    self_check_started_at = DoubleField(null=True)
+    self_check_finished_at = DoubleField(null=True)
+    self_check_summary = JsonField(null=True)
+    approval_by = TextField(null=True)
+    approval_at = DoubleField(null=True)
+    approval_digest = TextField(null=True)
+    deploy_started_at = DoubleField(null=True)
+    deploy_finished_at = DoubleField(null=True)
+    promoted_at = DoubleField(null=True)
+    snapshot = TextField(null=True)
+    code = TextField(null=True)
+    blame = EnumField(Blame, null=True)
+    last_error = TextField(null=True)
+    event_id = BigIntegerField()
+    created_at = DoubleField()
+    updated_at = DoubleField()
+
+
+class WorkerRecord(Table):
+    """Workers, living and ended."""
+
+    worker_id = TextField(primary_key=True)
+    instance = IntegerField()
+    tx_id = TextField(null=True)
+    sha = TextField()
+    image_id = TextField()
+    credential_sha256 = TextField(unique=True)
+    event_id = BigIntegerField()
+    spawned_at = DoubleField()
+    ready_at = DoubleField(null=True)
+    exited_at = DoubleField(null=True)
+    exit_code = IntegerField(null=True)
+    oom = BooleanField()
+    reason = TextField(null=True)
+    uptime_seconds = DoubleField(null=True)
+    crashed = BooleanField()
+
+
+class LeaseRecord(Table):
+    """Every lease that was granted, one row an epoch."""
+
+    epoch = IntegerField(primary_key=True)
+    worker_id = TextField()
+    granted_at = DoubleField()
+
+
+class Owner(Table):
+    """Who may use the bot."""
+
+    user_id = BigIntegerField(primary_key=True)
+    chat_id = BigIntegerField()
+    claimed_at = DoubleField()
+
+
+class Fact(Table):
+    """Small things to remember, by name."""
+
+    key = TextField(primary_key=True)
+    value = TextField()
+    updated_at = DoubleField()
+
+
+MODELS: Final[tuple[type[Table], ...]] = (EventRecord, Artifact, WorkerRecord, LeaseRecord, Owner, Fact)

@@ -1,0 +1,31 @@
+"""The supervisor's own log: lines on standard error, secrets masked at the sink."""
+
+import logging
+import sys
+from collections.abc import Iterable, MutableMapping
+from typing import Any
+
+import structlog
+
+from supervisor.contract import Redactor
+
+
+def to_standard_error(secrets: Iterable[str]) -> None:
+    """Set up structlog, and the standard library's loggers of the packages we use, for the process."""
+    redact = Redactor(secrets)
+
+    def masked(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {key: redact.deep(value) for key, value in event.items()}
+
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            masked,
+            structlog.dev.ConsoleRenderer(colors=False),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
+    # httpx logs each URL, and the Bot API's URLs hold the token.
+    logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -1,0 +1,414 @@
+"""From a patch to a staged update: apply, build, test, exam, stage.
+
+One thread runs :meth:`Pipeline.run`, one update at a time. A step that a crash cut short starts again; a step that an
+update was cancelled under ends quietly.
+"""
+
+import contextlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from typing import Any, Final
+
+import structlog
+
+from supervisor import weakening
+from supervisor.backup import backup
+from supervisor.binding import digest
+from supervisor.engine import BuildFailed, Engine, EngineError, NoSpace
+from supervisor.gates.exam import Candidate, Examiner, Result
+from supervisor.gates.judgement import Runs, Verdict, judge, suspects
+from supervisor.gates.testrun import Cancelled, Outcome, Report, TestRunner
+from supervisor.images import BuiltImage, Trunk, build_revision
+from supervisor.ledger import Ledger, LostRace, NewUpdate, Revision, Update
+from supervisor.paths import give
+from supervisor.policy import RefusalCode, Refused
+from supervisor.revisions import Revisions
+from supervisor.sessions import Signal
+from supervisor.settings import Settings
+from supervisor.states import IN_PIPELINE, Status
+
+_LOG = structlog.get_logger()
+
+_IDLE_SECONDS: Final = 5.0
+_RETRY_SECONDS: Final = 5.0
+TRUNK_FACT: Final = "trunk_sha"
+
+
+class Pipeline:
+    """Turns submissions into staged updates, or says why not."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        ledger: Ledger,
+        revisions: Revisions,
+        settings: Settings,
+        signal: Signal,
+        started_event: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._engine = engine
+        self._ledger = ledger
+        self._revisions = revisions
+        self._settings = settings
+        self._signal = signal
+        self._started_event = started_event
+        self._clock = clock
+        self._stopping = False
+        self._deadline = 0.0
+        self.paused = ""
+        run = settings.paths.run
+        self._runner = TestRunner(engine, settings.project, settings.worker_uid, run / "test")
+        self._examiner = Examiner(engine, settings.project, settings.worker_uid, run / "exam")
+
+    # -- the way in
+
+    def submit(self, new: NewUpdate) -> Update:
+        """Record a patch and judge what it makes of the good revision; it is built by the pipeline's own thread.
+
+        The update that comes back is ``created``, or ``refused`` with code and reason.
+        """
+        base = self._good()
+        new = replace(new, base_sha=base.sha, base_tx_id=base.tx_id)
+        return self._admit(self._ledger.create(new, parent_id=self._started_event))
+
+    def _admit(self, update: Update) -> Update:
+        if update.sha is not None:
+            return update
+        base = self._ledger.revision(update.base_sha or "")
+        try:
+            applied = self._revisions.apply(
+                base.sha,
+                self._ledger.patch(update.tx_id),
+                tx_id=update.tx_id,
+                title=update.title,
+                why=update.why,
+                when=update.created_at,
+            )
+            self._refuse_repetition(update, applied.patch_id)
+        except Refused as refused:
+            self._log(update, "1-apply", f"refused, {refused.code}: {refused.reason}")
+            return self._ledger.move(
+                update.tx_id,
+                Status.CREATED,
+                Status.REFUSED,
+                changes={"code": refused.code, "last_error": refused.reason},
+                payload={"code": refused.code, "error": refused.reason},
+            )
+        changes = [asdict(change) for change in applied.changes]
+        self._log(update, "1-apply", "\n".join(f"{c['path']} +{c['added']} -{c['deleted']}" for c in changes))
+        update = self._ledger.amend(
+            update.tx_id,
+            {"sha": applied.sha, "tree": applied.tree, "patch_id": applied.patch_id, "changes": changes},
+        )
+        self._signal.notify()
+        return update
+
+    def _refuse_repetition(self, update: Update, patch_id: str) -> None:
+        earlier = None if update.forced else self._ledger.failed_before(patch_id)
+        if earlier is not None:
+            raise Refused(
+                RefusalCode.FAILED_BEFORE,
+                f"the same change ended as {earlier.status} in {earlier.tx_id[:8]}; `submit --force` tries it again",
+            )
+
+    # -- the thread
+
+    def stop(self) -> None:
+        """Have :meth:`run` end soon; a step in hand is cut and starts again at the next start."""
+        self._stopping = True
+        self._signal.notify()
+
+    def run(self) -> None:
+        """Work on the oldest update that needs it, until :meth:`stop`."""
+        while not self._stopping:
+            update = self._ledger.first(*IN_PIPELINE)
+            if update is None or not self._room_left():
+                self._signal.wait(_IDLE_SECONDS)
+                continue
+            try:
+                self._work_on(update)
+            except (LostRace, Cancelled):
+                _LOG.info("the update went another way", tx=update.tx_id)
+            except EngineError as error:
+                # Not the candidate's fault: the same step again, when the engine is back.
+                self.paused = str(error)
+                _LOG.warning("the pipeline waits", tx=update.tx_id, error=str(error))
+                self._signal.wait(_RETRY_SECONDS)
+            except Exception as error:  # a defect of ours must cost this update, not the supervisor
+                _LOG.exception("a defect in the pipeline", tx=update.tx_id)
+                self._give_up(update.tx_id, error)
+
+    def _give_up(self, tx_id: str, error: Exception) -> None:
+        update = self._ledger.find(tx_id)
+        failed = {
+            Status.CREATED: Status.CANCELLED,
+            Status.BUILDING: Status.BUILD_FAILED,
+            Status.TESTING: Status.TEST_FAILED,
+            Status.SELF_CHECKING: Status.SELF_CHECK_FAILED,
+        }
+        if target := failed.get(update.status):
+            reason = f"a defect of the supervisor: {type(error).__name__}: {error}; see `supervisor logs`"
+            with contextlib.suppress(LostRace):
+                self._ledger.move(
+                    tx_id, update.status, target, changes={"last_error": reason, "blame": "external"}
+                )
+
+    def _work_on(self, update: Update) -> None:
+        self._deadline = time.monotonic() + self._settings.pipeline_timeout_seconds
+        if update.status is Status.CREATED:
+            update = self._admit(update)
+            if update.status is not Status.CREATED:
+                return
+            update = self._ledger.move(
+                update.tx_id, Status.CREATED, Status.BUILDING, changes={"build_started_at": self._clock()}
+            )
+        steps: dict[Status, Callable[[Update], Update]] = {
+            Status.BUILDING: self._build,
+            Status.TESTING: self._test,
+            Status.SELF_CHECKING: self._examine,
+        }
+        while step := steps.get(update.status):
+            update = step(update)
+        _LOG.info("the pipeline is done with it", tx=update.tx_id, status=update.status)
+
+    # -- the steps
+
+    def _build(self, update: Update) -> Update:
+        base = self._ledger.revision(update.base_sha or "")
+        sha = update.sha or ""
+        lines: list[str] = []
+        try:
+            built = build_revision(
+                self._engine,
+                project=self._settings.project,
+                deps_image_id=base.deps_image_id,
+                sha=sha,
+                base_sha=base.sha,
+                tx_id=update.tx_id,
+                files=self._revisions.files(sha),
+                trunk=self._trunk(),
+                created=update.created_at,
+                log=lines.append,
+                timeout=self._left(),
+            )
+        except NoSpace:
+            raise
+        except BuildFailed as failure:
+            self._log(update, "2-build", "\n".join([*lines, str(failure)]))
+            return self._fail(update, Status.BUILD_FAILED, str(failure), {"error": str(failure)})
+        self._log(update, "2-build", "\n".join(lines))
+        finished = self._clock()
+        return self._ledger.move(
+            update.tx_id,
+            Status.BUILDING,
+            Status.TESTING,
+            changes={
+                **_image_columns(built),
+                "deps_image_id": base.deps_image_id,
+                "build_finished_at": finished,
+                "test_started_at": finished,
+            },
+            payload=_took(finished, update.build_started_at),
+        )
+
+    def _test(self, update: Update) -> Update:
+        revision = update.revision
+        base = self._ledger.revision(revision.base_sha or "")
+        verdict, runs = self._judge_tests(update, revision.image_id, base)
+        self._log(update, "3-test", _test_log(runs, verdict))
+        finished = self._clock()
+        changes = {"test_summary": verdict.summary, "test_finished_at": finished}
+        took = _took(finished, update.test_started_at)
+        if not verdict.passed:
+            error = "\n\n".join(
+                [verdict.reason, *(f"{name}\n{text}".strip() for name, text in verdict.failing.items())]
+            )
+            return self._fail(update, Status.TEST_FAILED, error, {"error": verdict.reason, **took}, changes)
+        changes["self_check_started_at"] = finished
+        return self._ledger.move(update.tx_id, Status.TESTING, Status.SELF_CHECKING, changes=changes, payload=took)
+
+    def _judge_tests(self, update: Update, image_id: str, base: Revision) -> tuple[Verdict, Runs]:
+        base_tests = self._revisions.files(base.sha, "tests/worker")
+        own_tests = self._revisions.files(update.revision.sha, "tests/worker")
+        comparison = weakening.compare(base_tests, own_tests)
+
+        def cancelled() -> bool:
+            return self._cancelled(update)
+
+        own = self._runner.run(image_id, timeout=self._left(), cancelled=cancelled)
+        again = weakening.needs_base_run(base_tests, own_tests)
+        of_base = None
+        if again:
+            of_base = self._runner.run(
+                image_id, tests=base_tests, only=again, timeout=self._left(), cancelled=cancelled
+            )
+        runs = Runs(own, of_base)
+        excused: set[str] = set()
+        if doubtful := suspects(runs, comparison):
+            on_base = self._runner.run(base.image_id, only=doubtful, timeout=self._left(), cancelled=cancelled)
+            excused = {node for node in doubtful if on_base.outcomes.get(node) is not Outcome.PASSED}
+        return judge(runs, comparison, failing_on_base=excused), runs
+
+    def _examine(self, update: Update) -> Update:
+        revision = update.revision
+        base = self._ledger.revision(revision.base_sha or "")
+        with self._state_copy(update, "copy") as state:
+            exam = self._sit(update, revision, state, rehearsal=False)
+            parts = {"candidate": exam.parts}
+            rehearsal = None
+            if exam.failed is None:
+                # The way back is proven before anyone is asked: base has to live with the migrated copy.
+                rehearsal = self._sit(update, base, state, rehearsal=True)
+                parts["base_after"] = rehearsal.parts
+        failed = exam.failed or (rehearsal.failed if rehearsal else None)
+        if failed is not None and (excuse := self._base_fails_too(update, base, failed.name)):
+            failed = None
+            _LOG.warning("a part of the exam does not gate", tx=update.tx_id, part=excuse)
+        logs = [exam.log, rehearsal.log if rehearsal else ""]
+        self._log(update, "4-exam", _exam_log(parts, logs))
+        finished = self._clock()
+        summary = {who: [asdict(part) for part in sat] for who, sat in parts.items()}
+        changes: dict[str, object] = {"self_check_summary": summary, "self_check_finished_at": finished}
+        took = _took(finished, update.self_check_started_at)
+        if failed is not None:
+            who = "the candidate" if exam.failed else "base on the migrated state"
+            reason = f"{who} failed the part {failed.name!r}: {failed.detail}"
+            tail = "\n".join((rehearsal or exam).log.splitlines()[-15:])
+            return self._fail(
+                update, Status.SELF_CHECK_FAILED, f"{reason}\n{tail}".strip(), {"error": reason, **took}, changes
+            )
+        return self._stage(update, changes, took)
+
+    def _sit(self, update: Update, revision: Revision, state: Any, *, rehearsal: bool) -> Result:
+        lease = self._ledger.lease()
+        epoch = (lease.epoch if lease else 0) + (2 if rehearsal else 1)
+        candidate = Candidate(image_id=revision.image_id, sha=revision.sha, state=state, epoch=epoch)
+        return self._examiner.examine(candidate, lambda: self._cancelled(update))
+
+    def _base_fails_too(self, update: Update, base: Revision, part: str) -> str:
+        """The part's name when base, on a copy that nobody migrated, fails at the same part now."""
+        with self._state_copy(update, "unmigrated") as state:
+            control = self._sit(update, base, state, rehearsal=False)
+        return part if control.failed is not None and control.failed.name == part else ""
+
+    def _stage(self, update: Update, changes: Mapping[str, object], took: Mapping[str, object]) -> Update:
+        return self._ledger.move(
+            update.tx_id,
+            Status.SELF_CHECKING,
+            Status.STAGED,
+            changes={**changes, "digest": digest(update.revision), "card": card(update)},
+            payload=took,
+        )
+
+    # -- inside
+
+    def _fail(
+        self,
+        update: Update,
+        status: Status,
+        error: str,
+        payload: Mapping[str, object],
+        changes: Mapping[str, object] | None = None,
+    ) -> Update:
+        return self._ledger.move(
+            update.tx_id,
+            update.status,
+            status,
+            changes={**(changes or {}), "last_error": error, "blame": "own"},
+            payload=payload,
+        )
+
+    @contextlib.contextmanager
+    def _state_copy(self, update: Update, name: str) -> Any:
+        """A directory with a copy of agent.db, for the time of an exam."""
+        directory = self._settings.paths.run / "exam" / f"{update.tx_id[:8]}-{name}"
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True, mode=0o700)
+        try:
+            source = self._settings.paths.agent_db
+            if source.exists():
+                backup(source, directory / "agent.db")
+                give(directory / "agent.db", self._settings.worker_uid)
+            give(directory, self._settings.worker_uid)
+            yield directory
+        finally:
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def _trunk(self) -> Trunk | None:
+        sha = self._ledger.fact(TRUNK_FACT)
+        if sha is None:
+            return None
+        trunk = self._ledger.revision(sha)
+        return Trunk(image_id=trunk.image_id, sha=sha, files=self._revisions.files(sha))
+
+    def _good(self) -> Revision:
+        return self._ledger.good_revision()
+
+    def _cancelled(self, update: Update) -> bool:
+        return self._stopping or self._ledger.find(update.tx_id).status is Status.CANCELLED
+
+    def _left(self) -> float:
+        return max(1.0, self._deadline - time.monotonic())
+
+    def _room_left(self) -> bool:
+        free = shutil.disk_usage(self._settings.home).free
+        needed = self._settings.min_free_bytes
+        self.paused = "" if free >= needed else f"updates wait: {free:,} bytes are free, {needed:,} are needed"
+        return not self.paused
+
+    def _log(self, update: Update, step: str, text: str) -> None:
+        directory = self._settings.paths.steps(update.tx_id)
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (directory / f"{step}.log").write_text(text + "\n", encoding="utf-8")
+
+
+def card(update: Update) -> dict[str, Any]:
+    """What a person is shown before they approve."""
+    tests = update.test_summary or {}
+    return {
+        "title": update.title,
+        "why": update.why,
+        "files": update.changes,
+        "tests": {key: tests.get(key, 0) for key in ("passed", "failed", "skipped")},
+        "changed_expectations": tests.get("changed_expectations", []),
+        "new_skips": tests.get("new_skips", []),
+        "fewer_assertions": tests.get("fewer_assertions", []),
+        "digest": digest(update.revision)[:12],
+    }
+
+
+def _image_columns(built: BuiltImage) -> dict[str, object]:
+    return {
+        "image_id": built.image_id,
+        "image_tag": built.tag,
+        "size_bytes": built.size_bytes,
+        "unique_bytes": built.unique_bytes,
+    }
+
+
+def _took(finished: float, started: float | None) -> dict[str, object]:
+    return {"duration_ms": round((finished - (started or finished)) * 1000)}
+
+
+def _test_log(runs: Runs, verdict: Verdict) -> str:
+    def section(title: str, report: Report) -> str:
+        return f"== {title}\n{report.log}\n{report.trouble}".rstrip()
+
+    sections = [section("the candidate's tests", runs.own)]
+    if runs.of_base is not None:
+        sections.append(section("base's tests on the candidate's code", runs.of_base))
+    sections.append(f"== verdict\n{verdict.reason or 'passed'}\n{json.dumps(verdict.summary, indent=1)}")
+    return "\n\n".join(sections)
+
+
+def _exam_log(parts: Mapping[str, Any], logs: list[str]) -> str:
+    lines = []
+    for who, sat in parts.items():
+        lines += [f"== {who}"]
+        lines += [f"{'ok    ' if p.passed else 'FAILED'} {p.name} ({p.seconds:g} s) {p.detail}" for p in sat]
+    return "\n".join([*lines, *(f"== what it printed\n{log}" for log in logs if log)])

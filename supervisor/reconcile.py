@@ -1,0 +1,39 @@
+"""At the start: what the engine has, brought together with what the ledger knows.
+
+Workers that live are adopted as they are and notice nothing. What no ledger row explains goes.
+"""
+
+import structlog
+
+from supervisor.contract import Role
+from supervisor.engine import Engine
+from supervisor.fleet import Fleet
+from supervisor.ledger import Ledger
+from supervisor.revisions import Revisions
+from supervisor.specs import LABEL_WORKER
+
+_LOG = structlog.get_logger()
+
+
+def reconcile(engine: Engine, ledger: Ledger, fleet: Fleet, revisions: Revisions, project: str) -> None:
+    """Adopt the living, bury the dead, remove what belongs to nobody. Raises EngineError."""
+    lease = ledger.lease()
+    known = {row.worker_id for row in ledger.living_workers()}
+    for row in ledger.living_workers():
+        if not fleet.alive(row.worker_id):
+            fleet.end(row.worker_id, reason="it ended while no supervisor watched")
+            known.discard(row.worker_id)
+        elif lease is not None and lease.worker_id == row.worker_id:
+            fleet.adopt(row, role=Role.ACTIVE, epoch=lease.epoch)
+            _LOG.info("adopted the active worker", worker=row.worker_id)
+        else:
+            fleet.adopt(row, role=Role.STANDBY, epoch=None)
+            _LOG.info("adopted a standby worker", worker=row.worker_id)
+    for view in engine.containers(project):
+        if view.labels.get(LABEL_WORKER) not in known:
+            # Tests and exams that were cut short, and workers that the ledger never heard of.
+            _LOG.info("removed a left-over container", container=view.name)
+            engine.remove(view.id)
+    good = ledger.good_sha()
+    if good is not None and revisions.active() != good:
+        revisions.set_active(good)

@@ -1,0 +1,363 @@
+"""Every revision of the worker's source, in a bare repository: the only place that runs git.
+
+Git gets an argv and an environment of ours and nothing else: no hooks, no filters, no attributes, no system, user or
+inherited configuration. There is no work tree. A patch is applied in quarantine, to an index and an object store of
+its own; only what policy has let through is moved into the repository.
+
+    RevisionsError
+      RevisionsUnusable   git or the repository cannot be used; nobody's patch is to blame
+      UnknownRevision     no such commit
+      DirectoryInUse      the target of an export is not an empty directory
+
+What policy refuses is a ``policy.Refused``.
+"""
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from supervisor import difftext, gitargv, policy
+from supervisor.difftext import FileChange, FileDiff
+from supervisor.policy import RefusalCode, Refused
+
+if TYPE_CHECKING:
+    import git
+
+
+_ACTIVE: Final = "refs/heads/active"
+_QUARANTINES: Final = "quarantine"
+_SHA: Final = re.compile(r"[0-9a-f]{40}")
+_TX_ID: Final = re.compile(r"[0-9a-f]+(?:-[0-9a-f]+)*")
+
+
+class RevisionsError(Exception):
+    """Something about the revisions, told in one line."""
+
+
+class RevisionsUnusable(RevisionsError):
+    """Git is missing, or the repository cannot be opened, read or written."""
+
+
+class UnknownRevision(RevisionsError):
+    """The repository has no such commit."""
+
+    def __init__(self, sha: str) -> None:
+        super().__init__(f"no such revision: {policy.shown(sha)}")
+        self.sha = sha
+
+
+class DirectoryInUse(RevisionsError):
+    """A revision is written into a new or empty directory only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One revision: the commit and its tree, as full object names."""
+
+    sha: str
+    tree: str
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A patch that was let through and is now a revision."""
+
+    sha: str
+    tree: str
+    patch_id: str
+    changes: tuple[FileChange, ...]
+
+
+class Revisions:
+    """The revisions in one bare repository.
+
+    Safe to share between threads; holds nothing open between calls. Every method raises ``RevisionsUnusable`` when
+    git fails for a reason that no argument explains.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.absolute()
+
+    def create(self) -> None:
+        """Create the repository where it is missing, and clear away what killed processes have left.
+
+        Call it before anything else uses the repository: a lock that stands there now belongs to nobody.
+        """
+        with _translated(self._path):
+            import git
+
+            self._path.mkdir(parents=True, exist_ok=True)
+            _Git(git.Git(self._path), self._path, {}).run(*gitargv.INIT)
+            for lock in (*self._path.glob("*.lock"), *(self._path / "refs").rglob("*.lock")):
+                lock.unlink()
+            shutil.rmtree(self._path / _QUARANTINES, ignore_errors=True)
+
+    def commit_files(
+        self, files: Mapping[str, bytes], *, message: str, when: float, parent: str | None = None
+    ) -> Commit:
+        """Make a revision of exactly these files, which the trusted side brings; the same input, the same sha.
+
+        ``when`` is in seconds since the epoch. Raises ``Refused`` for what no revision may hold, see
+        ``policy.check_import``; ``policy.belongs`` tells which files of a checkout to bring.
+        """
+        policy.check_import(files)
+        with self._quarantine() as quarantine, self._opened(quarantine) as git:
+            if parent is not None:
+                git.require(parent)
+            tree = git.store(files, quarantine.folder)
+            sha = git.commit(tree, message=message, when=when, parent=parent)
+            quarantine.admit()
+            git.run("update-ref", f"refs/imports/{sha}", sha)
+        return Commit(sha, tree)
+
+    def apply(self, base_sha: str, patch: bytes, *, tx_id: str, title: str, why: str, when: float) -> Applied:
+        """Make a revision of a patch on top of ``base_sha``, as ``refs/tx/<tx_id>``, or raise ``Refused``.
+
+        Deterministic, ``when`` (seconds since the epoch) included, and writes nothing when refused: doing it again
+        after a crash ends in the same revision.
+        """
+        if not _TX_ID.fullmatch(tx_id):
+            raise ValueError(f"not a transaction id: {policy.shown(tx_id)}")
+        policy.check_patch(patch)
+        with self._quarantine() as quarantine, self._opened(quarantine) as git:
+            base = git.entries(git.require(base_sha))
+            git.run("read-tree", base_sha)
+            git.apply(patch, quarantine.folder)
+            tree = git.run("write-tree").decode().strip()
+            diffs = _judge(git, base, git.entries(tree), base_sha, tree)
+            message = _message(title, why, tx_id=tx_id, base_sha=base_sha)
+            sha = git.commit(tree, message=message, when=when, parent=base_sha)
+            quarantine.admit()
+            git.run("update-ref", f"refs/tx/{tx_id}", sha)
+        return Applied(sha, tree, difftext.patch_id(diffs), tuple(diff.change for diff in diffs))
+
+    def files(self, sha: str, under: str = "") -> dict[str, bytes]:
+        """The files of a revision by path, all or those in the folder ``under``."""
+        folder = f"{under.rstrip('/')}/" if under else ""
+        with self._opened() as git:
+            entries = git.entries(git.require(sha))
+            chosen = {path: entry.oid for path, entry in entries.items() if path.startswith(folder)}
+            blobs = git.blobs(set(chosen.values()))
+        return {path: blobs[oid] for path, oid in chosen.items()}
+
+    def changes(self, base_sha: str, sha: str) -> tuple[FileChange, ...]:
+        """What differs between two revisions, by file."""
+        with self._opened() as git:
+            diff = git.diff(git.require(base_sha), git.require(sha))
+        return tuple(file.change for file in difftext.parse(diff))
+
+    def diff(self, base_sha: str, sha: str) -> str:
+        """What differs between two revisions, as a patch that ``git apply`` takes."""
+        with self._opened() as git:
+            return git.diff(git.require(base_sha), git.require(sha)).decode()
+
+    def export(self, sha: str, directory: Path) -> None:
+        """Write the files of a revision into a new or empty directory.
+
+        Raises ``DirectoryInUse`` for any other, and ``OSError`` when it cannot be written.
+        """
+        files = self.files(sha)
+        if directory.is_symlink() or (directory.exists() and not _is_empty_directory(directory)):
+            raise DirectoryInUse(f"{directory} is not an empty directory")
+        directory.mkdir(parents=True, exist_ok=True)
+        for path, content in files.items():
+            target = directory / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("xb") as file:
+                file.write(content)
+
+    def set_active(self, sha: str) -> None:
+        """Point ``refs/heads/active`` at a revision."""
+        with self._opened() as git:
+            git.run("update-ref", _ACTIVE, git.require(sha))
+
+    def active(self) -> str | None:
+        """The revision that ``refs/heads/active`` points at, if any."""
+        with self._opened() as git:
+            return git.run("for-each-ref", "--format=%(objectname)", _ACTIVE).decode().strip() or None
+
+    def has(self, sha: str) -> bool:
+        """Whether the repository has this commit, named in full."""
+        with self._opened() as git:
+            return git.has(sha)
+
+    @contextmanager
+    def _opened(self, quarantine: "_Quarantine | None" = None) -> Iterator["_Git"]:
+        with _translated(self._path):
+            import git
+
+            with git.Repo(self._path, expand_vars=False) as repo:
+                yield _Git(repo.git, self._path, quarantine.environment if quarantine else {})
+
+    @contextmanager
+    def _quarantine(self) -> Iterator["_Quarantine"]:
+        with _translated(self._path):
+            # Inside the repository, so that moving an object out of quarantine is a rename.
+            parent = self._path / _QUARANTINES
+            parent.mkdir(exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=parent, ignore_cleanup_errors=True) as folder:
+                yield _Quarantine(Path(folder), self._path / "objects")
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """What goes wrong with git or the disk, as an error of ours."""
+    try:
+        import git
+    except ImportError as error:  # GitPython looks for the program when it is imported
+        raise RevisionsUnusable("git is not installed, or cannot be run") from error
+    try:
+        yield
+    except (git.InvalidGitRepositoryError, git.NoSuchPathError) as error:
+        raise RevisionsUnusable(f"{path}: there is no repository of revisions here") from error
+    except git.CommandError as error:
+        raise RevisionsUnusable(f"{path}: git cannot be run") from error
+    except OSError as error:
+        raise RevisionsUnusable(f"{path}: {error.strerror or error}") from error
+
+
+def _judge(git: "_Git", base: policy.Tree, result: policy.Tree, base_sha: str, tree: str) -> tuple[FileDiff, ...]:
+    """Let policy see the resulting tree, then the text of what has changed in it."""
+    changed = policy.check_tree(base, result)
+    diffs = difftext.parse(git.diff(base_sha, tree))
+    policy.check_added(sum(len(diff.added) for diff in diffs))
+    added = {diff.path: diff.added for diff in diffs}
+    blobs = git.blobs({side[path].oid for side in (base, result) for path in changed if path in side})
+    for path in changed:
+        before, after = (blobs[side[path].oid] if path in side else None for side in (base, result))
+        policy.check_text(path, before, after, added[path])
+    return diffs
+
+
+def _message(title: str, why: str, *, tx_id: str, base_sha: str) -> str:
+    # The trailers are the last paragraph, so nothing in the text before can pass for them.
+    subject = policy.shown(" ".join(title.split())) or "Update"
+    body = "\n".join(policy.shown(line) for line in why.strip().splitlines())
+    trailers = f"Tx-Id: {tx_id}\nBase: {base_sha}"
+    return "\n\n".join(part for part in (subject, body, trailers) if part) + "\n"
+
+
+class _Quarantine:
+    """An index and an object store apart, which sees the repository's objects and writes none there."""
+
+    def __init__(self, folder: Path, objects: Path) -> None:
+        self.folder = folder
+        self._own = folder / "objects"
+        self._objects = objects
+        (self._own / "info").mkdir(parents=True)
+        (self._own / "info" / "alternates").write_text(f"{objects.resolve()}\n")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {"GIT_INDEX_FILE": str(self.folder / "index"), "GIT_OBJECT_DIRECTORY": str(self._own)}
+
+    def admit(self) -> None:
+        """Move the objects into the repository, each as a whole, as git does with a push."""
+        for written in self._own.glob("??/*"):
+            target = self._objects / written.parent.name / written.name
+            target.parent.mkdir(exist_ok=True)
+            written.replace(target)
+
+
+class _Git:
+    """One opened repository, and the few git commands that are needed."""
+
+    def __init__(self, runner: "git.Git", path: Path, environment: Mapping[str, str]) -> None:
+        self._runner = runner
+        self._path = path
+        self._environment = environment
+
+    def run(self, *command: str, stdin: bytes = b"", identity: Mapping[str, str] | None = None) -> bytes:
+        """Standard output of a command that has to succeed."""
+        status, output, complaint = self._try(command, stdin, identity or {})
+        if status != 0:
+            raise RevisionsUnusable(f"{self._path}: git {command[0]}: {gitargv.short(complaint)}")
+        return output
+
+    def has(self, sha: str) -> bool:
+        return bool(_SHA.fullmatch(sha)) and self._try(("cat-file", "-e", f"{sha}^{{commit}}"))[0] == 0
+
+    def require(self, sha: str) -> str:
+        if not self.has(sha):
+            raise UnknownRevision(sha)
+        return sha
+
+    def entries(self, treeish: str) -> policy.Tree:
+        listing = self.run("ls-tree", "-r", "-z", "--full-tree", treeish)
+        entries = {}
+        for line in listing.split(b"\0")[:-1]:
+            description, _, path = line.partition(b"\t")
+            mode, _, oid = description.decode().split(" ")
+            entries[os.fsdecode(path)] = policy.Entry(mode, oid)
+        return entries
+
+    def blobs(self, oids: set[str]) -> dict[str, bytes]:
+        stream = self.run("cat-file", "--batch", "--buffer", stdin="".join(f"{oid}\n" for oid in oids).encode())
+        blobs = {}
+        at = 0
+        while at < len(stream):
+            end = stream.index(b"\n", at)
+            oid, _, size = stream[at:end].decode().split(" ")
+            at = end + 1 + int(size)
+            blobs[oid] = stream[end + 1 : at]
+            at += 1
+        return blobs
+
+    def diff(self, base: str, result: str) -> bytes:
+        return self.run(*gitargv.DIFF, base, result)
+
+    def apply(self, patch: bytes, folder: Path) -> None:
+        """Apply a patch to the index, exactly; ``Refused`` says which file or hunk does not fit."""
+        file = folder / "patch"
+        # A last line that lost its line feed on the way (``$(...)`` takes it off) is still a whole line.
+        file.write_bytes(patch if patch.endswith(b"\n") else patch + b"\n")
+        status, _, complaint = self._try((*gitargv.APPLY, str(file)))
+        if status == 0:
+            return
+        # A check writes nothing. When it passes, it was the writing that failed, and the patch is not to blame.
+        if self._try((*gitargv.APPLY, "--check", str(file)))[0] == 0:
+            raise RevisionsUnusable(f"{self._path}: git apply: {gitargv.short(complaint)}")
+        raise Refused(RefusalCode.APPLY_FAILED, f"the patch does not apply: {gitargv.short(complaint)}")
+
+    def store(self, files: Mapping[str, bytes], folder: Path) -> str:
+        """Write blobs and a tree of these files; returns the tree."""
+        names = []
+        for number, content in enumerate(files.values()):
+            name = folder / f"blob-{number}"
+            name.write_bytes(content)
+            names.append(f"{name}\n")
+        oids = self.run("hash-object", "-w", "--no-filters", "--stdin-paths", stdin="".join(names).encode())
+        lines = [f"{policy.REGULAR} {oid}\t{path}\0" for oid, path in zip(oids.decode().split(), files, strict=True)]
+        self.run("update-index", "-z", "--index-info", stdin="".join(lines).encode())
+        return self.run("write-tree").decode().strip()
+
+    def commit(self, tree: str, *, message: str, when: float, parent: str | None) -> str:
+        parents = ("-p", parent) if parent else ()
+        stdin = message.encode(errors="replace")
+        return self.run("commit-tree", *parents, tree, stdin=stdin, identity=gitargv.identity(when)).decode().strip()
+
+    def _try(
+        self, command: Sequence[str], stdin: bytes = b"", identity: Mapping[str, str] | None = None
+    ) -> tuple[int, bytes, str]:
+        argv = [*gitargv.argv(self._path, {**self._environment, **(identity or {})}), *command]
+        with tempfile.TemporaryFile() as file:
+            file.write(stdin)
+            file.seek(0)
+            return self._runner.execute(
+                argv,
+                istream=file,
+                with_extended_output=True,
+                with_exceptions=False,
+                stdout_as_string=False,
+                strip_newline_in_stdout=False,
+            )
+
+
+def _is_empty_directory(directory: Path) -> bool:
+    return directory.is_dir() and not any(directory.iterdir())

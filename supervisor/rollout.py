@@ -1,0 +1,358 @@
+"""From an approved update to a promoted one, or back: the only place that decides which revision is active.
+
+One thread runs :meth:`Rollout.run`. It does the most urgent thing that the ledger asks for, and whatever a crash left
+half done is simply asked for again: every step may be repeated.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from supervisor.backup import backup
+from supervisor.binding import BindingBroken, check_binding
+from supervisor.contract import EventType
+from supervisor.crew import Crew, Stopping, WorkerFailed
+from supervisor.engine import Engine, EngineError
+from supervisor.fleet import Fleet
+from supervisor.ledger import Ledger, LostRace, Revision, Update, WorkerRow
+from supervisor.revisions import Revisions
+from supervisor.sessions import Signal
+from supervisor.settings import Settings
+from supervisor.states import Status
+
+_LOG = structlog.get_logger()
+
+_SWEEP_SECONDS: Final = 10.0
+_IDLE_SECONDS: Final = 1.0
+_POLL_ERROR_SECONDS: Final = 5.0
+_RETRY_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """Where the time comes from: the wall clock for records, the monotonic one for windows."""
+
+    wall: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+
+
+class Rollout:
+    """Deploys, proves, rolls back, and keeps the active worker and N-1 running."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        ledger: Ledger,
+        revisions: Revisions,
+        fleet: Fleet,
+        crew: Crew,
+        settings: Settings,
+        signal: Signal,
+        bot_api_answers: Callable[[], bool],
+        clocks: Clocks = Clocks(),
+    ) -> None:
+        self._engine = engine
+        self._ledger = ledger
+        self._revisions = revisions
+        self._fleet = fleet
+        self._crew = crew
+        self._settings = settings
+        self._signal = signal
+        self._bot_api_answers = bot_api_answers
+        self._clocks = clocks
+        self._stopping = False
+        self._swept_at = 0.0
+        self._polls_failing_since: float | None = None
+
+    def stop(self) -> None:
+        """Have :meth:`run` end soon."""
+        self._stopping = True
+        self._signal.notify()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether :meth:`stop` was called."""
+        return self._stopping
+
+    def run(self) -> None:
+        """Do what the ledger asks for, most urgent first, until :meth:`stop`."""
+        while not self._stopping:
+            try:
+                self._turn()
+            except Stopping:
+                return
+            except LostRace as race:
+                _LOG.info("somebody else was quicker", reason=str(race))
+            except EngineError as error:
+                _LOG.warning("the engine did not do its part; trying again", error=str(error))
+                self._pause(_RETRY_SECONDS)
+            except WorkerFailed as error:
+                _LOG.warning("a worker failed; trying again", error=str(error))
+                self._pause(self._settings.restart_delay_seconds)
+            except Exception:  # a defect of ours must not end the one who keeps a worker running
+                _LOG.exception("a defect in the roll-out; trying again")
+                self._pause(_RETRY_SECONDS)
+
+    def _turn(self) -> None:
+        if update := self._ledger.first(Status.ROLLBACK_PENDING):
+            self.roll_back(update)
+        elif update := self._ledger.first(Status.DEPLOYING):
+            self._carry_out(update)
+        elif update := self._ledger.first(Status.DEPLOYED_UNSTABLE):
+            self.prove(update)
+        elif update := self._ledger.first(Status.APPROVED):
+            self.deploy(update)
+        else:
+            self.keep_running()
+            self._pause(_IDLE_SECONDS)
+
+    # -- forward
+
+    def deploy(self, update: Update) -> None:
+        """Start green beside blue, move the work over, and begin the probation."""
+        started = self._clocks.wall()
+        update = self._ledger.move(
+            update.tx_id, Status.APPROVED, Status.DEPLOYING, changes={"deploy_started_at": started}
+        )
+        self._carry_out(update)
+
+    def _carry_out(self, update: Update) -> None:
+        """The steps of a deploy, each of which may have been done before a crash."""
+        green: WorkerRow | None = None
+        try:
+            check_binding(update, self._engine)
+            self._snapshot(update)
+            green = self._crew.living(update.revision.sha) or self._crew.start(update.revision)
+            self._crew.settle(green)
+            check_binding(update, self._engine, container=green.worker_id)
+            self._crew.hand_over(green)
+            self._crew.first_poll(green)
+        except (WorkerFailed, BindingBroken, EngineError) as failure:
+            self._abandon(update, green, failure)
+            return
+        finished = self._clocks.wall()
+        self._ledger.move(
+            update.tx_id,
+            Status.DEPLOYING,
+            Status.DEPLOYED_UNSTABLE,
+            changes={"deploy_finished_at": finished},
+            payload={"duration_ms": round((finished - (update.deploy_started_at or finished)) * 1000)},
+        )
+
+    def _abandon(self, update: Update, green: WorkerRow | None, failure: Exception) -> None:
+        """Go on with blue as if nothing had been; the update is over."""
+        evidence = self._evidence(green, failure)
+        own = isinstance(failure, WorkerFailed)
+        if green is not None and (holder := self._crew.holder()) and holder.worker_id == green.worker_id:
+            self._fleet.kill(green.worker_id, str(failure))
+        self._make_active(self._good(), at_once=True)
+        if green is not None:
+            self._crew.retire(green, reason=str(failure))
+        self._ledger.move(
+            update.tx_id,
+            Status.DEPLOYING,
+            Status.DEPLOY_FAILED,
+            changes={"last_error": evidence, "blame": "own" if own else "external"},
+            payload={"error": str(failure)},
+        )
+        _LOG.warning("deploy failed", tx=update.tx_id, error=str(failure))
+
+    def prove(self, update: Update) -> None:
+        """The probation: green works, blue stands by, and the first failure of green's own brings blue back."""
+        window = self._settings.stable_window_seconds
+        spent = self._clocks.wall() - (update.deploy_finished_at or 0)
+        ends = self._clocks.monotonic() + min(window, max(0.0, window - spent))
+        while not self._stopping:
+            if self._ledger.find(update.tx_id).status is not Status.DEPLOYED_UNSTABLE:
+                return
+            green = self._crew.holder()
+            failure = self._failure(green) if green and green.tx_id == update.tx_id else "its container is gone"
+            if failure is not None:
+                self._condemn(update, Status.DEPLOYED_UNSTABLE, green, failure)
+                return
+            left = ends - self._clocks.monotonic()
+            if left <= 0:
+                self._promote(update)
+                return
+            self._sweep()
+            self._pause(min(left, 0.25))
+
+    def _promote(self, update: Update) -> None:
+        promoted_at = self._clocks.wall()
+        self._ledger.move(update.tx_id, Status.DEPLOYED_UNSTABLE, Status.PROMOTED, changes={"promoted_at": promoted_at})
+        self._revisions.set_active(update.revision.sha)
+        self._supersede_others(update)
+        blue = self._crew.living(update.base_sha or "")
+        self._crew.retire_all_but(self._crew.holder(), blue, reason="a newer revision was promoted")
+        self._ledger.append(EventType.UPDATE_CLEANUP_COMPLETED, {"tx_id": update.tx_id}, parent_id=update.event_id)
+        _LOG.info("promoted", tx=update.tx_id, sha=update.revision.sha[:12])
+
+    def _supersede_others(self, promoted: Update) -> None:
+        for update in self._ledger.updates():
+            if update.status in (Status.STAGED, Status.APPROVED) and update.base_sha != promoted.sha:
+                self._ledger.move(
+                    update.tx_id,
+                    update.status,
+                    Status.SUPERSEDED,
+                    changes={"last_error": f"{promoted.tx_id} was promoted; submit it again on the new base"},
+                    payload={"by": promoted.tx_id},
+                )
+
+    # -- back
+
+    def roll_back(self, update: Update) -> None:
+        """Make the update's base active again, or an older good revision when that fails too."""
+        green = self._crew.holder()
+        at_once = update.blame == "own"
+        for target in self._good_revisions(update):
+            attempt = {"tx_id": update.tx_id, "target_sha": target.sha}
+            try:
+                self._make_active(target, at_once=at_once)
+            except WorkerFailed as failure:
+                self._ledger.append(
+                    EventType.ROLLBACK_ATTEMPTED, {**attempt, "error": str(failure)}, parent_id=update.event_id
+                )
+                continue
+            self._ledger.append(EventType.ROLLBACK_ATTEMPTED, attempt, parent_id=update.event_id)
+            break
+        else:
+            self._ledger.append(
+                EventType.UPDATE_ROLLBACK_FAILED,
+                {"tx_id": update.tx_id, "error": "no earlier revision runs"},
+                parent_id=update.event_id,
+            )
+            raise WorkerFailed("no earlier revision runs")
+        self._ledger.move(update.tx_id, Status.ROLLBACK_PENDING, Status.ROLLED_BACK, restored=target.sha)
+        self._revisions.set_active(target.sha)
+        if green is not None and green.sha == update.sha:
+            self._crew.retire(green, reason="rolled back")
+        _LOG.info("rolled back", tx=update.tx_id, to=target.sha[:12])
+
+    def _good_revisions(self, update: Update) -> list[Revision]:
+        """The update's base, then that one's base, down to genesis."""
+        chain = []
+        sha = update.base_sha
+        while sha:
+            ancestor = self._ledger.revision(sha)
+            chain.append(ancestor)
+            sha = ancestor.base_sha
+        return chain
+
+    def _condemn(self, update: Update, status: Status, green: WorkerRow | None, failure: str) -> None:
+        """Green failed by its own fault: note the evidence before its container goes, and ask for the way back."""
+        self._ledger.move(
+            update.tx_id,
+            status,
+            Status.ROLLBACK_PENDING,
+            changes={"last_error": self._evidence(green, failure), "blame": "own"},
+            payload={"error": failure},
+        )
+        _LOG.warning("going back", tx=update.tx_id, reason=failure)
+
+    def _failure(self, green: WorkerRow) -> str | None:
+        if ailment := self._crew.ailment(green):
+            return ailment
+        session = self._crew.session(green)
+        now = self._clocks.monotonic()
+        if session is None or not session.beat.poll_error:
+            self._polls_failing_since = None
+        elif self._polls_failing_since is None:
+            self._polls_failing_since = now
+        elif now - self._polls_failing_since > _POLL_ERROR_SECONDS:
+            self._polls_failing_since = None
+            # Only when the Bot API answers us is it the worker that cannot poll.
+            if self._bot_api_answers():
+                return f"it cannot poll: {session.beat.poll_error}"
+        return None
+
+    # -- staying up
+
+    def keep_running(self) -> None:
+        """The active worker lives and N-1 stands by; a crash is answered by a restart, a crash loop by N-1."""
+        self._sweep()
+        good = self._good()
+        holder = self._crew.holder()
+        ailment = self._crew.ailment(holder) if holder else "there is none"
+        if ailment is not None:
+            if holder is not None:
+                self._bury(holder, ailment)
+                if self._crash_loop(good):
+                    return
+                self._pause(self._settings.restart_delay_seconds)
+            self._make_active(good, at_once=True)
+        previous = self._ledger.revision(good.base_sha) if good.base_sha else None
+        if previous is not None and self._crew.living(previous.sha) is None:
+            self._crew.settle(self._crew.start(previous))
+
+    def _bury(self, worker: WorkerRow, ailment: str) -> None:
+        if not self._fleet.died(worker.worker_id):
+            self._fleet.kill(worker.worker_id, ailment)
+        self._fleet.end(worker.worker_id, reason=ailment, crashed=True)
+        _LOG.warning("the active worker ended", worker=worker.worker_id, reason=ailment)
+
+    def _crash_loop(self, good: Revision) -> bool:
+        """Whether the active revision has crashed too often; N-1 is asked for then, when there is one."""
+        since = self._clocks.wall() - self._settings.crash_window_seconds
+        crashes = self._ledger.crashes(good.sha, since)
+        if len(crashes) < self._settings.crash_threshold:
+            return False
+        self._ledger.append(
+            EventType.CRASH_LOOP_DETECTED,
+            {"sha": good.sha, "crashes": len(crashes), "window_seconds": self._settings.crash_window_seconds},
+            parent_id=good.event_id,
+        )
+        if not good.base_sha:
+            return False
+        self._condemn(
+            self._ledger.find(good.tx_id),
+            Status.PROMOTED,
+            None,
+            f"crash loop: {len(crashes)} exits, the last: {crashes[-1].reason}",
+        )
+        return True
+
+    # -- shared
+
+    def _make_active(self, revision: Revision, *, at_once: bool) -> None:
+        """Give the lease to a worker of this revision, started if there is none.
+
+        Raises WorkerFailed, EngineError.
+        """
+        worker = self._crew.living(revision.sha) or self._crew.start(revision)
+        try:
+            self._crew.settle(worker)
+            self._crew.hand_over(worker, at_once=at_once)
+        except WorkerFailed as failure:
+            self._crew.retire(worker, reason=str(failure))
+            raise
+
+    def _good(self) -> Revision:
+        return self._ledger.good_revision()
+
+    def _snapshot(self, update: Update) -> None:
+        """A copy of the worker's database as it is before the deploy."""
+        paths = self._settings.paths
+        if update.snapshot or not paths.agent_db.exists():
+            return
+        target = paths.snapshots / f"{update.tx_id}.db"
+        backup(paths.agent_db, target)
+        self._ledger.amend(update.tx_id, {"snapshot": str(target)})
+
+    def _evidence(self, worker: WorkerRow | None, failure: object) -> str:
+        words = self._fleet.last_words(worker.worker_id) if worker is not None else ""
+        return f"{failure}\n{words}".strip()
+
+    def _sweep(self) -> None:
+        now = self._clocks.monotonic()
+        if now - self._swept_at >= _SWEEP_SECONDS:
+            self._swept_at = now
+            self._fleet.sweep()
+        self._fleet.mend_toolboxes()
+
+    def _pause(self, seconds: float) -> None:
+        """Until something may have changed, at most ``seconds``."""
+        self._signal.wait(seconds)

@@ -1,0 +1,283 @@
+"""The running supervisor: its parts put together, its threads, its start and its end."""
+
+import hmac
+import os
+import secrets
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any, Final
+
+import structlog
+
+from supervisor import __version__, botapi, views
+from supervisor.contract import (
+    Claim,
+    Claimed,
+    EventType,
+    Problem,
+    Progress,
+    Redactor,
+    Submission,
+    Submitted,
+)
+from supervisor.control import control_app
+from supervisor.crew import Crew
+from supervisor.decisions import Decisions
+from supervisor.engine import Engine, EngineError
+from supervisor.fleet import Fleet
+from supervisor.homelock import home_lock
+from supervisor.ledger import Ledger, NewUpdate, Origin, Update
+from supervisor.localbot import process as localbot
+from supervisor.localbot.store import OWNER
+from supervisor.pipeline import Pipeline
+from supervisor.reconcile import reconcile
+from supervisor.revisions import Revisions
+from supervisor.rollout import Rollout
+from supervisor.server import contract_app
+from supervisor.sessions import Sessions, Signal
+from supervisor.settings import Settings
+from supervisor.states import FINAL, Status
+from supervisor.unixserver import UnixServer
+
+_LOG = structlog.get_logger()
+
+CLAIM_FACT: Final = "claim_code"
+_PROGRESS_SECONDS: Final = 1.0
+
+
+class Service:
+    """One supervisor on one home, from its start to its end."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._paths = settings.paths
+        self._signal = Signal()
+        self._stop = threading.Event()
+        self._take_down = False
+        self.sessions = Sessions(self._signal)
+        self._ledger = Ledger(self._paths.ledger, redact=Redactor(settings.secrets))
+        self._engine = Engine()
+        self._revisions = Revisions(self._paths.revisions)
+        self._decisions = Decisions(self._ledger)
+        self._started_event = 0
+
+    def run(self) -> None:
+        """Supervise until a signal or ``supervisor down``.
+
+        SIGTERM and SIGINT end the supervisor alone: workers go on, and the next supervisor adopts them. Raises
+        HomeInUse, EngineError, LedgerError.
+        """
+        with home_lock(self._paths.lock), ExitStack() as stack:
+            stack.callback(self._ledger.close)
+            self._revisions.create()
+            self._started_event = self._ledger.append(
+                EventType.PROCESS_STARTED, {"role": "supervisor", "pid": os.getpid(), "version": __version__}
+            )
+            self._build_parts()
+            self._set_owners()
+            if self._settings.uses_local_bot:
+                localbot.ensure(self._paths)
+            reconcile(self._engine, self._ledger, self._fleet, self._revisions, self._settings.project)
+            stack.enter_context(UnixServer(contract_app(self), self._paths.contract_socket))
+            stack.enter_context(UnixServer(control_app(self), self._paths.control_socket, mode=0o600))
+            threads = self._start_threads()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: self._stop.set())
+            _LOG.info("supervisor started", pid=os.getpid(), home=str(self._paths.home))
+            self._watch_over(threads)
+            self._end(threads)
+
+    def _build_parts(self) -> None:
+        self._fleet = Fleet(
+            engine=self._engine,
+            ledger=self._ledger,
+            sessions=self.sessions,
+            settings=self._settings,
+            signal=self._signal,
+            environment=self._worker_environment,
+            started_event=self._started_event,
+        )
+        self._pipeline = Pipeline(
+            engine=self._engine,
+            ledger=self._ledger,
+            revisions=self._revisions,
+            settings=self._settings,
+            signal=self._signal,
+            started_event=self._started_event,
+        )
+        crew = Crew(
+            fleet=self._fleet,
+            ledger=self._ledger,
+            sessions=self.sessions,
+            settings=self._settings,
+            signal=self._signal,
+            stopping=self._stop.is_set,
+        )
+        self._rollout = Rollout(
+            engine=self._engine,
+            ledger=self._ledger,
+            revisions=self._revisions,
+            fleet=self._fleet,
+            crew=crew,
+            settings=self._settings,
+            signal=self._signal,
+            bot_api_answers=lambda: botapi.answers(self._settings),
+        )
+
+    def _start_threads(self) -> list[threading.Thread]:
+        work: dict[str, Callable[[], None]] = {
+            "watch": lambda: self._fleet.watch(self._stop),
+            "pipeline": self._pipeline.run,
+            "rollout": self._rollout.run,
+        }
+        threads = [threading.Thread(target=target, name=name, daemon=True) for name, target in work.items()]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    def _watch_over(self, threads: list[threading.Thread]) -> None:
+        while not self._stop.wait(1.0):
+            if dead := [thread.name for thread in threads if not thread.is_alive()]:
+                # Half a supervisor is worse than none: end, and whoever keeps it running starts it anew.
+                _LOG.error("a part of the supervisor has ended", part=dead[0])
+                self._stop.set()
+
+    def _end(self, threads: list[threading.Thread]) -> None:
+        self._rollout.stop()
+        self._pipeline.stop()
+        self._fleet.stop_watching()
+        for thread in threads:
+            thread.join(timeout=30)
+        if self._take_down:
+            self._end_workers()
+        _LOG.info("supervisor ended", workers="ended" if self._take_down else "left running")
+
+    def _end_workers(self) -> None:
+        """Let the active one finish what it has in hand; the containers go, images and state stay."""
+        for row in self._ledger.living_workers():
+            try:
+                self._fleet.end(row.worker_id, reason="supervisor down", seconds=int(self._settings.drain_seconds) + 2)
+            except EngineError as error:
+                _LOG.warning("could not end a worker", worker=row.worker_id, error=str(error))
+
+    # -- what workers ask
+
+    def claim(self, worker_id: str, claim: Claim) -> Claimed:
+        """The right code makes the first one who sends it the owner."""
+        code = self._ledger.fact(CLAIM_FACT)
+        owners = self._owners()
+        accepted = bool(code) and not owners and hmac.compare_digest(str(code), claim.code)
+        if accepted:
+            self._ledger.add_owner(claim.user_id, claim.chat_id, parent_id=self._ledger.worker(worker_id).event_id)
+            self._set_owners()
+        return Claimed(accepted=accepted, owners=list(self._owners()) if accepted else [])
+
+    def submit(self, worker_id: str, submission: Submission) -> Submitted | Problem:
+        """A patch from the agent; only the holder of the lease may hand one in."""
+        lease = self._ledger.lease()
+        if lease is None or lease.worker_id != worker_id:
+            return Problem(code="not_active", reason="only the active worker submits patches")
+        return _submitted(
+            self._pipeline.submit(
+                NewUpdate(
+                    origin=Origin.CHAT,
+                    patch=submission.patch.encode(),
+                    title=submission.title,
+                    why=submission.why,
+                    model=submission.model,
+                    tokens=submission.tokens,
+                    chat_id=submission.chat_id,
+                )
+            )
+        )
+
+    def progress(self, tx_id: str) -> Iterator[Progress]:
+        """Each event of the update, until it needs a person or is over."""
+        update = self._ledger.find(tx_id)
+        seen = 0
+        while not self._stop.is_set():
+            for event in self._ledger.events(parent_id=update.event_id, after=seen):
+                seen = event.id
+                status = str(event.payload.get("status_to", update.status))
+                final = status in FINAL or status == Status.STAGED
+                text = str(event.payload.get("error", ""))
+                yield Progress(tx_id=update.tx_id, status=status, event=event.event_type, text=text, final=final)
+                if final:
+                    return
+            self._signal.wait(_PROGRESS_SECONDS)
+
+    def status(self) -> dict[str, Any]:
+        """For ``status --json``."""
+        return views.status(self._ledger, running=True, session_of=self.sessions.get, paused=self._pipeline.paused)
+
+    def history(self) -> list[dict[str, Any]]:
+        """For ``history --json``."""
+        return views.history(self._ledger)
+
+    # -- what the command line asks
+
+    def hand_in(self, submission: dict[str, Any]) -> dict[str, Any]:
+        """A patch from the terminal."""
+        new = NewUpdate(
+            origin=Origin.CLI,
+            patch=bytes.fromhex(submission["patch_hex"]),
+            title=submission["title"],
+            why=submission["why"],
+            forced=submission["force"],
+        )
+        return _submitted(self._pipeline.submit(new)).model_dump()
+
+    def decide(self, decision: str, tx: str, by: str) -> dict[str, Any]:
+        """Approve, cancel or roll back."""
+        decided = {
+            "approve": lambda: self._decisions.approve(tx, by=by),
+            "cancel": lambda: self._decisions.cancel(tx),
+            "rollback": lambda: self._decisions.rollback(tx),
+        }[decision]()
+        self._signal.notify()
+        return {
+            "tx_id": decided.tx_id,
+            "status": decided.status,
+            "message": decided.message,
+            "already": decided.already,
+        }
+
+    def take_down(self) -> None:
+        """End everything, workers included."""
+        self._take_down = True
+        self._stop.set()
+        self._signal.notify()
+
+    # -- inside
+
+    def _worker_environment(self) -> dict[str, str]:
+        environment = dict(self._settings.worker_values)
+        if self._settings.uses_local_bot:
+            environment["TELEGRAM_BOT_TOKEN"] = localbot.token(self._paths)
+            environment["AUTONOUS_TELEGRAM_UDS"] = f"/run/autonous/{self._paths.localbot_socket.name}"
+        return environment
+
+    def _owners(self) -> tuple[int, ...]:
+        allowed = self._settings.allowed_users
+        if self._settings.uses_local_bot:
+            allowed = (*allowed, OWNER)
+        return allowed or tuple(self._ledger.owners())
+
+    def _set_owners(self) -> None:
+        self.sessions.set_owners(self._owners())
+
+
+def claim_code(ledger: Ledger) -> str:
+    """The code that claims a bot without an owner, made once."""
+    code = ledger.fact(CLAIM_FACT)
+    if code is None:
+        code = secrets.token_hex(4)
+        ledger.set_fact(CLAIM_FACT, code)
+    return code
+
+
+def _submitted(update: Update) -> Submitted:
+    reason = (update.last_error or "").partition("\n")[0]
+    return Submitted(tx_id=update.tx_id, status=update.status, code=update.code or "", reason=reason)

@@ -1,0 +1,220 @@
+"""Settings of the supervisor, and the list of names that a worker's container is given.
+
+Values come from the environment, then from ``.env`` at the repository root. A value that cannot be used stops
+the start with one line that names it and what is allowed.
+"""
+
+import os
+import re
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from dotenv import dotenv_values
+from platformdirs import user_state_path
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from supervisor.paths import CHECKOUT, Paths
+from supervisor.specs import WORKER_UID
+
+ENV_FILE: Final = CHECKOUT / ".env"
+
+#: Their values are secrets: shown nowhere, masked everywhere.
+SECRET_NAMES: Final = ("TELEGRAM_BOT_TOKEN", "OPENAI_API_KEY")
+
+#: What a worker's container is given when it is set; nothing else of the host's environment gets in.
+WORKER_NAMES: Final = (
+    *SECRET_NAMES,
+    "OPENAI_BASE_URL",
+    "OPENAI_MODEL",
+    "TELEGRAM_API_BASE_URL",
+    "AUTONOUS_TELEGRAM_UDS",
+    "AUTONOUS_OPENAI_UDS",
+    "AUTONOUS_COMMANDER",
+    "AUTONOUS_MODEL_PROVIDER",
+    "AUTONOUS_MODEL_FALLBACK",
+    "AUTONOUS_TELEGRAM_ALLOWED_USERS",
+    "WORKER_SYSTEM_PROMPT",
+    "TG_TIMEOUT",
+    "TG_SLEEP_SECONDS",
+    "TG_DROP_PENDING",
+    "TG_HISTORY_WINDOW",
+    "AUTONOUS_MAX_CONCURRENT_CHATS",
+    "AUTONOUS_BUDGET_TOKENS_PER_DAY",
+    "AUTONOUS_CONTROL_MAX_TURNS",
+    "AUTONOUS_CONTROL_MAX_WALL_TIME_SECONDS",
+    "AUTONOUS_CONTROL_MAX_TOKENS",
+    "AUTONOUS_CONTROL_MAX_RETRIES",
+    "AUTONOUS_CONTROL_RETRY_BASE_SECONDS",
+    "AUTONOUS_CONTROL_RETRY_MAX_SECONDS",
+    "AUTONOUS_CONTROL_CIRCUIT_THRESHOLD",
+    "AUTONOUS_CONTROL_CIRCUIT_COOLDOWN_SECONDS",
+    "AUTONOUS_CONTROL_NO_PROGRESS_K",
+    "AUTONOUS_DRAIN_SECONDS",
+    "AUTONOUS_DUMMY_PROVIDER_SCRIPT",
+    "AUTONOUS_DUMMY_COMMANDER_SCRIPT",
+    "AUTONOUS_DUMMY_COMMANDER_SEND_SCRIPT",
+)
+
+
+class SettingsError(Exception):
+    """A value that cannot be used; the message is one line that names it and what is allowed."""
+
+
+def _blank_is_unset(value: object) -> object:
+    return None if value == "" else value
+
+
+def _user_ids(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(int(part) for part in value.replace(",", " ").split())
+
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, description="a number of seconds, 0 or more")]
+Count = Annotated[int, Field(ge=1, description="a whole number, 1 or more")]
+Whole = Annotated[int, Field(ge=0, description="a whole number, 0 or more")]
+UserIds = Annotated[
+    tuple[int, ...],
+    BeforeValidator(_user_ids),
+    Field(description="numeric Telegram user ids, comma separated"),
+]
+Url = Annotated[
+    str | None,
+    BeforeValidator(_blank_is_unset),
+    Field(pattern=r"^https?://\S+$", description="an http:// or https:// URL"),
+]
+Secret = Annotated[str | None, BeforeValidator(_blank_is_unset), Field(repr=False)]
+
+
+class Settings(BaseModel):
+    """Every value that the supervisor itself uses or checks on a worker's behalf. Times are in seconds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    telegram_bot_token: Secret = Field(
+        None,
+        alias="TELEGRAM_BOT_TOKEN",
+        pattern=r"^\d+:[A-Za-z0-9_-]+$",
+        description="a bot token as BotFather gives it, 123456:ABC...",
+    )
+    openai_api_key: Secret = Field(None, alias="OPENAI_API_KEY", description="a key of the model's provider")
+    openai_base_url: Url = Field(None, alias="OPENAI_BASE_URL")
+    telegram_api_base_url: Url = Field(None, alias="TELEGRAM_API_BASE_URL")
+    commander: Literal["telegram", "dummy"] = Field(
+        "telegram", alias="AUTONOUS_COMMANDER", description="telegram or dummy"
+    )
+    model_provider: Literal["openai", "dummy"] | None = Field(
+        None, alias="AUTONOUS_MODEL_PROVIDER", description="openai or dummy"
+    )
+    allowed_users: UserIds = Field((), alias="AUTONOUS_TELEGRAM_ALLOWED_USERS")
+    home: Path = Field(
+        default_factory=lambda: user_state_path("autonous"),
+        alias="AUTONOUS_HOME",
+        description="an absolute path",
+    )
+    project: str = Field(
+        "autonous",
+        alias="AUTONOUS_PROJECT",
+        pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$",
+        description="up to 40 lower-case letters, digits, - and _, a letter or digit first",
+    )
+    approval: Literal["chat", "terminal"] = Field("chat", alias="AUTONOUS_APPROVAL", description="chat or terminal")
+    drain_seconds: Seconds = Field(20, alias="AUTONOUS_DRAIN_SECONDS")
+    pipeline_timeout_seconds: Seconds = Field(1800, alias="AUTONOUS_UPDATE_PIPELINE_TIMEOUT_SECONDS")
+    stable_window_seconds: Seconds = Field(30, alias="AUTONOUS_UPDATE_STABLE_WINDOW_SECONDS")
+    self_check_command: str = Field("", alias="AUTONOUS_UPDATE_SELF_CHECK_CMD", description="a shell command")
+    min_free_bytes: Whole = Field(1024**3, alias="AUTONOUS_MIN_FREE_BYTES")
+    crash_threshold: Count = Field(3, alias="SUPERVISOR_CRASH_THRESHOLD")
+    crash_window_seconds: Seconds = Field(300, alias="SUPERVISOR_CRASH_WINDOW_SECONDS")
+    restart_delay_seconds: Seconds = Field(1, alias="SUPERVISOR_RESTART_DELAY_SECONDS")
+    # Checked here so that a typing error is told by `up`; used by the worker alone.
+    tg_timeout: Seconds = Field(30, alias="TG_TIMEOUT")
+    tg_sleep_seconds: Seconds = Field(1, alias="TG_SLEEP_SECONDS")
+    tg_drop_pending: bool = Field(False, alias="TG_DROP_PENDING", description="true or false")
+    tg_history_window: Whole = Field(12, alias="TG_HISTORY_WINDOW")
+    max_concurrent_chats: Count = Field(4, alias="AUTONOUS_MAX_CONCURRENT_CHATS")
+    max_retries: Whole = Field(3, alias="AUTONOUS_CONTROL_MAX_RETRIES")
+    retry_base_seconds: Seconds = Field(1, alias="AUTONOUS_CONTROL_RETRY_BASE_SECONDS")
+    retry_max_seconds: Seconds = Field(60, alias="AUTONOUS_CONTROL_RETRY_MAX_SECONDS")
+
+    #: What of WORKER_NAMES is set, as it was written.
+    worker_values: dict[str, str] = Field(default_factory=dict, repr=False)
+
+    @property
+    def paths(self) -> Paths:
+        """Where this installation keeps its things."""
+        return Paths(self.home)
+
+    @property
+    def uses_local_bot(self) -> bool:
+        """Without a token the local bot takes Telegram's place."""
+        return self.telegram_bot_token is None and self.commander == "telegram"
+
+    @property
+    def worker_uid(self) -> int:
+        """The user inside containers: a fixed one, or the supervisor's own, who then owns all of the home."""
+        return os.getuid() or WORKER_UID
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The values that no log, event or reply may show."""
+        return tuple(v for v in (self.telegram_bot_token, self.openai_api_key) if v)
+
+
+def load(environ: Mapping[str, str] = os.environ, env_file: Path = ENV_FILE) -> Settings:
+    """Settings from the environment and ``env_file``, the environment winning.
+
+    Raises SettingsError.
+    """
+    values = {**_read(env_file), **environ}
+    worker_values = {name: values[name] for name in WORKER_NAMES if values.get(name)}
+    fields = {f.alias: values[f.alias] for f in Settings.model_fields.values() if f.alias and values.get(f.alias)}
+    try:
+        settings = Settings.model_validate({**fields, "worker_values": worker_values})
+    except ValidationError as error:
+        raise SettingsError(_one_line(error)) from None
+    if not settings.home.is_absolute():
+        raise SettingsError(f"AUTONOUS_HOME={str(settings.home)!r} cannot be used: it must be an absolute path")
+    if settings.model_provider == "openai" and settings.openai_api_key is None:
+        raise SettingsError("AUTONOUS_MODEL_PROVIDER=openai needs OPENAI_API_KEY; set it in .env, or use dummy")
+    return settings
+
+
+def env_file_warning(env_file: Path = ENV_FILE) -> str | None:
+    """A line for the user when others can read the file that holds the keys."""
+    try:
+        mode = env_file.stat().st_mode
+    except OSError:
+        return None
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return f"{env_file} can be read by other users; `chmod 600 {env_file}` keeps your keys yours"
+    return None
+
+
+def _read(env_file: Path) -> dict[str, str]:
+    try:
+        text = env_file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(
+            f"{env_file} cannot be read: {reason}; it must be a text file of NAME=value lines"
+        ) from None
+    for number, line in enumerate(text.splitlines(), start=1):
+        stripped = line.strip()
+        if stripped and not stripped.startswith("#") and not re.match(r"(export\s+)?\w+\s*=", stripped):
+            # The line itself may be half a secret, so it is not repeated.
+            raise SettingsError(f"{env_file} line {number} cannot be used: it must be NAME=value")
+    return {name: value for name, value in dotenv_values(env_file).items() if value is not None}
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    alias = str(first["loc"][0])
+    field = next(f for f in Settings.model_fields.values() if f.alias == alias)
+    allowed = field.description or "another value"
+    shown = alias if alias in SECRET_NAMES else f"{alias}={first['input']!r}"
+    return f"{shown} cannot be used: it must be {allowed}"

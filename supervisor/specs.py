@@ -1,0 +1,216 @@
+"""What containers look like, as values; nothing here talks to an engine.
+
+A spec is made by one of the functions at the end, translated by :func:`create_arguments`, and compared by
+:func:`violations` with what the engine says that it made, before the container is started.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from supervisor.paths import Paths
+
+MIB: Final = 1024 * 1024
+WORKER_UID: Final = 10001
+
+LABEL_PROJECT: Final = "autonous.project"
+LABEL_ROLE: Final = "autonous.role"
+LABEL_SHA: Final = "autonous.sha"
+LABEL_TX: Final = "autonous.tx"
+LABEL_WORKER: Final = "autonous.worker"
+
+_ENGINE_SOCKETS: Final = ("docker.sock", "containerd.sock", "podman.sock")
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A directory of the host inside a container."""
+
+    source: Path
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a container may use. Sizes in bytes."""
+
+    memory: int = 512 * MIB
+    pids: int = 256
+    file_size: int = 1024 * MIB
+    tmpfs: int = 64 * MIB
+    cpus: float = 2.0
+
+
+@dataclass(frozen=True)
+class ContainerSpec:
+    """A container to be made: always unprivileged, read-only, limited, and never restarted by the engine."""
+
+    name: str
+    image_id: str
+    project: str
+    role: str
+    uid: int
+    command: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    mounts: tuple[Mount, ...] = ()
+    network: str = "none"
+    limits: Limits = Limits()
+    stop_signal: str = "SIGTERM"
+
+    def all_labels(self) -> dict[str, str]:
+        """The labels by which a container is found again."""
+        return {**self.labels, LABEL_PROJECT: self.project, LABEL_ROLE: self.role}
+
+
+def create_arguments(spec: ContainerSpec) -> dict[str, Any]:
+    """The body of the engine's create call (Docker Engine API, ``POST /containers/create``)."""
+    limits = spec.limits
+    return {
+        "Image": spec.image_id,
+        "Cmd": list(spec.command) or None,
+        "Env": [f"{name}={value}" for name, value in sorted(spec.environment.items())],
+        "Labels": spec.all_labels(),
+        "User": f"{spec.uid}:{spec.uid}",
+        "StopSignal": spec.stop_signal,
+        "HostConfig": {
+            "NetworkMode": spec.network,
+            "ReadonlyRootfs": True,
+            "CapDrop": ["ALL"],
+            "SecurityOpt": ["no-new-privileges:true"],
+            "Privileged": False,
+            "Init": False,
+            "IpcMode": "private",
+            "RestartPolicy": {"Name": "no"},
+            "Memory": limits.memory,
+            "MemorySwap": limits.memory,
+            "NanoCpus": int(limits.cpus * 1e9),
+            "PidsLimit": limits.pids,
+            "Tmpfs": {"/tmp": f"rw,nosuid,nodev,size={limits.tmpfs},mode=1777"},  # noqa: S108 - inside it
+            "Ulimits": [{"Name": "fsize", "Soft": limits.file_size, "Hard": limits.file_size}],
+            "LogConfig": {"Type": "json-file", "Config": {"max-size": "5m", "max-file": "2"}},
+            "Mounts": [
+                {
+                    "Type": "bind",
+                    "Source": str(mount.source),
+                    "Target": mount.target,
+                    "ReadOnly": mount.read_only,
+                    "BindOptions": {"Propagation": "rprivate"},
+                }
+                for mount in spec.mounts
+            ],
+        },
+    }
+
+
+def violations(spec: ContainerSpec, inspected: Mapping[str, Any]) -> list[str]:
+    """What the engine made other than the spec says; an empty list when the container may be started."""
+    host = inspected["HostConfig"]
+    config = inspected["Config"]
+    limits = spec.limits
+    expected = {
+        "image": (inspected["Image"], spec.image_id),
+        "user": (config["User"], f"{spec.uid}:{spec.uid}"),
+        "privileged": (host["Privileged"], False),
+        "read-only root": (host["ReadonlyRootfs"], True),
+        "added capabilities": (host["CapAdd"] or [], []),
+        "dropped capabilities": (host["CapDrop"], ["ALL"]),
+        "security options": (host["SecurityOpt"], ["no-new-privileges:true"]),
+        "network": (host["NetworkMode"], spec.network),
+        "restart policy": (host["RestartPolicy"]["Name"], "no"),
+        "pid namespace": (host["PidMode"], ""),
+        "ipc namespace": (host["IpcMode"], "private"),
+        "user namespace": (host["UsernsMode"], ""),
+        "devices": (host["Devices"] or [], []),
+        "device requests": (host.get("DeviceRequests") or [], []),
+        "binds": (host["Binds"] or [], []),
+        "published ports": (host["PortBindings"] or {}, {}),
+        "volumes from": (host["VolumesFrom"] or [], []),
+        "memory": (host["Memory"], limits.memory),
+        "pids": (host["PidsLimit"], limits.pids),
+        "mounts": (
+            sorted((m["Source"], m["Destination"], not m["RW"]) for m in inspected["Mounts"]),
+            sorted((str(m.source), m.target, m.read_only) for m in spec.mounts),
+        ),
+    }
+    found = [f"{what} is {is_!r}, not {should!r}" for what, (is_, should) in expected.items() if is_ != should]
+    found += [f"{m.target} reaches the engine" for m in spec.mounts if m.source.name in _ENGINE_SOCKETS]
+    if spec.uid == 0:
+        found.append("it would run as root")
+    return found
+
+
+def worker_spec(
+    *,
+    paths: Paths,
+    project: str,
+    worker_id: str,
+    image_id: str,
+    uid: int,
+    network: str,
+    environment: Mapping[str, str],
+    labels: Mapping[str, str],
+) -> ContainerSpec:
+    """The agent itself: network, secrets in its environment, its state, and the way to the supervisor."""
+    return ContainerSpec(
+        name=worker_id,
+        image_id=image_id,
+        project=project,
+        role="worker",
+        uid=uid,
+        environment=environment,
+        labels={**labels, LABEL_WORKER: worker_id},
+        network=network,
+        mounts=(
+            Mount(paths.state, "/state"),
+            Mount(paths.contract_directory, "/run/autonous"),
+            Mount(paths.toolbox(worker_id), "/run/toolbox"),
+            Mount(paths.config, "/config", read_only=True),
+        ),
+    )
+
+
+def toolbox_spec(
+    *, paths: Paths, project: str, worker_id: str, image_id: str, uid: int, labels: Mapping[str, str]
+) -> ContainerSpec:
+    """Where the worker's tools run: no network, no secret, no state, limits of its own."""
+    return ContainerSpec(
+        name=f"{worker_id}-toolbox",
+        image_id=image_id,
+        project=project,
+        role="toolbox",
+        uid=uid,
+        command=("python", "-m", "worker.tools"),
+        labels={**labels, LABEL_WORKER: worker_id},
+        mounts=(Mount(paths.workspace, "/workspace"), Mount(paths.toolbox(worker_id), "/run/toolbox")),
+        limits=Limits(memory=1024 * MIB, pids=512, tmpfs=256 * MIB),
+    )
+
+
+def gate_spec(
+    *,
+    project: str,
+    name: str,
+    image_id: str,
+    uid: int,
+    role: str,
+    command: tuple[str, ...] = (),
+    environment: Mapping[str, str] | None = None,
+    mounts: tuple[Mount, ...] = (),
+    labels: Mapping[str, str] | None = None,
+) -> ContainerSpec:
+    """A candidate before approval, in its tests or its exam: no network and no secret."""
+    return ContainerSpec(
+        name=name,
+        image_id=image_id,
+        project=project,
+        role=role,
+        uid=uid,
+        command=command,
+        environment=environment or {},
+        mounts=mounts,
+        labels=labels or {},
+        limits=Limits(memory=1024 * MIB, tmpfs=256 * MIB),
+    )

@@ -1,0 +1,232 @@
+"""A web application on a Unix socket, served by a thread of its own.
+
+Used by everything here that serves: the contract, the local bot and the exam. Several servers may run in one
+process; none of them touches signals or writes an access log.
+"""
+
+import asyncio
+import contextlib
+import errno
+import itertools
+import os
+import socket
+import stat
+import struct
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+#: Bytes that a socket's path may have; the kernel's limit is 107 and some systems allow 103.
+LONGEST_PATH: Final = 100
+_EXTENSION: Final = "autonous.connection"
+_GRACE_SECONDS: Final = 0.05  # for answers that are being written when the server is told to stop
+_STOP_SECONDS: Final = 10.0  # by then every task was cancelled: what still runs is stuck
+_TICK_SECONDS: Final = 1.0
+_KEEP_ALIVE_SECONDS: Final = 75  # longer than any client keeps an idle connection, so that it never reuses a dying one
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Connection:
+    """The connection that a request came in on. A Unix peer has no address, so connections are numbered."""
+
+    number: int
+    pid: int  # of the peer, as this process sees it; 0 when it lives in another PID namespace
+    drop: Callable[[], None]  # closes the connection at once, without an answer
+
+    @property
+    def mark(self) -> str:
+        """A short text that tells this connection from all others of this process."""
+        return f"{self.pid}.{self.number}"
+
+
+def connection_of(scope: Scope) -> Connection:
+    """The connection behind a request's scope. ``KeyError`` when another server serves the application."""
+    connection: Connection = scope["extensions"][_EXTENSION]
+    return connection
+
+
+class _Protocol(H11Protocol):
+    """HTTP/1.1 that tells the application which connection it serves."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        peer = transport.get_extra_info("socket")
+        pid, _, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+        connection = Connection(number=next(_numbers), pid=pid, drop=transport.abort)
+        application = self.app
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            scope["extensions"] = {**scope.get("extensions", {}), _EXTENSION: connection}
+            try:
+                await application(scope, receive, send)
+            except asyncio.CancelledError:
+                if not transport.is_closing():  # else the server is stopping, which is no error of the application
+                    raise
+
+        self.app = app
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its waits: it stops when told to, not at the next tick, and leaves no stream open."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready: Future[None] = Future()
+        self._ended = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def end(self) -> None:
+        """Ask for the stop, from any thread, once the server is ready."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: it ended by itself
+                self._loop.call_soon_threadsafe(self._ended.set)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._loop = asyncio.get_running_loop()
+        self.ready.set_result(None)
+
+    async def main_loop(self) -> None:
+        while not (self._ended.is_set() or await self.on_tick(0)):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), _TICK_SECONDS)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        del sockets  # asyncio's servers own and close them
+        for server in self.servers:
+            server.close()
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks, timeout=_GRACE_SECONDS)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+        await asyncio.sleep(0)  # lets the protocols see that their connection is lost
+        for task in list(self.server_state.tasks):
+            task.cancel()
+        await self.lifespan.shutdown()
+
+
+def _listen(path: Path, mode: int) -> socket.socket:
+    """A socket bound to ``path``. Replaces a stale one; ``OSError`` when somebody answers there."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISSOCK(path.lstat().st_mode):
+            raise FileExistsError(errno.EEXIST, "is in the way of a socket", str(path))
+        with socket.socket(socket.AF_UNIX) as probe:
+            try:
+                probe.connect(str(path))
+            except ConnectionRefusedError:
+                path.unlink(missing_ok=True)
+            else:
+                raise OSError(errno.EADDRINUSE, "another process serves this socket", str(path))
+    listener = socket.socket(socket.AF_UNIX)
+    try:
+        listener.bind(str(path))
+        path.chmod(mode)  # before anyone can connect: nobody listens yet
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+class UnixServer:
+    """Serves ``app`` on the Unix socket ``path``, whose file gets the permissions ``mode``.
+
+    ``ValueError`` when the path is longer than ``LONGEST_PATH`` bytes. Endpoints must be coroutines: a blocking one
+    would hold up the stop.
+    """
+
+    def __init__(self, app: ASGIApp, path: Path, *, mode: int = 0o666) -> None:
+        size = len(os.fsencode(path))
+        if size > LONGEST_PATH:
+            raise ValueError(f"socket path of {size} bytes, at most {LONGEST_PATH} are possible: {path}")
+        self.path = path
+        self._app = app
+        self._mode = mode
+        self._lock = threading.Lock()
+        self._server: _Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the thread that serves is alive."""
+        thread = self._thread
+        return thread is not None and thread.is_alive()
+
+    def start(self) -> None:
+        """Return when connections are accepted.
+
+        ``OSError`` when the socket cannot be had, ``RuntimeError`` when the application does not start.
+        """
+        with self._lock:
+            if self.running:
+                raise RuntimeError(f"already serving {self.path}")
+            listener = _listen(self.path, self._mode)
+            config = uvicorn.Config(
+                self._app,
+                http=_Protocol,
+                ws="none",
+                loop="asyncio",
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+                log_config=None,  # the process's own logging stays as it is
+                log_level="warning",
+                access_log=False,
+            )
+            self._server = _Server(config)
+            self._thread = threading.Thread(
+                target=self._serve, args=(self._server, listener), name=f"serve {self.path.name}", daemon=True
+            )
+            self._thread.start()
+            try:
+                self._server.ready.result()
+            except RuntimeError:
+                self._thread.join()
+                raise
+
+    def stop(self) -> None:
+        """End open requests and streams, and return when the socket is gone. Harmless when not running.
+
+        ``TimeoutError`` when the application blocks its loop.
+        """
+        with self._lock:
+            if self._server is None or self._thread is None:
+                return
+            self._server.end()
+            self._thread.join(_STOP_SECONDS)
+            if self._thread.is_alive():
+                raise TimeoutError(f"the server of {self.path} did not stop within {_STOP_SECONDS:g} s")
+            self._server = self._thread = None
+
+    def _serve(self, server: _Server, listener: socket.socket) -> None:
+        inode = self.path.stat().st_ino
+        try:
+            server.run(sockets=[listener])
+        except BaseException as exc:  # uvicorn leaves by SystemExit when the application's start fails
+            if server.ready.done():
+                raise
+            failure = RuntimeError(f"the application on {self.path} did not start")
+            failure.__cause__ = exc
+            server.ready.set_exception(failure)
+        finally:
+            listener.close()
+            with contextlib.suppress(FileNotFoundError):
+                if self.path.stat().st_ino == inode:  # else a successor has bound it already
+                    self.path.unlink()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()

@@ -1,0 +1,69 @@
+"""What every run of the tests needs: which of them want an engine, and the images that those start from.
+
+Where no engine answers, tests that want one are left out and counted at the end; ``AUTONOUS_REQUIRE_ENGINE=1`` makes
+each of them fail instead.
+"""
+
+import fcntl
+import functools
+import os
+from pathlib import Path
+
+import pytest
+
+from supervisor.engine import Engine
+from supervisor.hostengine import EngineMissing, find_engine
+from supervisor.images import Deps, ensure_deps
+
+TESTS = Path(__file__).parent
+WANT_ENGINE = (TESTS / "engine", TESTS / "e2e")
+
+
+@functools.cache
+def why_no_engine() -> str | None:
+    """None when an engine answers, else one line."""
+    try:
+        find_engine()
+    except EngineMissing as error:
+        return str(error)
+    return None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark by directory, so that no test forgets to."""
+    for item in items:
+        if any(item.path.is_relative_to(directory) for directory in WANT_ENGINE):
+            item.add_marker(pytest.mark.engine)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave out what wants an engine where there is none."""
+    if item.get_closest_marker("engine") is None or (reason := why_no_engine()) is None:
+        return
+    if os.environ.get("AUTONOUS_REQUIRE_ENGINE") == "1":
+        pytest.fail(f"{reason}, and AUTONOUS_REQUIRE_ENGINE=1", pytrace=False)
+    pytest.skip(reason)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was left out; without this a run with no engine looks like a whole one."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    left_out = [report for report in skipped if "engine" in report.keywords]
+    if left_out and (reason := why_no_engine()):
+        terminalreporter.section("left out")
+        terminalreporter.line(f"{len(left_out)} tests want a container engine and did not run: {reason}")
+
+
+@pytest.fixture(scope="session")
+def engine() -> Engine:
+    """The engine of this machine."""
+    return Engine()
+
+
+@pytest.fixture(scope="session")
+def deps(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Deps:
+    """The dependency image, made by the first of several test processes that wants it."""
+    shared = tmp_path_factory.getbasetemp().parent
+    with (shared / "images.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return ensure_deps(engine, print)

@@ -1,0 +1,184 @@
+"""A Bot API, a supervisor and a model server that speak the real protocols."""
+
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import parse_qs
+
+from supervisor.contract import Announcement, Beat, Claim, Claimed, Role, RoleGrant, Welcome, WorkerState
+from tests.worker.httpserver import HttpServer, Request, Response
+
+TOKEN = "123456789:test-token-that-nobody-may-see"
+OWNER = 42
+BEAT_SECONDS = 0.05
+
+
+class FakeTelegram:
+    """``fail_next`` holds answers for coming calls of a method, in place of what it would do."""
+
+    def __init__(self, path: Path) -> None:
+        self.server = HttpServer(path, self._handle)
+        self.updates: list[dict[str, object]] = []
+        self.sent: list[tuple[int, str]] = []
+        self.polls: list[int | None] = []
+        self.polling = 0
+        self.fail_next: dict[str, deque[Response]] = {}
+        self._news = asyncio.Condition()
+        self._next_update = 1000
+
+    async def say(self, text: str, *, user: int = OWNER, chat: int | None = None, kind: str = "private") -> int:
+        """Somebody writes to the bot; gives the update's id."""
+        sender = {"id": user, "is_bot": False, "first_name": "X"}
+        message = {
+            "message_id": self._next_update,
+            "date": 1_700_000_000,
+            "chat": {"id": chat or user, "type": kind},
+            "from": sender,
+            "text": text,
+        }
+        self._next_update += 1
+        await self.deliver({"update_id": self._next_update, "message": message})
+        return self._next_update
+
+    async def deliver(self, update: dict[str, object]) -> None:
+        async with self._news:
+            self.updates.append(update)
+            self._news.notify_all()
+
+    def texts(self, chat: int = OWNER) -> list[str]:
+        return [text for to, text in self.sent if to == chat]
+
+    def fail(self, method: str, *responses: Response) -> None:
+        self.fail_next.setdefault(method, deque()).extend(responses)
+
+    async def _handle(self, request: Request) -> Response:
+        prefix, _, method = request.path.rpartition("/")
+        assert prefix == f"/bot{TOKEN}", request.path
+        fields = {name: values[0] for name, values in parse_qs(request.body.decode()).items()}
+        if self.fail_next.get(method):
+            return self.fail_next[method].popleft()
+        match method:
+            case "getUpdates":
+                return _ok(await self._get_updates(fields))
+            case "sendMessage":
+                self.sent.append((int(fields["chat_id"]), fields["text"]))
+                chat = {"id": int(fields["chat_id"]), "type": "private"}
+                return _ok({"message_id": len(self.sent), "date": 1_700_000_000, "chat": chat})
+            case _:
+                return _ok(True)
+
+    async def _get_updates(self, fields: dict[str, str]) -> list[dict[str, object]]:
+        offset = int(fields["offset"]) if "offset" in fields else None
+        self.polls.append(offset)
+        self.polling += 1
+        try:
+            async with self._news, asyncio.timeout(float(fields.get("timeout", 0)) or 0.001):
+                await self._news.wait_for(lambda: self._waiting(offset))
+        except TimeoutError:
+            return []
+        finally:
+            self.polling -= 1
+        return self._waiting(offset)
+
+    def _waiting(self, offset: int | None) -> list[dict[str, object]]:
+        return [update for update in self.updates if offset is None or int(str(update["update_id"])) >= offset]
+
+
+def _ok(result: object) -> Response:
+    return Response({"ok": True, "result": result})
+
+
+def telegram_error(status: int, description: str, **parameters: object) -> Response:
+    body = {"ok": False, "error_code": status, "description": description, "parameters": parameters}
+    return Response(body, status=status)
+
+
+class FakeSupervisor:
+    """Gives roles, and remembers what the worker told."""
+
+    def __init__(self, path: Path, *, owners: tuple[int, ...] = (OWNER,)) -> None:
+        self.server = HttpServer(path, self._handle)
+        self.owners = list(owners)
+        self.announcements: list[Announcement] = []
+        self.beats: list[Beat] = []
+        self.claims: list[Claim] = []
+        self.code = "right-code"
+        self.grant = RoleGrant(role=Role.STANDBY)
+        self._changed = asyncio.Condition()
+
+    @property
+    def state(self) -> WorkerState | None:
+        return self.beats[-1].state if self.beats else None
+
+    async def order(self, role: Role, *, epoch: int | None = None, deadline: float | None = None) -> None:
+        async with self._changed:
+            serial = self.grant.serial + 1
+            self.grant = RoleGrant(role=role, epoch=epoch, serial=serial, deadline_seconds=deadline)
+            self._changed.notify_all()
+
+    async def reaches(self, *states: WorkerState) -> None:
+        """Wait until the worker says that it is in one of these states."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.state in states)
+
+    async def _handle(self, request: Request) -> Response:
+        assert request.headers["authorization"] == "Bearer worker-credential"
+        match request.path:
+            case "/v1/announce":
+                self.announcements.append(Announcement.model_validate_json(request.body))
+                welcome = Welcome(instance=1, beat_seconds=BEAT_SECONDS, grant=self.grant, owners=self.owners)
+                return Response(welcome.model_dump(mode="json"))
+            case "/v1/role":
+                return Response(stream=self._roles())
+            case "/v1/beat":
+                async with self._changed:
+                    self.beats.append(Beat.model_validate_json(request.body))
+                    self._changed.notify_all()
+                return Response(self.grant.model_dump(mode="json"))
+            case "/v1/claim":
+                claim = Claim.model_validate_json(request.body)
+                self.claims.append(claim)
+                accepted = claim.code == self.code
+                if accepted:
+                    self.owners.append(claim.user_id)
+                return Response(Claimed(accepted=accepted, owners=self.owners).model_dump(mode="json"))
+            case path:
+                raise AssertionError(path)
+
+    async def _roles(self) -> AsyncIterator[bytes]:
+        while True:
+            yield self.grant.model_dump_json().encode() + b"\n"
+            seen = self.grant.serial
+            async with self._changed:
+                try:
+                    async with asyncio.timeout(BEAT_SECONDS):
+                        await self._changed.wait_for(lambda seen=seen: self.grant.serial != seen)
+                except TimeoutError:
+                    continue
+
+
+class FakeOpenAI:
+    """Answers chat completions with ``answers``, the last one again and again."""
+
+    def __init__(self, path: Path, *answers: Response) -> None:
+        self.server = HttpServer(path, self._handle)
+        self.requests: list[dict[str, object]] = []
+        self._answers = deque(answers)
+
+    async def _handle(self, request: Request) -> Response:
+        assert (request.method, request.path) == ("POST", "/v1/chat/completions")
+        self.requests.append(json.loads(request.body))
+        return self._answers.popleft() if len(self._answers) > 1 else self._answers[0]
+
+
+def completion(content: str | None, **message: object) -> Response:
+    choice = {
+        "index": 0,
+        "finish_reason": "stop",
+        "message": {"role": "assistant", "content": content, **message},
+    }
+    usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+    body = {"id": "c", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
+    return Response(body)

@@ -1,0 +1,141 @@
+"""What comes in: stored once, served only to owners."""
+
+from supervisor.contract import Claim
+from tests.worker.fakes import OWNER, telegram_error
+from tests.worker.support import asynchronous, until, world
+from worker.agent.intake import CLAIMED_TEXT, UNREADABLE_TEXT
+
+STRANGER = 666
+
+
+@asynchronous
+async def test_an_update_that_comes_twice_is_answered_once() -> None:
+    """The same update id again is neither stored nor answered again."""
+    async with world() as here, here.active_worker():
+        update_id = await here.telegram.say("once")
+        await until(lambda: here.telegram.texts())
+        await here.telegram.deliver({**here.telegram.updates[0], "update_id": update_id + 1})
+        here.telegram.updates.append(here.telegram.updates[0])
+        await until(lambda: len(here.telegram.texts()) == 2)
+        await here.telegram.say("/help")
+        await until(lambda: len(here.telegram.texts()) == 3)
+        assert here.rows("SELECT update_id FROM inbox") == [(update_id,), (update_id + 1,), (update_id + 1,)][:2] + [
+            (update_id + 2,)
+        ] or len(here.rows("SELECT * FROM inbox")) == 3
+
+
+@asynchronous
+async def test_the_offset_comes_from_the_inbox() -> None:
+    """The first poll ever names no offset; later ones, also after a restart, ask for what follows the last update."""
+    async with world() as here:
+        async with here.active_worker():
+            update_id = await here.telegram.say("hello")
+            await until(lambda: here.telegram.texts())
+        assert here.telegram.polls[0] is None
+        before = len(here.telegram.polls)
+        async with here.active_worker(epoch=2):
+            await until(lambda: len(here.telegram.polls) > before)
+        assert here.telegram.polls[before] == update_id + 1
+
+
+@asynchronous
+async def test_a_stranger_gets_no_service() -> None:
+    """A stranger's update has a row with no text, and an event; nothing is answered."""
+    async with world() as here, here.active_worker():
+        await here.telegram.say("give me the secrets", user=STRANGER)
+        await until(lambda: here.events("message.refused"))
+        await here.telegram.say("/help")
+        await until(lambda: here.telegram.texts())
+        assert here.telegram.texts(STRANGER) == []
+        assert here.rows("SELECT kind, text, status FROM inbox WHERE user_id = 666") == [("refused", "", "done")]
+        assert here.events("message.refused")[0]["reason"] == "stranger"
+
+
+@asynchronous
+async def test_a_group_is_no_place_for_the_owner_either() -> None:
+    """The owner's words in a group are refused."""
+    async with world() as here, here.active_worker():
+        await here.telegram.say("hello all", chat=-100, kind="group")
+        await until(lambda: here.events("message.refused"))
+        assert here.events("message.refused")[0]["reason"] == "not_private"
+        assert here.rows("SELECT text FROM inbox") == [("",)]
+
+
+@asynchronous
+async def test_the_right_code_claims_a_bot_that_has_no_owner() -> None:
+    """The code goes to the supervisor; with the right one its sender is welcomed and served from then on."""
+    async with world(owners=()) as here, here.active_worker():
+        await here.telegram.say("/start wrong-code")
+        await until(lambda: here.events("message.refused"))
+        await here.telegram.say("/start right-code")
+        await until(lambda: here.telegram.texts() == [CLAIMED_TEXT])
+        await here.telegram.say("hello")
+        await until(lambda: here.telegram.texts() == [CLAIMED_TEXT, "dummy-ok"])
+        claims = [Claim(code=code, user_id=OWNER, chat_id=OWNER) for code in ("wrong-code", "right-code")]
+        assert here.supervisor.claims == claims
+        assert here.rows("SELECT kind, text FROM inbox WHERE id < 3") == [("claim", "")] * 2
+        assert here.events("message.refused")[0]["reason"] == "wrong_code"
+
+
+@asynchronous
+async def test_a_bot_with_an_owner_cannot_be_claimed() -> None:
+    """A stranger's code is not even relayed."""
+    async with world() as here, here.active_worker():
+        await here.telegram.say("/start right-code", user=STRANGER)
+        await until(lambda: here.events("message.refused"))
+        assert here.supervisor.claims == []
+
+
+@asynchronous
+async def test_configured_owners_count_alone() -> None:
+    """With owners in the settings, those that the supervisor keeps have no say."""
+    async with world() as here, here.active_worker(autonous_telegram_allowed_users="7"):
+        await here.telegram.say("hello", user=OWNER)
+        await here.telegram.say("hello", user=7)
+        await until(lambda: here.telegram.texts(7) == ["dummy-ok"])
+        assert here.telegram.texts(OWNER) == []
+
+
+@asynchronous
+async def test_what_is_no_text_is_stored_and_answered_plainly() -> None:
+    """A picture is told to be unreadable; a pressed button has its row."""
+    async with world() as here, here.active_worker():
+        await here.telegram.say("")
+        await until(lambda: here.telegram.texts() == [UNREADABLE_TEXT])
+        sender = {"id": OWNER, "is_bot": False, "first_name": "X"}
+        press = {"id": "1", "from": sender, "chat_instance": "1", "data": "nonce"}
+        await here.telegram.deliver({"update_id": 5000, "callback_query": press})
+        await until(lambda: len(here.rows("SELECT * FROM inbox")) == 2)
+        assert here.rows("SELECT kind FROM inbox") == [("unreadable",), ("refused",)]
+
+
+@asynchronous
+async def test_commands_overtake_the_queue() -> None:
+    """A command is answered while a message of the same chat is still being worked on."""
+    async with world() as here, here.active_worker(autonous_dummy_provider_script="sleep:60000"):
+        await here.telegram.say("long")
+        await until(lambda: here.events("turn.started"))
+        await here.telegram.say("/status")
+        await until(lambda: here.telegram.texts())
+        assert "model: dummy dummy" in here.telegram.texts()[0]
+
+
+@asynchronous
+async def test_a_failed_poll_is_told_and_tried_again() -> None:
+    """Beats carry the last poll's error, and an empty one once polling works again."""
+    async with world() as here:
+        here.telegram.fail("getUpdates", telegram_error(502, "Bad Gateway"))
+        async with here.active_worker(tg_sleep_seconds=0.2):
+            await until(lambda: "Bad Gateway" in here.supervisor.beats[-1].poll_error)
+            await until(lambda: here.supervisor.beats[-1].polls_ok == 1)
+            assert here.supervisor.beats[-1].poll_error == ""
+
+
+@asynchronous
+async def test_pending_updates_are_dropped_only_on_request() -> None:
+    """What waited before the very first poll is dropped when the settings say so, by Telegram's own means."""
+    async with world() as here:
+        here.telegram.fail("deleteWebhook", telegram_error(500, "Internal"))
+        async with here.active_worker(tg_drop_pending=True):
+            await until(lambda: here.supervisor.beats[-1].polls_ok)
+            assert not here.telegram.fail_next["deleteWebhook"]

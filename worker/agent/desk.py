@@ -1,0 +1,47 @@
+"""The desk: everything that only the active worker does."""
+
+import asyncio
+
+from worker.agent.courier import Courier
+from worker.agent.intake import Intake
+from worker.agent.runs import Runs
+
+
+class Desk:
+    """Opens, pauses and closes the intake, the runs and the courier together."""
+
+    def __init__(self, *, group: asyncio.TaskGroup, intake: Intake, runs: Runs, courier: Courier) -> None:
+        self._group = group
+        self._intake = intake
+        self._runs = runs
+        self._courier = courier
+        self._polling: asyncio.Task[None] | None = None
+
+    @property
+    def in_hand(self) -> int:
+        """How many runs and deliveries are under way; what merely waits can be left to a successor."""
+        return self._runs.chats.busy + self._courier.chats.busy
+
+    def open(self) -> None:
+        """Take up work, beginning with what a predecessor left."""
+        self._polling = self._group.create_task(self._intake.run())
+        self._courier.wake_all()
+        self._runs.resume()
+
+    def pause(self) -> None:
+        """Go on storing what comes in and sending what is done, but begin no run."""
+        self._runs.pause()
+
+    def resume(self) -> None:
+        """Undo a pause."""
+        self._runs.resume()
+
+    async def close(self) -> None:
+        """Stop polling and cut what is still in hand: a run's message goes back to the queue."""
+        self._runs.pause()
+        if self._polling is not None:
+            self._polling.cancel()
+            await asyncio.gather(self._polling, return_exceptions=True)
+            self._polling = None
+        await self._runs.chats.close()
+        await self._courier.chats.close()

@@ -1,0 +1,184 @@
+"""The intake: polls the commander, stores every update, and decides who is served."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from supervisor.contract import Claim, Claimed, EventType, Redactor
+from worker.agent.commands import DirectCommands
+from worker.agent.owners import Owners
+from worker.commander.base import Commander, CommanderError, Conflict, Incoming, RateLimited, UpdateKind
+from worker.control.retry import RetryPolicy
+from worker.store import Fenced, InboxStatus, Store
+from worker.vitals import Vitals
+
+SHORTEST_PAUSE_SECONDS: Final = 0.01
+CONFLICT_WAITS: Final = RetryPolicy(max_retries=0, base_seconds=1, max_seconds=30)
+CLAIMED_TEXT: Final = "Welcome. This bot is yours now: I answer you, and nobody else."
+UNREADABLE_TEXT: Final = "I can only read text."
+
+logger = logging.getLogger(__name__)
+
+#: Relays a claim to the supervisor; gives None when the supervisor cannot be reached.
+RelayClaim = Callable[[Claim], Awaitable[Claimed | None]]
+
+
+class Intake:
+    """Takes updates in. ``pause_seconds`` is the wait after a failed poll.
+
+    ``queued`` is called for a chat with a message to be worked on, ``answered`` for one with an answer to be sent.
+    """
+
+    def __init__(
+        self,
+        *,
+        commander: Commander,
+        store: Store,
+        owners: Owners,
+        commands: DirectCommands,
+        relay_claim: RelayClaim | None,
+        vitals: Vitals,
+        redact: Redactor,
+        process_event: int,
+        pause_seconds: float,
+        drop_pending: bool,
+        queued: Callable[[int], None],
+        answered: Callable[[int], None],
+    ) -> None:
+        self._commander = commander
+        self._store = store
+        self._owners = owners
+        self._commands = commands
+        self._relay_claim = relay_claim
+        self._vitals = vitals
+        self._redact = redact
+        self._process_event = process_event
+        self._pause = max(pause_seconds, SHORTEST_PAUSE_SECONDS)
+        self._drop_pending = drop_pending
+        self._queued = queued
+        self._answered = answered
+        self._conflicts = 0
+
+    async def run(self) -> None:
+        """Poll for ever. The first poll is answered at once, so that it is soon known whether polling works."""
+        good = False
+        while True:
+            begun = time.monotonic()
+            try:
+                updates = await self._poll(at_once=not good)
+                good = True
+                await self._take_in(updates)
+            except CommanderError as error:
+                await asyncio.sleep(self._pause_after(error))
+            except Fenced:
+                raise
+            except Exception:
+                # What was not stored is not acknowledged either: the same updates come again.
+                logger.exception("unexpected error in the intake")
+                self._vitals.internal_error()
+                await asyncio.sleep(self._pause)
+            else:
+                if not updates:
+                    spent = time.monotonic() - begun
+                    await asyncio.sleep(max(self._pause - spent, SHORTEST_PAUSE_SECONDS))
+
+    async def _poll(self, *, at_once: bool) -> list[Incoming]:
+        source = self._commander.source
+        if self._drop_pending and self._store.inbox.is_new(source):
+            await self._commander.drop_pending()
+        self._drop_pending = False
+        updates = await self._commander.poll(self._store.inbox.offset(source), at_once=at_once)
+        self._conflicts = 0
+        self._vitals.poll_succeeded()
+        return updates
+
+    def _pause_after(self, error: CommanderError) -> float:
+        """Seconds to wait after a poll that failed."""
+        text = self._redact(str(error))
+        if not self._vitals.poll_error:
+            logger.warning("polling failed: %s", text)
+        self._vitals.poll_failed(text)
+        match error:
+            case RateLimited():
+                return max(error.retry_after, self._pause)
+            case Conflict():
+                self._conflicts += 1
+                return max(CONFLICT_WAITS.wait_seconds(self._conflicts), self._pause)
+            case _:
+                return self._pause
+
+    async def _take_in(self, updates: list[Incoming]) -> None:
+        """Store the updates before the offset moves past them, then have them worked on."""
+        if not updates:
+            return
+        claims: list[Claim] = []
+        with self._store.write(durable=True):
+            for update in updates:
+                if (claim := self._admit(update)) is not None:
+                    claims.append(claim)
+        for chat_id in {update.chat_id for update in updates}:
+            self._queued(chat_id)
+            self._answered(chat_id)
+        for claim in claims:
+            await self._settle_claim(claim)
+
+    def _admit(self, update: Incoming) -> Claim | None:
+        """Give the update its row. Gives a claim when somebody wants to become the owner."""
+        if not update.private or update.user_id not in self._owners:
+            return self._admit_stranger(update)
+        if update.kind is not UpdateKind.MESSAGE:
+            self._add(update, update.kind)
+        elif not update.text.strip():
+            self._add_answered(update, "unreadable", UNREADABLE_TEXT)
+        elif (answer := self._commands.answer(update.text)) is not None:
+            self._add_answered(update, "command", answer)
+        else:
+            self._add(update, update.kind, InboxStatus.QUEUED)
+        return None
+
+    def _admit_stranger(self, update: Incoming) -> Claim | None:
+        """A stranger's words are not kept, and not answered."""
+        code = self._claimed_code(update)
+        if self._add(update, "claim" if code else "refused", text="") is None:
+            return None
+        if code and update.user_id is not None:
+            return Claim(code=code, user_id=update.user_id, chat_id=update.chat_id)
+        self._refuse(update.chat_id, update.user_id, "stranger" if update.private else "not_private")
+        return None
+
+    def _claimed_code(self, update: Incoming) -> str:
+        open_to_claims = self._owners.unclaimed and self._relay_claim is not None and update.private
+        if not open_to_claims or update.kind is not UpdateKind.MESSAGE:
+            return ""
+        command, _, code = update.text.partition(" ")
+        return code.strip() if command.partition("@")[0] == "/start" else ""
+
+    async def _settle_claim(self, claim: Claim) -> None:
+        claimed = await self._relay_claim(claim) if self._relay_claim else None
+        if claimed is None or not claimed.accepted:
+            self._refuse(claim.chat_id, claim.user_id, "claim_not_relayed" if claimed is None else "wrong_code")
+            return
+        self._owners.tell(claimed.owners)
+        self._store.outbox.add(claim.chat_id, CLAIMED_TEXT)
+        self._answered(claim.chat_id)
+
+    def _refuse(self, chat_id: int, user_id: int | None, reason: str) -> None:
+        payload = {"chat_id": chat_id, "user_id": user_id, "reason": reason}
+        self._store.events.append(EventType.MESSAGE_REFUSED, payload, parent_id=self._process_event)
+
+    def _add(
+        self,
+        update: Incoming,
+        kind: str,
+        status: InboxStatus = InboxStatus.DONE,
+        text: str | None = None,
+    ) -> int | None:
+        words = update.text if text is None else text
+        return self._store.inbox.add(self._commander.source, update, kind=kind, text=words, status=status)
+
+    def _add_answered(self, update: Incoming, kind: str, answer: str) -> None:
+        row_id = self._add(update, kind)
+        if row_id is not None:
+            self._store.outbox.add(update.chat_id, answer, inbox_id=row_id)

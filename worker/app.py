@@ -1,0 +1,228 @@
+"""The composition root: settings, store, commander, model, agent, link, and the life of the process."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from enum import IntEnum
+from typing import TYPE_CHECKING, NoReturn
+
+from supervisor.contract import Announcement, EventType, Redactor, Role, RoleGrant
+from worker import __version__, log
+from worker.agent.commands import DirectCommands
+from worker.agent.courier import Courier
+from worker.agent.desk import Desk
+from worker.agent.intake import Intake
+from worker.agent.loop import AgentLoop
+from worker.agent.owners import Owners
+from worker.agent.runs import Runs
+from worker.context import (
+    ContextBuilder,
+    LastMessages,
+    PlainAssembler,
+    PromptUnreadable,
+    RecentHistory,
+    SystemPrompt,
+)
+from worker.duty import Duty
+from worker.factory import make_commander, make_model
+from worker.settings import Settings, SettingsError, load, secrets
+from worker.store import Fenced, Store, StoreUnusable
+from worker.vitals import Vitals
+
+if TYPE_CHECKING:
+    from worker.link import Link
+
+logger = logging.getLogger(__name__)
+
+
+class ExitCode(IntEnum):
+    """What the process says when it ends."""
+
+    DONE = 0
+    CRASHED = 1
+    BAD_SETTINGS = 2
+    FENCED = 3
+
+
+def main() -> int:
+    """Run the worker of this process; gives its exit code."""
+    # Process 1 of a container has no default signal handlers: until the loop has its own, a signal ends it here.
+    signal.signal(signal.SIGTERM, _leave_at_once)
+    redact = Redactor(secrets(os.environ))
+    log.set_up(redact)
+    try:
+        settings = load()
+        prompt = SystemPrompt.load(settings.autonous_config_dir, settings.worker_system_prompt)
+        store = Store(settings.autonous_db_path, clock=time.time, sha=settings.autonous_worker_sha, redact=redact)
+    except (SettingsError, PromptUnreadable, StoreUnusable) as error:
+        sys.stderr.write(redact(f"worker: {error}\n"))
+        return ExitCode.BAD_SETTINGS
+    try:
+        asyncio.run(App(settings, prompt, store, redact).run())
+    except Exception as error:
+        if isinstance(error, ExceptionGroup) and error.subgroup(Fenced) is not None:
+            logger.error("fenced: another worker holds a later lease")  # noqa: TRY400 - expected, no traceback
+            return ExitCode.FENCED
+        logger.exception("the worker crashed")
+        return ExitCode.CRASHED
+    finally:
+        store.close()
+    return ExitCode.DONE
+
+
+def _leave_at_once(*_: object) -> NoReturn:
+    """SIGTERM before there is any work."""
+    raise SystemExit(ExitCode.DONE)
+
+
+class App:
+    """One worker, put together from its settings."""
+
+    def __init__(self, settings: Settings, prompt: SystemPrompt, store: Store, redact: Redactor) -> None:
+        self._settings = settings
+        self._store = store
+        self._redact = redact
+        self._prompt = prompt
+        self._commander = make_commander(settings)
+        self._model = make_model(settings)
+        self._owners = Owners(settings.autonous_telegram_allowed_users or self._commander.owners)
+        self._vitals = Vitals()
+        self._process_event = self._record_start()
+        self._link = self._make_link()
+        if self._link is None and self._owners.unclaimed:
+            logger.warning("nobody owns this bot: set AUTONOUS_TELEGRAM_ALLOWED_USERS")
+
+    async def run(self) -> None:
+        """Work until told to leave. Raises an exception group with Fenced inside when the lease is lost."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                duty = Duty(
+                    desk=self._make_desk(group),
+                    lease=self._store.lease,
+                    owners=self._owners,
+                    vitals=self._vitals,
+                    drain_seconds=self._settings.autonous_drain_seconds,
+                )
+                for signum in (signal.SIGTERM, signal.SIGINT):
+                    asyncio.get_running_loop().add_signal_handler(signum, duty.leave)
+                await self._follow(duty, group)
+        finally:
+            await self._commander.close()
+            await self._model.close()
+            if self._link is not None:
+                await self._link.close()
+
+    async def _follow(self, duty: Duty, group: asyncio.TaskGroup) -> None:
+        """Do what the supervisor says; without one be active from now on."""
+        if self._link is None:
+            duty.receive(RoleGrant(role=Role.ACTIVE, epoch=self._store.lease.stored() + 1))
+            await duty.run()
+            return
+        connected = group.create_task(self._link.run(duty))
+        await duty.run()
+        connected.cancel()
+        await self._link.farewell(duty)
+
+    def _make_desk(self, group: asyncio.TaskGroup) -> Desk:
+        settings, store, vitals, redact = self._settings, self._store, self._vitals, self._redact
+        courier = Courier(
+            group=group,
+            commander=self._commander,
+            store=store,
+            vitals=vitals,
+            redact=redact,
+            process_event=self._process_event,
+        )
+        runs = Runs(
+            group=group,
+            agent=AgentLoop(model=self._model, context=self._make_context(), events=store.events),
+            commander=self._commander,
+            store=store,
+            retries=settings.retries,
+            vitals=vitals,
+            redact=redact,
+            process_event=self._process_event,
+            limit=settings.autonous_max_concurrent_chats,
+            answered=courier.chats.wake,
+        )
+        intake = Intake(
+            commander=self._commander,
+            store=store,
+            owners=self._owners,
+            commands=DirectCommands(self._status),
+            relay_claim=self._link.claim if self._link else None,
+            vitals=vitals,
+            redact=redact,
+            process_event=self._process_event,
+            pause_seconds=settings.tg_sleep_seconds,
+            drop_pending=settings.tg_drop_pending,
+            queued=runs.chats.wake,
+            answered=courier.chats.wake,
+        )
+        return Desk(group=group, intake=intake, runs=runs, courier=courier)
+
+    def _make_context(self) -> ContextBuilder:
+        window = self._settings.tg_history_window
+        return ContextBuilder(
+            system_prompt=self._prompt.text,
+            provider=RecentHistory(self._store.history, window),
+            compressor=LastMessages(window),
+            assembler=PlainAssembler(),
+            events=self._store.events,
+        )
+
+    def _make_link(self) -> "Link | None":
+        """The link to the supervisor, None when the worker runs alone."""
+        settings = self._settings
+        if settings.autonous_supervisor_socket is None:
+            return None
+        from worker.link import Link
+
+        announcement = Announcement(
+            sha=settings.autonous_worker_sha,
+            version=__version__,
+            pid=os.getpid(),
+            schema_version=self._store.schema_version,
+            provider=self._model.provider,
+            source=self._commander.source,
+        )
+        return Link(
+            socket=settings.autonous_supervisor_socket,
+            credential=settings.autonous_worker_credential,
+            announcement=announcement,
+            beat_now=self._vitals.beat_now,
+        )
+
+    def _record_start(self) -> int:
+        """Write the first events of this process; gives the id under which all others hang."""
+        process_event = self._store.events.append(
+            EventType.PROCESS_STARTED,
+            {
+                "role": "worker",
+                "pid": os.getpid(),
+                "version": __version__,
+                "instance": self._settings.autonous_worker_instance,
+                "provider": self._model.provider,
+                "source": self._commander.source,
+            },
+            parent_id=self._settings.autonous_parent_event_id,
+        )
+        self._store.events.append(
+            EventType.SYSTEM_PROMPT_LOADED,
+            {"origin": self._prompt.origin, "chars": len(self._prompt.text)},
+            parent_id=process_event,
+        )
+        return process_event
+
+    def _status(self) -> str:
+        sha = self._settings.autonous_worker_sha[:12] or "standalone"
+        counts = ", ".join(f"{number} {status}" for status, number in self._store.inbox.counts().items())
+        return (
+            f"autonous worker {__version__}, revision {sha}\n"
+            f"model: {self._model.provider} {self._model.model_name}\n"
+            f"lease: epoch {self._store.lease.epoch}\n"
+            f"updates: {counts or 'none'}"
+        )

@@ -1,0 +1,95 @@
+"""What the agent knows of a chat service."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+class UpdateKind(StrEnum):
+    """What came in."""
+
+    MESSAGE = "message"
+    CALLBACK = "callback"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """One update. ``date`` is in seconds since the Unix epoch; ``private`` means a chat with one person."""
+
+    update_id: int
+    kind: UpdateKind
+    chat_id: int
+    user_id: int | None
+    private: bool
+    text: str
+    date: float | None
+
+
+class Commander(Protocol):
+    """A chat service."""
+
+    @property
+    def source(self) -> str:
+        """The name under which updates are stored: which service, which bot."""
+
+    @property
+    def owners(self) -> frozenset[int]:
+        """User ids that are owners by the nature of this service."""
+
+    async def poll(self, offset: int | None, *, at_once: bool) -> list[Incoming]:
+        """The updates from ``offset`` on; waits for the first one unless told to answer at once.
+
+        Raises CommanderError.
+        """
+
+    async def drop_pending(self) -> None:
+        """Forget what waits at the service. Raises CommanderError."""
+
+    def parts(self, text: str) -> list[str]:
+        """The text in pieces that one message each can hold."""
+
+    async def send(self, chat_id: int, text: str) -> int:
+        """Send one message and give its id. Raises CommanderError."""
+
+    async def show_working(self, chat_id: int) -> None:
+        """Show for some seconds that an answer is being made. Raises CommanderError."""
+
+    async def close(self) -> None:
+        """Free the connections."""
+
+
+class CommanderError(Exception):
+    """A call to the chat service failed.
+
+    CommanderError
+    ├── Unreachable   nothing was accepted; trying again is safe
+    ├── Ambiguous     the request went out, and nobody can say whether it was accepted
+    ├── Rejected      refused for good: the same request will never be accepted
+    ├── Conflict      somebody else polls the same bot
+    └── RateLimited   to be tried again after a given time
+    """
+
+
+class Unreachable(CommanderError):
+    """Nothing was accepted; trying again is safe."""
+
+
+class Ambiguous(CommanderError):
+    """The request went out, and nobody can say whether it was accepted."""
+
+
+class Rejected(CommanderError):
+    """Refused for good."""
+
+
+class Conflict(CommanderError):
+    """Somebody else polls the same bot."""
+
+
+class RateLimited(CommanderError):
+    """Too many requests; ``retry_after`` seconds must pass."""
+
+    def __init__(self, retry_after: float) -> None:
+        super().__init__(f"rate limited, to be tried again after {retry_after:g} s")
+        self.retry_after = retry_after

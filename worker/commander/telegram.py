@@ -1,0 +1,145 @@
+"""Telegram through python-telegram-bot's Bot. We poll ourselves, so that we decide when a poll begins and ends."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, Final
+
+import httpx
+from telegram import Bot, Chat, Message, Update
+from telegram.constants import ChatAction, MessageLimit
+from telegram.error import (
+    BadRequest,
+    ChatMigrated,
+    EndPointNotFound,
+    Forbidden,
+    InvalidToken,
+    RetryAfter,
+    TelegramError,
+)
+from telegram.error import Conflict as PolledElsewhere
+from telegram.request import HTTPXRequest
+
+from worker.commander.base import (
+    Ambiguous,
+    CommanderError,
+    Conflict,
+    Incoming,
+    RateLimited,
+    Rejected,
+    Unreachable,
+    UpdateKind,
+)
+from worker.commander.splitting import split
+
+ALLOWED_UPDATES: Final = ("message", "edited_message", "callback_query")
+READ_TIMEOUT_SECONDS: Final = 10.0
+#: A server on a Unix socket needs no TLS, and its host name is never looked up.
+UDS_BASE_URL: Final = "http://localhost"
+PUBLIC_BASE_URL: Final = "https://api.telegram.org"
+
+#: The request never left this machine.
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+_FINAL = (BadRequest, ChatMigrated, EndPointNotFound, Forbidden, InvalidToken)
+
+
+class TelegramCommander:
+    """One bot. ``poll_timeout`` is in seconds; ``uds`` is a Unix socket to use instead of the network."""
+
+    owners: frozenset[int] = frozenset()
+
+    def __init__(self, *, token: str, base_url: str | None, uds: str | None, poll_timeout: int) -> None:
+        self.source = f"telegram:{token.partition(':')[0]}"
+        self._poll_timeout = poll_timeout
+        root = (base_url or (UDS_BASE_URL if uds else PUBLIC_BASE_URL)).rstrip("/")
+        self._requests = (_request(uds, connections=16), _request(uds, connections=2))
+        self._bot = Bot(
+            token,
+            base_url=f"{root}/bot",
+            base_file_url=f"{root}/file/bot",
+            request=self._requests[0],
+            get_updates_request=self._requests[1],
+        )
+
+    async def poll(self, offset: int | None, *, at_once: bool) -> list[Incoming]:
+        """The updates from ``offset`` on. Raises CommanderError."""
+        with _translated():
+            updates = await self._bot.get_updates(
+                offset=offset,
+                timeout=0 if at_once else self._poll_timeout,
+                allowed_updates=ALLOWED_UPDATES,
+            )
+        return [incoming(update) for update in updates]
+
+    async def drop_pending(self) -> None:
+        """Forget what waits at Telegram. Raises CommanderError."""
+        with _translated():
+            await self._bot.delete_webhook(drop_pending_updates=True)
+
+    def parts(self, text: str) -> list[str]:
+        """Pieces that one message each can hold; Telegram takes none that is blank."""
+        return [piece for piece in split(text, MessageLimit.MAX_TEXT_LENGTH) if piece.strip()]
+
+    async def send(self, chat_id: int, text: str) -> int:
+        """Send plain text and give the message's id. Raises CommanderError."""
+        with _translated():
+            return (await self._bot.send_message(chat_id, text)).message_id
+
+    async def show_working(self, chat_id: int) -> None:
+        """Show the typing sign for five seconds. Raises CommanderError."""
+        with _translated():
+            await self._bot.send_chat_action(chat_id, ChatAction.TYPING)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for request in self._requests:
+            await request.shutdown()
+
+
+def incoming(update: Update) -> Incoming:
+    """An update in our own terms. Whatever is neither a new message nor a pressed button is OTHER."""
+    user, chat = update.effective_user, update.effective_chat
+    kind, text = UpdateKind.OTHER, ""
+    if update.message is not None:
+        kind, text = UpdateKind.MESSAGE, update.message.text or ""
+    elif update.callback_query is not None:
+        kind, text = UpdateKind.CALLBACK, update.callback_query.data or ""
+    message = update.effective_message
+    return Incoming(
+        update_id=update.update_id,
+        kind=kind,
+        chat_id=chat.id if chat else 0,
+        user_id=user.id if user else None,
+        private=chat is not None and chat.type == Chat.PRIVATE,
+        text=text,
+        date=message.date.timestamp() if isinstance(message, Message) else None,
+    )
+
+
+def _request(uds: str | None, *, connections: int) -> HTTPXRequest:
+    options: dict[str, Any] = {"transport": httpx.AsyncHTTPTransport(uds=uds)} if uds else {}
+    return HTTPXRequest(connection_pool_size=connections, read_timeout=READ_TIMEOUT_SECONDS, httpx_kwargs=options)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turns the SDK's errors into ours."""
+    try:
+        yield
+    except TelegramError as error:
+        raise _ours(error) from error
+
+
+def _ours(error: TelegramError) -> CommanderError:
+    message = f"{type(error).__name__}: {error}"
+    if isinstance(error, RetryAfter):
+        wait = error.retry_after
+        return RateLimited(wait.total_seconds() if isinstance(wait, timedelta) else float(wait))
+    if isinstance(error, PolledElsewhere):
+        return Conflict(message)
+    if isinstance(error, _FINAL):
+        return Rejected(message)
+    cause = error.__cause__
+    if isinstance(cause, httpx.HTTPError) and not isinstance(cause, _NOT_SENT):
+        return Ambiguous(message)
+    return Unreachable(message)

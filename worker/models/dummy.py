@@ -1,0 +1,69 @@
+"""The offline model: it answers without any network, as told by a script or with a fixed hint."""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import Final
+
+from worker.models.base import CompletionResponse, Message, ModelError, ToolCall, ValidationError
+from worker.scripts import Action, Step, endless
+
+#: What the agent says to every message while it has neither a key nor a script.
+OFFLINE_REPLY: Final = (
+    "I am the offline stand-in for a model: I run, but I cannot think. "
+    "To give me a model, put OPENAI_API_KEY=... into the file .env and run: make up"
+)
+OK_REPLY: Final = "dummy-ok"
+SLEPT_REPLY: Final = "dummy-after-sleep"
+
+
+class DummyModel:
+    """Takes one step of the script for each call; with no steps it always gives OFFLINE_REPLY."""
+
+    provider = "dummy"
+    model_name = "dummy"
+
+    def __init__(self, steps: tuple[Step, ...] | None = None) -> None:
+        self._steps = endless(steps or (Step(Action.MSG, OFFLINE_REPLY),))
+
+    async def complete(self, messages: Sequence[Message]) -> CompletionResponse:  # noqa: ARG002 - it never reads
+        """The next scripted answer, at one token each way."""
+        step = next(self._steps)
+        match step.action:
+            case Action.ERR:
+                raise ModelError(f"scripted error of class {step.text}", step.text)
+            case Action.SLEEP:
+                await asyncio.sleep(step.seconds)
+                return _completion(SLEPT_REPLY)
+            case Action.MSG:
+                return _scripted(step.text)
+            case Action.OK:
+                return _completion(OK_REPLY)
+
+    async def close(self) -> None:
+        """Nothing to free."""
+
+
+def _scripted(text: str) -> CompletionResponse:
+    """A message that is a JSON object with ``tool_calls`` and ``final_answer`` stands for what it describes."""
+    try:
+        reply = json.loads(text)
+    except ValueError:
+        return _completion(text)
+    if not isinstance(reply, dict) or not {"tool_calls", "final_answer"} & reply.keys():
+        return _completion(text)
+    try:
+        calls = tuple(
+            ToolCall(f"call-{number}", str(call["name"]), dict(call.get("arguments") or {}))
+            for number, call in enumerate(reply.get("tool_calls") or (), start=1)
+        )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValidationError(f"malformed tool call in the scripted reply: {error!r}") from error
+    answer = str(reply.get("final_answer") or "")
+    if not calls and not answer:
+        raise ValidationError("the reply has neither a tool call nor a final answer")
+    return _completion(answer, calls)
+
+
+def _completion(text: str, tool_calls: tuple[ToolCall, ...] = ()) -> CompletionResponse:
+    return CompletionResponse(text, input_tokens=1, output_tokens=1, tool_calls=tool_calls)

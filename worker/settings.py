@@ -1,0 +1,137 @@
+"""The worker's settings: environment variables in, one checked value object out."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from worker import scripts
+from worker.control.retry import RetryPolicy
+from worker.scripts import Action, Step
+
+#: Environment variables whose values must never be seen.
+SECRETS: Final = ("TELEGRAM_BOT_TOKEN", "OPENAI_API_KEY", "AUTONOUS_WORKER_CREDENTIAL")
+
+Script = Annotated[tuple[Step, ...], NoDecode]
+
+
+class SettingsError(Exception):
+    """A value cannot be used; the message is one line that names it and what is allowed."""
+
+
+class Settings(BaseSettings):
+    """Every setting of the worker. An empty variable counts as unset."""
+
+    model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, extra="ignore")
+
+    telegram_bot_token: str | None = Field(default=None, pattern=r"^[0-9]+:\S+$")
+    telegram_api_base_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    autonous_telegram_uds: str | None = None
+    autonous_telegram_allowed_users: Annotated[frozenset[int], NoDecode] = frozenset()
+    autonous_commander: Literal["telegram", "dummy"] = "telegram"
+    tg_timeout: int = Field(default=30, ge=0, le=50)
+    tg_sleep_seconds: float = Field(default=1.0, ge=0)
+    tg_drop_pending: bool = False
+    tg_history_window: int = Field(default=12, ge=0)
+
+    openai_api_key: str | None = None
+    openai_base_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    openai_model: str | None = None
+    autonous_openai_uds: str | None = None
+    autonous_model_provider: Literal["openai", "dummy"] | None = None
+    worker_system_prompt: str | None = None
+
+    autonous_db_path: Path = Path("/state/agent.db")
+    autonous_config_dir: Path = Field(
+        default_factory=lambda: Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "autonous"
+    )
+    autonous_max_concurrent_chats: int = Field(default=4, ge=1)
+    autonous_control_max_retries: int = Field(default=3, ge=0)
+    autonous_control_retry_base_seconds: float = Field(default=1.0, ge=0)
+    autonous_control_retry_max_seconds: float = Field(default=60.0, ge=0)
+    autonous_drain_seconds: float = Field(default=20.0, ge=0)
+
+    autonous_dummy_provider_script: Script | None = None
+    autonous_dummy_commander_script: Script = (Step(Action.OK),)
+    autonous_dummy_commander_send_script: Script = (Step(Action.OK),)
+
+    autonous_supervisor_socket: str | None = None
+    autonous_worker_credential: str = ""
+    autonous_worker_sha: str = ""
+    autonous_worker_instance: int = 0
+    autonous_parent_event_id: int | None = None
+
+    @field_validator("autonous_telegram_allowed_users", mode="before")
+    @classmethod
+    def _user_ids(cls, value: object) -> object:
+        return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator(
+        "autonous_dummy_provider_script",
+        "autonous_dummy_commander_script",
+        "autonous_dummy_commander_send_script",
+        mode="before",
+    )
+    @classmethod
+    def _script(cls, value: object) -> object:
+        return scripts.parse(value) if isinstance(value, str) else value
+
+    @field_validator("autonous_dummy_commander_send_script")
+    @classmethod
+    def _sends_nothing_of_its_own(cls, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+        if any(step.action is Action.MSG for step in steps):
+            raise ValueError("a script for sending has only ok, err:<class> and sleep:<ms>")
+        return steps
+
+    @model_validator(mode="after")
+    def _has_what_it_names(self) -> "Settings":
+        if self.autonous_commander == "telegram" and not self.telegram_bot_token:
+            raise ValueError(
+                "TELEGRAM_BOT_TOKEN is not set: AUTONOUS_COMMANDER=telegram needs it, AUTONOUS_COMMANDER=dummy does not"
+            )
+        if self.autonous_model_provider == "openai" and not self.openai_api_key:
+            raise ValueError(
+                "OPENAI_API_KEY is not set: AUTONOUS_MODEL_PROVIDER=openai needs it, "
+                "AUTONOUS_MODEL_PROVIDER=dummy does not"
+            )
+        return self
+
+    @property
+    def provider(self) -> str:
+        """Which model provider to use."""
+        return self.autonous_model_provider or ("openai" if self.openai_api_key else "dummy")
+
+    @property
+    def retries(self) -> RetryPolicy:
+        """How failed attempts are tried again."""
+        return RetryPolicy(
+            max_retries=self.autonous_control_max_retries,
+            base_seconds=self.autonous_control_retry_base_seconds,
+            max_seconds=self.autonous_control_retry_max_seconds,
+        )
+
+
+def load() -> Settings:
+    """Read the environment. Raises SettingsError."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError(_one_line(error, os.environ)) from None
+
+
+def secrets(environ: Mapping[str, str]) -> list[str]:
+    """The values that must never be seen, as they stand in the environment."""
+    return [environ[name] for name in SECRETS if environ.get(name)]
+
+
+def _one_line(error: ValidationError, environ: Mapping[str, str]) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    allowed = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return allowed
+    name = str(first["loc"][0]).upper()
+    shown = "..." if name in SECRETS else repr(environ.get(name, first["input"]))
+    return f"{name}={shown} cannot be used: {allowed[:1].lower()}{allowed[1:]}"

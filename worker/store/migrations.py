@@ -1,0 +1,66 @@
+"""The numbered migrations of ``agent.db``.
+
+The revision before this one must live with a database that this one migrated, and may be writing to it meanwhile.
+So a migration only adds: tables, columns with a default, indexes. No constraint that the older code can violate,
+nothing that needs a function which it lacks, and no write lock held for long.
+"""
+
+from typing import Final
+
+MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {
+    1: (
+        """CREATE TABLE events (
+            id INTEGER PRIMARY KEY,
+            timestamp REAL NOT NULL,
+            parent_id INTEGER,
+            event_type TEXT NOT NULL,
+            payload TEXT NOT NULL)""",
+        "CREATE INDEX events_parent_id ON events (parent_id)",
+        "CREATE INDEX events_event_type ON events (event_type)",
+        """CREATE TRIGGER events_no_update BEFORE UPDATE ON events
+            BEGIN SELECT RAISE(ABORT, 'events are append-only'); END""",
+        """CREATE TRIGGER events_no_delete BEFORE DELETE ON events
+            BEGIN SELECT RAISE(ABORT, 'events are append-only'); END""",
+        """CREATE TABLE inbox (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            source TEXT NOT NULL,
+            update_id INTEGER NOT NULL,
+            kind TEXT NOT NULL,
+            chat_id INTEGER NOT NULL,
+            user_id INTEGER,
+            text TEXT NOT NULL,
+            message_date REAL,
+            status TEXT NOT NULL,
+            attempts INTEGER NOT NULL DEFAULT 0,
+            locked_at REAL,
+            not_before REAL,
+            error TEXT NOT NULL DEFAULT '',
+            created_at REAL NOT NULL,
+            updated_at REAL NOT NULL,
+            UNIQUE (source, update_id))""",
+        "CREATE INDEX inbox_status_chat_id ON inbox (status, chat_id)",
+        """CREATE TABLE history (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            chat_id INTEGER NOT NULL,
+            role TEXT NOT NULL,
+            text TEXT NOT NULL,
+            created_at REAL NOT NULL)""",
+        "CREATE INDEX history_chat_id ON history (chat_id, id)",
+        """CREATE TABLE outbox (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            chat_id INTEGER NOT NULL,
+            inbox_id INTEGER REFERENCES inbox (id),
+            event_id INTEGER,
+            kind TEXT NOT NULL,
+            text TEXT NOT NULL,
+            status TEXT NOT NULL,
+            parts_sent INTEGER NOT NULL DEFAULT 0,
+            message_id INTEGER,
+            error TEXT NOT NULL DEFAULT '',
+            created_at REAL NOT NULL,
+            updated_at REAL NOT NULL)""",
+        "CREATE INDEX outbox_status_chat_id ON outbox (status, chat_id)",
+        "CREATE TABLE lease (id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, updated_at REAL NOT NULL)",
+        "INSERT INTO lease (id, epoch, updated_at) VALUES (1, 0, 0)",
+    ),
+}

@@ -1,0 +1,99 @@
+"""What goes out. An answer is stored here before it is sent, so that it survives the worker that made it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from worker.store.database import Database
+from worker.store.tables import OutboxRow
+
+
+class OutboxStatus(StrEnum):
+    """How far an answer got."""
+
+    PENDING = "pending"
+    SENT = "sent"
+    AMBIGUOUS = "ambiguous"  # a part of it was sent, and nobody can say whether it arrived
+    REJECTED = "rejected"  # the chat does not take it
+
+
+class ReplyKind(StrEnum):
+    """Why an answer is sent."""
+
+    ANSWER = "answer"  # the agent's words
+    NOTICE = "notice"  # the worker's own
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer. It may be sent in several parts; ``parts_sent`` of them are out."""
+
+    id: int
+    chat_id: int
+    event_id: int | None
+    kind: ReplyKind
+    text: str
+    parts_sent: int
+    error: str
+
+
+class Outbox:
+    """The answers of all chats. ``clock`` gives seconds since the Unix epoch."""
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+
+    def add(
+        self,
+        chat_id: int,
+        text: str,
+        *,
+        kind: ReplyKind = ReplyKind.NOTICE,
+        inbox_id: int | None = None,
+        event_id: int | None = None,
+    ) -> None:
+        """Store an answer. ``event_id`` is the parent of the event that will say that it was sent."""
+        now = self._clock()
+        with self._database.write():
+            OutboxRow.insert(
+                chat_id=chat_id,
+                inbox_id=inbox_id,
+                event_id=event_id,
+                kind=kind,
+                text=text,
+                status=OutboxStatus.PENDING,
+                created_at=now,
+                updated_at=now,
+            ).execute()
+
+    def next(self, chat_id: int) -> Reply | None:
+        """The chat's oldest answer that is not out."""
+        self._database.bind()
+        mine = (OutboxRow.chat_id == chat_id) & (OutboxRow.status == OutboxStatus.PENDING)
+        row = OutboxRow.select().where(mine).order_by(OutboxRow.id).first()
+        if row is None:
+            return None
+        kind = ReplyKind(row.kind)
+        return Reply(row.id, row.chat_id, row.event_id, kind, row.text, row.parts_sent, row.error)
+
+    def pending_chats(self) -> list[int]:
+        """The chats that wait for an answer to be sent."""
+        self._database.bind()
+        waiting = OutboxRow.status == OutboxStatus.PENDING
+        return [row.chat_id for row in OutboxRow.select(OutboxRow.chat_id).where(waiting).distinct()]
+
+    def part_sent(self, reply: Reply, parts_sent: int, *, message_id: int | None, error: str = "") -> None:
+        """One more part is out. ``error`` says why it is not known whether that one arrived."""
+        changes: dict[str, object] = {"parts_sent": parts_sent, "message_id": message_id}
+        if error:
+            changes["error"] = error
+        self._set(reply, **changes)
+
+    def settle(self, reply: Reply, status: OutboxStatus, error: str = "") -> None:
+        """Nothing more will be sent of this answer."""
+        self._set(reply, status=status, **({"error": error} if error else {}))
+
+    def _set(self, reply: Reply, **columns: object) -> None:
+        with self._database.write():
+            OutboxRow.update(updated_at=self._clock(), **columns).where(OutboxRow.id == reply.id).execute()

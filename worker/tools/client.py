@@ -1,0 +1,53 @@
+"""The worker's side of the toolbox."""
+
+import asyncio
+import json
+from collections.abc import Mapping
+
+from pydantic import TypeAdapter, ValidationError
+
+from worker.tools.base import MESSAGE_LIMIT, Tool, ToolError
+
+
+class ToolboxClient:
+    """Calls tools. ``socket`` is the toolbox's, ``tools`` are the ones it is known to have."""
+
+    def __init__(self, socket: str, tools: Mapping[str, Tool]) -> None:
+        self._socket = socket
+        self._adapters = {name: TypeAdapter(tool.arguments) for name, tool in tools.items()}
+
+    async def ping(self) -> dict[str, object]:
+        """The toolbox's version and the names of its tools. Raises ToolError."""
+        return await self._ask({"op": "ping"})
+
+    def schema(self, name: str) -> dict[str, object]:
+        """The JSON schema of a tool's arguments."""
+        return self._adapters[name].json_schema()
+
+    async def call(self, name: str, arguments: Mapping[str, object]) -> dict[str, object]:
+        """Check the arguments and run the tool. Raises ToolError, also when the toolbox cannot be reached."""
+        adapter = self._adapters.get(name)
+        if adapter is None:
+            raise ToolError("unknown_tool", f"there is no tool {name!r}, only {', '.join(sorted(self._adapters))}")
+        try:
+            adapter.validate_json(json.dumps(arguments))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ToolError("bad_arguments", f"{where}: {first['msg']}") from error
+        return await self._ask({"op": "call", "tool": name, "arguments": dict(arguments)})
+
+    async def _ask(self, request: dict[str, object]) -> dict[str, object]:
+        try:
+            reader, writer = await asyncio.open_unix_connection(self._socket, limit=MESSAGE_LIMIT)
+            try:
+                writer.write(json.dumps(request, separators=(",", ":")).encode() + b"\n")
+                answer = json.loads(await reader.readline())
+            finally:
+                writer.close()
+        except (OSError, ValueError) as error:
+            raise ToolError("toolbox_unavailable", f"the toolbox does not answer: {error}") from error
+        if not answer["ok"]:
+            raise ToolError(answer["code"], answer["reason"])
+        result: dict[str, object] = answer["result"]
+        return result
