@@ -12,6 +12,8 @@ from supervisor.specs import LABEL_SHA, LABEL_TX
 class BindingBroken(Exception):
     """Something that belongs to an approved update is not what was approved; the message says which."""
 
+    code = "digest_mismatch"
+
 
 class Engine(Protocol):
     """The part of the engine that is asked."""
@@ -44,16 +46,16 @@ def check_binding(update: Update, engine: Engine, *, container: str | None = Non
     revision = update.revision
     now = digest(revision)
     if update.digest != now or update.approval_digest != now:
-        raise BindingBroken("digest_mismatch: the update is not the one that was approved")
+        raise BindingBroken("the update is not the one that was approved")
     image = engine.image(revision.image_id)
     if image is None:
-        raise BindingBroken(f"digest_mismatch: the approved image {revision.image_id[:19]} is gone")
+        raise BindingBroken(f"the approved image {revision.image_id[:19]} is gone")
     if (image.labels.get(LABEL_SHA), image.labels.get(LABEL_TX)) != (revision.sha, revision.tx_id):
-        raise BindingBroken("digest_mismatch: the image's labels name another revision")
+        raise BindingBroken("the image's labels name another revision")
     tagged = engine.image(revision.image_tag)
     if tagged is not None and tagged.id != revision.image_id:
-        raise BindingBroken(f"digest_mismatch: {revision.image_tag} was moved to another image")
+        raise BindingBroken(f"{revision.image_tag} was moved to another image")
     if container is not None:
         view = engine.inspect(container)
         if view is None or view.image_id != revision.image_id:
-            raise BindingBroken("digest_mismatch: the container was not made from the approved image")
+            raise BindingBroken("the container was not made from the approved image")

@@ -29,7 +29,20 @@ _GRACE_SECONDS: Final = 0.5
 
 
 class WorkerFailed(Exception):
-    """A worker did not do what it must; the message says what, in one line."""
+    """A worker did not do what it must; the message says what, in one line.
+
+    WorkerFailed
+    └── WorkerLate    it lives and says that it is well, but did not do it in time
+        └── NoPoll    that is: reach the Bot API
+    """
+
+
+class WorkerLate(WorkerFailed):
+    """It did not do it in time."""
+
+
+class NoPoll(WorkerLate):
+    """It did not reach the Bot API, which may be the Bot API's fault."""
 
 
 class Stopping(Exception):
@@ -70,6 +83,10 @@ class Crew:
         well = [row for row in rows if self.ailment(row) is None]
         return well[-1] if well else None
 
+    def _healthy(self, worker: WorkerRow) -> bool:
+        session = self.session(worker)
+        return session is not None and session.healthy(time.monotonic()) and not self._fleet.died(worker.worker_id)
+
     def session(self, worker: WorkerRow) -> Session | None:
         """What the worker says of itself."""
         return self._sessions.get(worker.worker_id)
@@ -101,18 +118,36 @@ class Crew:
         return worker
 
     def settle(self, worker: WorkerRow) -> None:
-        """Wait until a worker is healthy and has been for a settled time.
+        """Wait until a worker is healthy and has been for a settled time; one that was before is not asked again.
 
         Raises WorkerFailed when it is not within READY_SECONDS.
         """
+        if worker.ready_at is not None and self._healthy(worker):
+            return
         self._await(worker, READY_SECONDS, "it did not get ready", lambda s: s.healthy(time.monotonic()))
         self._ledger.worker_ready(worker.worker_id)
         self._signal.until(lambda: self.ailment(worker) is not None, SETTLED_SECONDS)
         self._refuse_ailing(worker)
 
+    def bring_up(self, revision: Revision) -> WorkerRow:
+        """A worker of this revision that stands by or better, started when there is none.
+
+        Raises WorkerFailed, EngineError; a worker that failed is put away.
+        """
+        worker = self.living(revision.sha) or self.start(revision)
+        try:
+            self.settle(worker)
+        except WorkerFailed as failure:
+            self.retire(worker, reason=str(failure), crashed=True)
+            raise
+        return worker
+
     def first_poll(self, worker: WorkerRow) -> None:
-        """Wait until a newly active worker has polled once. Raises WorkerFailed."""
-        self._await(worker, FIRST_POLL_SECONDS, "it never polled successfully", lambda s: s.beat.polls_ok > 0)
+        """Wait until a newly active worker has polled once. Raises NoPoll, WorkerFailed."""
+        try:
+            self._await(worker, FIRST_POLL_SECONDS, "it never polled successfully", lambda s: s.beat.polls_ok > 0)
+        except WorkerLate as late:
+            raise NoPoll(str(late)) from None
 
     # -- moving the lease
 
@@ -170,7 +205,7 @@ class Crew:
             raise Stopping
         self._refuse_ailing(worker)
         if not in_time:
-            raise WorkerFailed(f"{otherwise} within {seconds:g} s{self._poll_error(worker)}")
+            raise WorkerLate(f"{otherwise} within {seconds:g} s{self._poll_error(worker)}")
 
     def _poll_error(self, worker: WorkerRow) -> str:
         session = self.session(worker)
@@ -189,9 +224,9 @@ class Crew:
             if row.worker_id not in names:
                 self.retire(row, reason=reason)
 
-    def retire(self, worker: WorkerRow, *, reason: str) -> None:
+    def retire(self, worker: WorkerRow, *, reason: str, crashed: bool = False) -> None:
         """End one worker; an engine that does not answer is left for the next look."""
         try:
-            self._fleet.end(worker.worker_id, reason=reason)
+            self._fleet.end(worker.worker_id, reason=reason, crashed=crashed)
         except EngineError as error:
             _LOG.warning("could not put a worker away", worker=worker.worker_id, error=str(error))

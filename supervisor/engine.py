@@ -261,7 +261,8 @@ class Engine:
                     custom_context=True,
                     tag=tag,
                     labels=dict(labels),
-                    network_mode=None if network else "none",
+                    # The host's own, so that a proxy or an index that listens on this machine alone is reached.
+                    network_mode="host" if network else "none",
                     rm=True,
                     forcerm=True,
                     decode=True,

@@ -154,9 +154,7 @@ class Pipeline:
         if target := failed.get(update.status):
             reason = f"a defect of the supervisor: {type(error).__name__}: {error}; see `supervisor logs`"
             with contextlib.suppress(LostRace):
-                self._ledger.move(
-                    tx_id, update.status, target, changes={"last_error": reason, "blame": "external"}
-                )
+                self._ledger.move(tx_id, update.status, target, changes={"last_error": reason, "blame": "external"})
 
     def _work_on(self, update: Update) -> None:
         self._deadline = time.monotonic() + self._settings.pipeline_timeout_seconds

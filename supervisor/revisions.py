@@ -103,8 +103,8 @@ class Revisions:
     ) -> Commit:
         """Make a revision of exactly these files, which the trusted side brings; the same input, the same sha.
 
-        ``when`` is in seconds since the epoch. Raises ``Refused`` for what no revision may hold, see
-        ``policy.check_import``; ``policy.belongs`` tells which files of a checkout to bring.
+        ``when`` is in seconds since the epoch; ``refs/imports/<sha>`` keeps the revision. Raises ``Refused`` for what
+        no revision may hold, see ``policy.check_import``; ``policy.belongs`` tells which files of a checkout to bring.
         """
         policy.check_import(files)
         with self._quarantine() as quarantine, self._opened(quarantine) as git:
@@ -320,8 +320,9 @@ class _Git:
         status, _, complaint = self._try((*gitargv.APPLY, str(file)))
         if status == 0:
             return
-        # A check writes nothing. When it passes, it was the writing that failed, and the patch is not to blame.
-        if self._try((*gitargv.APPLY, "--check", str(file)))[0] == 0:
+        # A check writes nothing. When it passes, it was the writing that failed, and the patch is not to blame; nor is
+        # it when git was killed (a negative status).
+        if self._try((*gitargv.APPLY, "--check", str(file)))[0] <= 0:
             raise RevisionsUnusable(f"{self._path}: git apply: {gitargv.short(complaint)}")
         raise Refused(RefusalCode.APPLY_FAILED, f"the patch does not apply: {gitargv.short(complaint)}")
 

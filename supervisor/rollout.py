@@ -14,12 +14,12 @@ import structlog
 from supervisor.backup import backup
 from supervisor.binding import BindingBroken, check_binding
 from supervisor.contract import EventType
-from supervisor.crew import Crew, Stopping, WorkerFailed
-from supervisor.engine import Engine, EngineError
+from supervisor.crew import Crew, NoPoll, Stopping, WorkerFailed
+from supervisor.engine import Engine, EngineError, EngineUnreachable
 from supervisor.fleet import Fleet
-from supervisor.ledger import Ledger, LostRace, Revision, Update, WorkerRow
+from supervisor.ledger import Blame, Ledger, LostRace, Revision, Update, WorkerRow
 from supervisor.revisions import Revisions
-from supervisor.sessions import Signal
+from supervisor.sessions import Sessions, Signal
 from supervisor.settings import Settings
 from supervisor.states import Status
 
@@ -29,6 +29,9 @@ _SWEEP_SECONDS: Final = 10.0
 _IDLE_SECONDS: Final = 1.0
 _POLL_ERROR_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 5.0
+_STANDBY_RETRY_SECONDS: Final = 30.0
+_SLOWEST_RESTART_SECONDS: Final = 60.0
+_OWN_SILENCE_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class Rollout:
         revisions: Revisions,
         fleet: Fleet,
         crew: Crew,
+        sessions: Sessions,
         settings: Settings,
         signal: Signal,
         bot_api_answers: Callable[[], bool],
@@ -60,12 +64,16 @@ class Rollout:
         self._revisions = revisions
         self._fleet = fleet
         self._crew = crew
+        self._sessions = sessions
         self._settings = settings
         self._signal = signal
         self._bot_api_answers = bot_api_answers
         self._clocks = clocks
         self._stopping = False
+        self._seen = 0
+        self._looked_at = clocks.monotonic()
         self._swept_at = 0.0
+        self._standby_not_before = 0.0
         self._polls_failing_since: float | None = None
 
     def stop(self) -> None:
@@ -89,15 +97,16 @@ class Rollout:
                 _LOG.info("somebody else was quicker", reason=str(race))
             except EngineError as error:
                 _LOG.warning("the engine did not do its part; trying again", error=str(error))
-                self._pause(_RETRY_SECONDS)
+                self._rest(_RETRY_SECONDS)
             except WorkerFailed as error:
                 _LOG.warning("a worker failed; trying again", error=str(error))
-                self._pause(self._settings.restart_delay_seconds)
+                self._rest(self._settings.restart_delay_seconds)
             except Exception:  # a defect of ours must not end the one who keeps a worker running
                 _LOG.exception("a defect in the roll-out; trying again")
-                self._pause(_RETRY_SECONDS)
+                self._rest(_RETRY_SECONDS)
 
     def _turn(self) -> None:
+        self._seen = self._signal.count
         if update := self._ledger.first(Status.ROLLBACK_PENDING):
             self.roll_back(update)
         elif update := self._ledger.first(Status.DEPLOYING):
@@ -131,6 +140,8 @@ class Rollout:
             check_binding(update, self._engine, container=green.worker_id)
             self._crew.hand_over(green)
             self._crew.first_poll(green)
+        except EngineUnreachable:
+            raise  # nobody's fault here: the same steps again, when it is back
         except (WorkerFailed, BindingBroken, EngineError) as failure:
             self._abandon(update, green, failure)
             return
@@ -144,22 +155,27 @@ class Rollout:
         )
 
     def _abandon(self, update: Update, green: WorkerRow | None, failure: Exception) -> None:
-        """Go on with blue as if nothing had been; the update is over."""
+        """The deploy is over; go on with blue as if nothing had been."""
         evidence = self._evidence(green, failure)
-        own = isinstance(failure, WorkerFailed)
-        if green is not None and (holder := self._crew.holder()) and holder.worker_id == green.worker_id:
+        holder = self._crew.holder()
+        if green is not None and holder is not None and holder.worker_id == green.worker_id:
             self._fleet.kill(green.worker_id, str(failure))
-        self._make_active(self._good(), at_once=True)
-        if green is not None:
-            self._crew.retire(green, reason=str(failure))
         self._ledger.move(
             update.tx_id,
             Status.DEPLOYING,
             Status.DEPLOY_FAILED,
-            changes={"last_error": evidence, "blame": "own" if own else "external"},
+            changes={"last_error": evidence, "blame": self._blame(failure), "code": getattr(failure, "code", None)},
             payload={"error": str(failure)},
         )
         _LOG.warning("deploy failed", tx=update.tx_id, error=str(failure))
+        self._make_active(self._good(), at_once=True)
+        if green is not None:
+            self._crew.retire(green, reason=str(failure))
+
+    def _blame(self, failure: Exception) -> Blame:
+        if isinstance(failure, NoPoll):
+            return Blame.OWN if self._bot_api_answers() else Blame.EXTERNAL
+        return Blame.OWN if isinstance(failure, WorkerFailed) else Blame.EXTERNAL
 
     def prove(self, update: Update) -> None:
         """The probation: green works, blue stands by, and the first failure of green's own brings blue back."""
@@ -167,6 +183,7 @@ class Rollout:
         spent = self._clocks.wall() - (update.deploy_finished_at or 0)
         ends = self._clocks.monotonic() + min(window, max(0.0, window - spent))
         while not self._stopping:
+            self._seen = self._signal.count
             if self._ledger.find(update.tx_id).status is not Status.DEPLOYED_UNSTABLE:
                 return
             green = self._crew.holder()
@@ -276,17 +293,21 @@ class Rollout:
         self._sweep()
         good = self._good()
         holder = self._crew.holder()
-        ailment = self._crew.ailment(holder) if holder else "there is none"
-        if ailment is not None:
+        ailment = self._crew.ailment(holder) if holder else None
+        if holder is None or ailment is not None:
             if holder is not None:
-                self._bury(holder, ailment)
-                if self._crash_loop(good):
-                    return
-                self._pause(self._settings.restart_delay_seconds)
-            self._make_active(good, at_once=True)
-        previous = self._ledger.revision(good.base_sha) if good.base_sha else None
-        if previous is not None and self._crew.living(previous.sha) is None:
-            self._crew.settle(self._crew.start(previous))
+                self._bury(holder, ailment or "")
+            if not self._crash_loop(good):
+                self._make_active(good, at_once=True)
+        elif good.base_sha and self._clocks.monotonic() >= self._standby_not_before:
+            self._keep_standby(self._ledger.revision(good.base_sha))
+
+    def _keep_standby(self, previous: Revision) -> None:
+        try:
+            self._crew.bring_up(previous)
+        except WorkerFailed as failure:
+            _LOG.warning("N-1 does not come up", sha=previous.sha[:12], error=str(failure))
+            self._standby_not_before = self._clocks.monotonic() + _STANDBY_RETRY_SECONDS
 
     def _bury(self, worker: WorkerRow, ailment: str) -> None:
         if not self._fleet.died(worker.worker_id):
@@ -295,25 +316,23 @@ class Rollout:
         _LOG.warning("the active worker ended", worker=worker.worker_id, reason=ailment)
 
     def _crash_loop(self, good: Revision) -> bool:
-        """Whether the active revision has crashed too often; N-1 is asked for then, when there is one."""
-        since = self._clocks.wall() - self._settings.crash_window_seconds
-        crashes = self._ledger.crashes(good.sha, since)
-        if len(crashes) < self._settings.crash_threshold:
+        """Whether N-1 was asked for, because the good revision crashes too often; else wait before the next try."""
+        window = self._settings.crash_window_seconds
+        crashes = self._ledger.crashes(good.sha, self._clocks.wall() - window)
+        beyond = len(crashes) - self._settings.crash_threshold
+        if beyond < 0:
+            self._rest(self._settings.restart_delay_seconds if crashes else 0)
             return False
-        self._ledger.append(
-            EventType.CRASH_LOOP_DETECTED,
-            {"sha": good.sha, "crashes": len(crashes), "window_seconds": self._settings.crash_window_seconds},
-            parent_id=good.event_id,
-        )
-        if not good.base_sha:
-            return False
-        self._condemn(
-            self._ledger.find(good.tx_id),
-            Status.PROMOTED,
-            None,
-            f"crash loop: {len(crashes)} exits, the last: {crashes[-1].reason}",
-        )
-        return True
+        if beyond == 0 or good.base_sha:
+            told = {"sha": good.sha, "crashes": len(crashes), "window_seconds": window}
+            self._ledger.append(EventType.CRASH_LOOP_DETECTED, told, parent_id=good.event_id)
+        if good.base_sha:
+            reason = f"crash loop: {len(crashes)} exits, the last: {crashes[-1].reason}"
+            self._condemn(self._ledger.find(good.tx_id), Status.PROMOTED, None, reason)
+            return True
+        # The first revision has nothing before it: keep trying, ever more slowly.
+        self._rest(min(_SLOWEST_RESTART_SECONDS, self._settings.restart_delay_seconds * 2**beyond))
+        return False
 
     # -- shared
 
@@ -322,12 +341,11 @@ class Rollout:
 
         Raises WorkerFailed, EngineError.
         """
-        worker = self._crew.living(revision.sha) or self._crew.start(revision)
+        worker = self._crew.bring_up(revision)
         try:
-            self._crew.settle(worker)
             self._crew.hand_over(worker, at_once=at_once)
         except WorkerFailed as failure:
-            self._crew.retire(worker, reason=str(failure))
+            self._crew.retire(worker, reason=str(failure), crashed=True)
             raise
 
     def _good(self) -> Revision:
@@ -348,11 +366,19 @@ class Rollout:
 
     def _sweep(self) -> None:
         now = self._clocks.monotonic()
+        if now - self._looked_at > _OWN_SILENCE_SECONDS:
+            self._sessions.forgive_silence()
+        self._looked_at = now
         if now - self._swept_at >= _SWEEP_SECONDS:
             self._swept_at = now
             self._fleet.sweep()
         self._fleet.mend_toolboxes()
 
+    def _rest(self, seconds: float) -> None:
+        """After a failure: wait, whatever else changes."""
+        self._signal.until(lambda: self._stopping, seconds)
+
     def _pause(self, seconds: float) -> None:
         """Until something may have changed, at most ``seconds``."""
-        self._signal.wait(seconds)
+        if seconds > 0:
+            self._signal.wait(seconds, self._seen)

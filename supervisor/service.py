@@ -121,6 +121,7 @@ class Service:
             revisions=self._revisions,
             fleet=self._fleet,
             crew=crew,
+            sessions=self.sessions,
             settings=self._settings,
             signal=self._signal,
             bot_api_answers=lambda: botapi.answers(self._settings),

@@ -26,31 +26,35 @@ class Signal:
         self._condition = threading.Condition()
         self._count = 0
 
+    @property
+    def count(self) -> int:
+        """How many changes there were; given to :meth:`wait` so that none is slept through."""
+        with self._condition:
+            return self._count
+
     def notify(self) -> None:
         """Wake everyone."""
         with self._condition:
             self._count += 1
             self._condition.notify_all()
 
-    def wait(self, seconds: float) -> None:
-        """Wait for the next change, at most ``seconds``."""
+    def wait(self, seconds: float, seen: int | None = None) -> None:
+        """Wait for a change, at most ``seconds``; not at all when there was one after ``seen``."""
         with self._condition:
-            self._condition.wait(seconds)
+            if seen is None or self._count == seen:
+                self._condition.wait(seconds)
 
     def until(self, met: Callable[[], bool], seconds: float, *, at_least_every: float = 0.25) -> bool:
         """Wait until ``met`` is true, at most ``seconds``; gives what ``met`` said last."""
         deadline = time.monotonic() + seconds
         while True:
-            with self._condition:
-                seen = self._count
+            seen = self.count
             if met():
                 return True
             left = deadline - time.monotonic()
             if left <= 0:
                 return False
-            with self._condition:
-                if self._count == seen:
-                    self._condition.wait(min(left, at_least_every))
+            self.wait(min(left, at_least_every), seen)
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,14 @@ class Sessions:
             grant = RoleGrant(role=role, epoch=epoch, serial=serial, deadline_seconds=deadline_seconds)
             self._sessions[worker_id] = replace(session, grant=grant)
         self._wake(worker_id)
+
+    def forgive_silence(self) -> None:
+        """Count from now again: the supervisor itself was not listening for a while."""
+        now = self._monotonic()
+        with self._lock:
+            for worker_id, session in self._sessions.items():
+                if session.last_beat is not None:
+                    self._sessions[worker_id] = replace(session, last_beat=now)
 
     def set_owners(self, owners: tuple[int, ...]) -> None:
         """Who may use the bot, told to workers as they announce themselves."""

@@ -123,8 +123,8 @@ class App:
             return
         connected = group.create_task(self._link.run(duty))
         await duty.run()
-        connected.cancel()
         await self._link.farewell(duty)
+        connected.cancel()
 
     def _make_desk(self, group: asyncio.TaskGroup) -> Desk:
         settings, store, vitals, redact = self._settings, self._store, self._vitals, self._redact

@@ -142,7 +142,8 @@ class _Sitting:
         self._sessions.set_owners((OWNER,))
         self._marker = f"marker-{secrets.token_hex(8)}"
         self._model = ScriptedModel(self._marker)
-        self._token = f"2:exam{secrets.token_hex(16)}"
+        # Another bot each time: update ids of one bot never come twice, and the state may have seen an exam before.
+        self._token = f"{2 + secrets.randbelow(10**9)}:exam{secrets.token_hex(16)}"
         self._credential = secrets.token_urlsafe(32)
         self._key = f"exam-{secrets.token_hex(16)}"
         self._parts: list[Part] = []

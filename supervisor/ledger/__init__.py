@@ -13,6 +13,7 @@ from supervisor.ledger.errors import (
     LedgerUnusable,
     LostRace,
     NewerLedger,
+    NoRevision,
     UnknownEvent,
     UnknownUpdate,
     UnknownWorker,

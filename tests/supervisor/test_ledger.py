@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from peewee import IntegrityError
 
 from supervisor.contract import EventType, Redactor
 from supervisor.ledger import (
@@ -20,6 +21,7 @@ from supervisor.ledger import (
     LostRace,
     NewUpdate,
     NewWorker,
+    NoRevision,
     Origin,
     UnknownUpdate,
     UnknownWorker,
@@ -251,6 +253,35 @@ def test_a_rollback_names_what_it_restored_and_nothing_else_does(ledger: Ledger)
     assert ledger.find(update.tx_id).status is S.ROLLBACK_PENDING
 
 
+def test_a_revision_is_a_commit_with_its_image(ledger: Ledger) -> None:
+    """The good one and any other are found by their sha; one that was never built is none."""
+    with pytest.raises(NoRevision):
+        ledger.good_revision()
+    built = {"tree": "t", "deps_image_id": "sha256:d", "image_id": "sha256:0", "image_tag": "autonous/worker:a"}
+    first = ledger.genesis(NewUpdate(origin=Origin.GENESIS), changes={"sha": "a" * 40, **built})
+    update = take_to(ledger, submit(ledger), S.STAGED, sha="c" * 40)
+    for never_built in ("c" * 40, "d" * 40):
+        with pytest.raises(UnknownUpdate):
+            ledger.revision(never_built)
+    with pytest.raises(ValueError, match="made no image"):
+        _ = update.revision
+    later = ledger.amend(update.tx_id, {**built, "image_id": "sha256:1", "patch_id": "p"})
+    assert ledger.revision("c" * 40) == later.revision
+    assert (later.revision.image_id, later.revision.base_sha) == ("sha256:1", "b" * 40)
+    assert ledger.good_revision() == first.revision
+    assert (first.revision.sha, first.revision.event_id) == ("a" * 40, first.event_id)
+
+
+def test_an_update_may_bring_its_id(ledger: Ledger) -> None:
+    """An id that was made before the row is the row's, and cannot be taken twice."""
+    tx_id = "2f1c7f0e-1111-4222-8333-944455556666"
+    assert ledger.create(NewUpdate(origin=Origin.CLI, tx_id=tx_id)).tx_id == tx_id
+    before = ledger.events()
+    with pytest.raises(IntegrityError):
+        ledger.create(NewUpdate(origin=Origin.CLI, tx_id=tx_id))
+    assert ledger.events() == before
+
+
 def test_failed_before_counts_own_faults_and_rollbacks(ledger: Ledger) -> None:
     """The same change is known again when it failed by its own fault, not when something else was to blame."""
     assert ledger.failed_before("p1") is None
@@ -317,6 +348,19 @@ def test_a_workers_life_hangs_under_its_spawn(ledger: Ledger, clock: Clock) -> N
     assert (ended.ready_at, ended.exited_at, ended.exit_code, ended.oom) == (clock.now, clock.now, 137, True)
     assert ledger.living_workers() == []
     assert ledger.worker_by_credential("credential of w1") is None
+
+
+def test_only_own_faults_of_a_revision_are_crashes(ledger: Ledger, clock: Clock) -> None:
+    """Counted by revision and from a time on; an end that was wanted is none."""
+    began = clock.now
+    for name, sha, crashed in (("w1", "a", True), ("w2", "a", False), ("w3", "b", True), ("w4", "a", True)):
+        new = NewWorker(worker_id=name, sha=sha, image_id="i", credential=f"credential of {name}")
+        ledger.register_worker(new)
+        clock.now += 10
+        ledger.worker_exited(name, exit_code=1, oom=False, reason="", uptime_seconds=10, crashed=crashed)
+    ledger.register_worker(NewWorker(worker_id="w5", sha="a", image_id="i", credential="credential of w5"))
+    assert [row.worker_id for row in ledger.crashes("a", began)] == ["w1", "w4"]
+    assert [row.worker_id for row in ledger.crashes("a", began + 11)] == ["w4"]
 
 
 def test_unknown_workers_are_told(ledger: Ledger) -> None:

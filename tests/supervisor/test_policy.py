@@ -3,7 +3,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from supervisor import policy
@@ -196,6 +196,7 @@ def test_carriage_returns_stay_where_they_were_the_convention() -> None:
             policy.check_text("worker/a", before, line + b"\n", [line])
 
 
+@settings(deadline=None)  # a busy machine is no failure
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\n")))
 def test_text_passes_only_without_control_and_format_characters(line: str) -> None:
     """Whatever else it is made of."""
@@ -218,6 +219,7 @@ _modes = st.sampled_from(["100644", "100644", "100644", "100755", "120000", "160
 _trees = st.dictionaries(_paths, st.builds(Entry, _modes, st.sampled_from(["a", "b"])), max_size=6)
 
 
+@settings(deadline=None)
 @given(_trees, _trees)
 def test_no_tree_gets_a_change_outside_through(base: dict[str, Entry], result: dict[str, Entry]) -> None:
     """Whatever is let through is exactly the difference, plain files with plain names in the areas."""

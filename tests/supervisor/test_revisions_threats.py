@@ -1,5 +1,6 @@
 """Patches and surroundings that mean harm, through real git."""
 
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -11,9 +12,16 @@ from supervisor.revisions import Revisions
 from tests.supervisor.revisions_support import FILES, GOOD, apply, new_file, repository, snapshot
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "revisions.git"
+    repository(path)
+    return path
+
+
 @pytest.fixture
-def revisions(tmp_path: Path) -> Revisions:
-    return repository(tmp_path / "revisions.git")[0]
+def revisions(template: Path, tmp_path: Path) -> Revisions:
+    return Revisions(shutil.copytree(template, tmp_path / "revisions.git"))
 
 
 def refuse(revisions: Revisions, patch: bytes, folder: Path) -> Refused:

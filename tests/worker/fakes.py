@@ -4,6 +4,7 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -152,11 +153,10 @@ class FakeSupervisor:
             yield self.grant.model_dump_json().encode() + b"\n"
             seen = self.grant.serial
             async with self._changed:
-                try:
+                with suppress(TimeoutError):
                     async with asyncio.timeout(BEAT_SECONDS):
-                        await self._changed.wait_for(lambda seen=seen: self.grant.serial != seen)
-                except TimeoutError:
-                    continue
+                        while self.grant.serial == seen:
+                            await self._changed.wait()
 
 
 class FakeOpenAI:

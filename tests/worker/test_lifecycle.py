@@ -46,12 +46,14 @@ async def test_activation_drain_and_activation_again() -> None:
 
 @asynchronous
 async def test_roles_take_effect_at_once() -> None:
-    """An idle worker is active, and released again, long before its next beat or the end of its long poll."""
-    async with world() as here, here.worker():
+    """A worker is active, answers, and is released again long before any pause or long poll would end."""
+    async with world() as here, here.worker(tg_sleep_seconds=30):
         await here.supervisor.reaches(WorkerState.STANDBY)
         begun = time.monotonic()
         await here.supervisor.order(Role.ACTIVE, epoch=1)
         await until(lambda: here.supervisor.beats[-1].polls_ok)
+        await here.telegram.say("hello")
+        await until(here.telegram.texts)
         await here.supervisor.order(Role.DRAIN)
         await here.supervisor.reaches(WorkerState.RELEASED)
         assert time.monotonic() - begun < 0.5

@@ -1,5 +1,7 @@
 """Runs: their order, their retries, their events."""
 
+from typing import Any
+
 from supervisor.contract import ids
 from tests.worker.fakes import OWNER
 from tests.worker.support import SHA, asynchronous, open_store, until, world
@@ -48,18 +50,18 @@ async def test_a_failed_attempt_is_retried() -> None:
 async def test_what_exhausts_its_retries_is_dead_and_told() -> None:
     """Two retries are three claims; then the message is dead, its author is told, and the next one is served."""
     script = "err:validation,err:validation,err:validation,ok"
-    async with world() as here:
-        async with here.active_worker(autonous_dummy_provider_script=script, autonous_control_max_retries=2):
-            await here.telegram.say("poison")
-            await here.telegram.say("fine")
-            await until(lambda: len(here.telegram.texts()) == 2)
-            told, answer = here.telegram.texts()
-            assert "gave up after 3 attempts" in told
-            assert answer == "dummy-ok"
-            assert here.rows("SELECT status, attempts FROM inbox") == [("dead", 3), ("done", 1)]
-            assert len(here.events("retry.scheduled")) == 2
-            assert here.events("retry.exhausted")[0]["error_class"] == "validation"
-            assert here.rows("SELECT text FROM history") == [("fine",), ("dummy-ok",)]
+    worker: dict[str, Any] = {"autonous_dummy_provider_script": script, "autonous_control_max_retries": 2}
+    async with world() as here, here.active_worker(**worker):
+        await here.telegram.say("poison")
+        await here.telegram.say("fine")
+        await until(lambda: len(here.telegram.texts()) == 2)
+        told, answer = here.telegram.texts()
+        assert "gave up after 3 attempts" in told
+        assert answer == "dummy-ok"
+        assert here.rows("SELECT status, attempts FROM inbox") == [("dead", 3), ("done", 1)]
+        assert len(here.events("retry.scheduled")) == 2
+        assert here.events("retry.exhausted")[0]["error_class"] == "validation"
+        assert here.rows("SELECT text FROM history") == [("fine",), ("dummy-ok",)]
 
 
 @asynchronous
@@ -83,28 +85,25 @@ async def test_a_message_that_kills_every_worker_is_given_up() -> None:
 async def test_a_chat_is_answered_in_order_and_chats_side_by_side() -> None:
     """One chat's second message waits for its first; another chat waits for neither, up to the limit."""
     script = "sleep:300,msg:quick,msg:last"
-    async with world(owners=(OWNER, 43)) as here:
-        async with here.active_worker(autonous_dummy_provider_script=script):
-            await here.telegram.say("first")
-            await until(lambda: here.events("turn.started"))
-            await here.telegram.say("second")
-            await here.telegram.say("from another", user=43)
-            await until(lambda: len(here.telegram.sent) == 3)
-            assert here.telegram.sent == [(43, "quick"), (OWNER, "dummy-after-sleep"), (OWNER, "last")]
+    async with world(owners=(OWNER, 43)) as here, here.active_worker(autonous_dummy_provider_script=script):
+        await here.telegram.say("first")
+        await until(lambda: here.events("turn.started"))
+        await here.telegram.say("second")
+        await here.telegram.say("from another", user=43)
+        await until(lambda: len(here.telegram.sent) == 3)
+        assert here.telegram.sent == [(43, "quick"), (OWNER, "dummy-after-sleep"), (OWNER, "last")]
 
 
 @asynchronous
 async def test_no_more_chats_at_once_than_allowed() -> None:
     """With a limit of one, the second chat is served after the first."""
-    async with world(owners=(OWNER, 43)) as here:
-        async with here.active_worker(
-            autonous_dummy_provider_script="sleep:200,ok", autonous_max_concurrent_chats=1
-        ):
-            await here.telegram.say("first")
-            await until(lambda: here.events("turn.started"))
-            await here.telegram.say("second", user=43)
-            await until(lambda: len(here.telegram.sent) == 2)
-            assert here.telegram.sent == [(OWNER, "dummy-after-sleep"), (43, "dummy-ok")]
+    worker: dict[str, Any] = {"autonous_dummy_provider_script": "sleep:200,ok", "autonous_max_concurrent_chats": 1}
+    async with world(owners=(OWNER, 43)) as here, here.active_worker(**worker):
+        await here.telegram.say("first")
+        await until(lambda: here.events("turn.started"))
+        await here.telegram.say("second", user=43)
+        await until(lambda: len(here.telegram.sent) == 2)
+        assert here.telegram.sent == [(OWNER, "dummy-after-sleep"), (43, "dummy-ok")]
 
 
 @asynchronous

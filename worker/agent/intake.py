@@ -63,26 +63,26 @@ class Intake:
 
     async def run(self) -> None:
         """Poll for ever. The first poll is answered at once, so that it is soon known whether polling works."""
-        good = False
+        first = True
         while True:
             begun = time.monotonic()
             try:
-                updates = await self._poll(at_once=not good)
-                good = True
+                updates = await self._poll(at_once=first)
                 await self._take_in(updates)
+                # An empty answer that came early would soon be asked for again: that is slowed down.
+                early = 0.0 if first or updates else self._pause - (time.monotonic() - begun)
+                first = False
+                wait = 0.0 if updates else max(early, SHORTEST_PAUSE_SECONDS)
             except CommanderError as error:
-                await asyncio.sleep(self._pause_after(error))
+                wait = self._pause_after(error)
             except Fenced:
                 raise
             except Exception:
                 # What was not stored is not acknowledged either: the same updates come again.
                 logger.exception("unexpected error in the intake")
                 self._vitals.internal_error()
-                await asyncio.sleep(self._pause)
-            else:
-                if not updates:
-                    spent = time.monotonic() - begun
-                    await asyncio.sleep(max(self._pause - spent, SHORTEST_PAUSE_SECONDS))
+                wait = self._pause
+            await asyncio.sleep(wait)
 
     async def _poll(self, *, at_once: bool) -> list[Incoming]:
         source = self._commander.source

@@ -1,0 +1,122 @@
+"""The small pure parts: splitting, retry arithmetic, context, commands, the dummy commander."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.worker.support import open_store
+from worker import scripts
+from worker.agent.commands import HELP_TEXT, START_TEXT, DirectCommands
+from worker.commander.base import Ambiguous, CommanderError, Unreachable
+from worker.commander.dummy import DummyCommander
+from worker.commander.splitting import split, utf16_units
+from worker.context import LastMessages, PlainAssembler, PromptUnreadable, RecentHistory, SystemPrompt
+from worker.control.retry import RetryPolicy
+from worker.models.base import Message, Speaker
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("", []),
+        ("short", ["short"]),
+        ("0123456789", ["0123456789"]),
+        ("01234567890", ["0123456789", "0"]),
+        ("one two three", ["one two ", "three"]),
+        ("one\ntwo three", ["one\n", "two three"]),
+        ("😀😀😀😀😀😀", ["😀😀😀😀😀", "😀"]),
+    ],
+)
+def test_splitting(text: str, pieces: list[str]) -> None:
+    """Pieces end at a line, else at a word, else anywhere, and together are the text."""
+    assert split(text, 10) == pieces
+
+
+def test_splitting_counts_utf16_units() -> None:
+    """No piece is longer than the limit as Telegram counts, and nothing is lost."""
+    text = "a😀 b\n" * 3000
+    pieces = split(text, 4096)
+    assert "".join(pieces) == text
+    assert max(map(utf16_units, pieces)) <= 4096
+
+
+@pytest.mark.parametrize(("attempt", "wait"), [(1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (5000, 60)])
+def test_waits_double_up_to_the_maximum(attempt: int, wait: float) -> None:
+    """wait = min(base * 2^(n-1), max)."""
+    assert RetryPolicy(max_retries=3, base_seconds=1, max_seconds=60).wait_seconds(attempt) == wait
+
+
+def test_n_retries_are_n_plus_one_attempts() -> None:
+    """The last retry is the last attempt."""
+    policy = RetryPolicy(max_retries=3, base_seconds=1, max_seconds=60)
+    assert [policy.exhausted(attempts) for attempts in (1, 2, 3, 4)] == [False, False, False, True]
+
+
+def test_context_is_the_last_messages_between_prompt_and_question(tmp_path: Path) -> None:
+    """Provider and compressor keep the newest, in order; the assembler frames them; a window of 0 keeps none."""
+    store = open_store(tmp_path / "agent.db")
+    store.lease.take(1)
+    past = [Message(Speaker.USER, str(number)) for number in range(5)]
+    store.history.add(1, *past)
+    store.history.add(2, Message(Speaker.USER, "another chat"))
+    assert RecentHistory(store.history, 3).recent(1) == past[2:]
+    assert RecentHistory(store.history, 0).recent(1) == []
+    assert LastMessages(2).compress(past) == past[3:]
+    assert LastMessages(0).compress(past) == []
+    assert PlainAssembler().assemble("system", past[4:], "question") == [
+        Message(Speaker.SYSTEM, "system"),
+        past[4],
+        Message(Speaker.USER, "question"),
+    ]
+
+
+def test_where_the_system_prompt_comes_from(tmp_path: Path) -> None:
+    """The file wins over the environment, the environment over the built-in text; an unreadable file is told."""
+    assert SystemPrompt.load(tmp_path, None).origin == "built_in"
+    assert SystemPrompt.load(tmp_path, "from outside") == SystemPrompt("from outside", "environment")
+    (tmp_path / "AUTONOUS.md").write_text("from the file\n")
+    assert SystemPrompt.load(tmp_path, "from outside") == SystemPrompt("from the file", "file")
+    (tmp_path / "AUTONOUS.md").write_bytes(b"\xff\xfe\xff")
+    with pytest.raises(PromptUnreadable, match=r"AUTONOUS\.md"):
+        SystemPrompt.load(tmp_path, None)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("/help", HELP_TEXT),
+        ("/HELP@some_bot me", HELP_TEXT),
+        ("/start", START_TEXT),
+        ("/status", "fine"),
+        ("/unknown", None),
+        ("help", None),
+        ("say /help", None),
+    ],
+)
+def test_direct_commands(text: str, answer: str | None) -> None:
+    """Only a known command at the start is answered without the model."""
+    assert DirectCommands(lambda: "fine").answer(text) == answer
+
+
+def test_the_dummy_commander_follows_its_scripts() -> None:
+    """Polls give messages of the owner with rising update ids, or fail; sends follow a script of their own."""
+    commander = DummyCommander(scripts.parse("msg:one,ok,err:boom,msg:two"), scripts.parse("ok,err:ambiguous,sleep:1"))
+
+    async def play() -> None:
+        (first,) = await commander.poll(7, at_once=True)
+        assert (first.update_id, first.text, first.chat_id, first.private) == (7, "one", 1, True)
+        assert first.user_id in commander.owners
+        assert await commander.poll(8, at_once=False) == []
+        with pytest.raises(Unreachable, match="boom"):
+            await commander.poll(8, at_once=False)
+        ids = [(await commander.poll(8, at_once=False))[0].update_id for _ in range(2)]
+        assert ids == [8, 9]
+        await commander.show_working(1)
+        assert await commander.send(1, "x") == 1
+        with pytest.raises(Ambiguous):
+            await commander.send(1, "y")
+        assert await commander.send(1, "z") == 2
+
+    assert issubclass(Unreachable, CommanderError)
+    asyncio.run(play())
