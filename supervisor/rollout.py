@@ -21,7 +21,7 @@ from supervisor.ledger import Blame, Ledger, LostRace, Revision, Update, WorkerR
 from supervisor.revisions import Revisions
 from supervisor.sessions import Sessions, Signal
 from supervisor.settings import Settings
-from supervisor.states import Status
+from supervisor.states import IN_ROLLOUT, Status
 
 _LOG = structlog.get_logger()
 
@@ -107,17 +107,19 @@ class Rollout:
 
     def _turn(self) -> None:
         self._seen = self._signal.count
-        if update := self._ledger.first(Status.ROLLBACK_PENDING):
-            self.roll_back(update)
-        elif update := self._ledger.first(Status.DEPLOYING):
-            self._carry_out(update)
-        elif update := self._ledger.first(Status.DEPLOYED_UNSTABLE):
-            self.prove(update)
-        elif update := self._ledger.first(Status.APPROVED):
-            self.deploy(update)
-        else:
+        waiting = self._ledger.having(*IN_ROLLOUT)
+        if not waiting:
             self.keep_running()
             self._pause(_IDLE_SECONDS)
+            return
+        update = min(waiting, key=lambda update: IN_ROLLOUT.index(update.status))
+        do = {
+            Status.ROLLBACK_PENDING: self.roll_back,
+            Status.DEPLOYING: self._carry_out,
+            Status.DEPLOYED_UNSTABLE: self.prove,
+            Status.APPROVED: self.deploy,
+        }
+        do[update.status](update)
 
     # -- forward
 
@@ -209,8 +211,8 @@ class Rollout:
         _LOG.info("promoted", tx=update.tx_id, sha=update.revision.sha[:12])
 
     def _supersede_others(self, promoted: Update) -> None:
-        for update in self._ledger.updates():
-            if update.status in (Status.STAGED, Status.APPROVED) and update.base_sha != promoted.sha:
+        for update in self._ledger.having(Status.STAGED, Status.APPROVED):
+            if update.base_sha != promoted.sha:
                 self._ledger.move(
                     update.tx_id,
                     update.status,

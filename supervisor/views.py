@@ -30,7 +30,7 @@ def status(ledger: Ledger, *, running: bool, session_of: SessionOf, paused: str 
         "active": None,
         "standby": None,
         "previous": None,
-        "pending": [_pending(update) for update in reversed(ledger.updates()) if update.status in PENDING],
+        "pending": [_pending(update) for update in ledger.having(*PENDING)],
     }
     if active is not None and lease is not None:
         health = _health(session_of(active.worker_id), running)

@@ -16,7 +16,7 @@ def make_commander(settings: Settings) -> Commander:
     return TelegramCommander(
         token=settings.telegram_bot_token or "",
         base_url=settings.telegram_api_base_url,
-        uds=settings.autonous_telegram_uds,
+        socket=settings.autonous_telegram_uds,
         poll_timeout=settings.tg_timeout,
     )
 
@@ -33,5 +33,5 @@ def make_model(settings: Settings) -> ModelProvider:
         api_key=settings.openai_api_key or "",
         base_url=settings.openai_base_url,
         model=settings.openai_model,
-        uds=settings.autonous_openai_uds,
+        socket=settings.autonous_openai_uds,
     )

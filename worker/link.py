@@ -9,6 +9,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from supervisor.contract import PROTOCOL, Announcement, Beat, Claim, Claimed, RoleGrant, Welcome
+from worker import uds
 
 REQUEST_TIMEOUT_SECONDS: Final = 5.0
 FAREWELL_TIMEOUT_SECONDS: Final = 0.5
@@ -52,8 +53,8 @@ class Link:
         self._beat_now = beat_now
         self._serial = 0
         self._client = httpx.AsyncClient(
-            base_url="http://supervisor",
-            transport=httpx.AsyncHTTPTransport(uds=socket),
+            base_url=uds.HOST,
+            transport=httpx.AsyncHTTPTransport(uds=socket, verify=uds.no_tls()),
             timeout=REQUEST_TIMEOUT_SECONDS,
             headers={"Authorization": f"Bearer {credential}", "Autonous-Protocol": str(PROTOCOL)},
         )

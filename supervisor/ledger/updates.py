@@ -129,10 +129,15 @@ class Updates(Store):
         query = Artifact.select(*_COLUMNS).order_by(Artifact.event_id.desc()).limit(limit)
         return list(self._rows(query.objects(Update)))
 
+    def having(self, *statuses: Status) -> list[Update]:
+        """The updates in any of these states, oldest first."""
+        wanted = Artifact.status.in_(list(statuses))
+        query = Artifact.select(*_COLUMNS).where(wanted).order_by(Artifact.event_id)
+        return list(self._rows(query.objects(Update)))
+
     def first(self, *statuses: Status) -> Update | None:
         """The oldest update in any of these states."""
-        wanted = Artifact.status.in_(list(statuses))
-        return self._update(Artifact.select(*_COLUMNS).where(wanted).order_by(Artifact.event_id))
+        return next(iter(self.having(*statuses)), None)
 
     def failed_before(self, patch_id: str) -> Update | None:
         """The latest update with the same change that failed by its own fault or was rolled back.

@@ -18,7 +18,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """``stream`` gives the body piece by piece; ``hang_up`` ends the connection with no answer at all."""
+    """``body`` is sent as JSON, bytes as they are, ``stream`` piece by piece; ``hang_up`` answers nothing at all."""
 
     body: object = None
     status: int = 200
@@ -87,7 +87,7 @@ class HttpServer:
                     await waiting
 
     async def _write(self, writer: asyncio.StreamWriter, response: Response) -> None:
-        body = json.dumps(response.body).encode()
+        body = response.body if isinstance(response.body, bytes) else json.dumps(response.body).encode()
         length = "Transfer-Encoding: chunked" if response.stream else f"Content-Length: {len(body)}"
         extra = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
         head = f"HTTP/1.1 {response.status} X\r\nContent-Type: application/json\r\n{extra}{length}\r\n\r\n"

@@ -40,7 +40,7 @@ async def test_a_long_answer_comes_in_parts() -> None:
 async def test_telegrams_retry_after_is_obeyed() -> None:
     """A message that Telegram refused for its rate is sent after the given time, once."""
     async with world() as here:
-        here.telegram.fail("sendMessage", telegram_error(429, "Too Many Requests", retry_after=1))
+        here.telegram.fail("sendMessage", telegram_error(429, "Too Many Requests", retry_after=0.3))
         async with here.active_worker():
             await here.telegram.say("hello")
             await until(lambda: here.events("agent.completed"))

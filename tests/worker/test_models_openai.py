@@ -17,7 +17,7 @@ async def model_and_server(*answers: Response) -> AsyncIterator[tuple[OpenAIMode
     with short_directory() as directory:
         fake = FakeOpenAI(directory / "openai.sock", *answers)
         await fake.server.start()
-        model = OpenAIModel(api_key="sk-test", base_url=None, model="some-model", uds=str(fake.server.path))
+        model = OpenAIModel(api_key="sk-test", base_url=None, model="some-model", socket=str(fake.server.path))
         try:
             yield model, fake
         finally:
@@ -56,6 +56,10 @@ async def test_the_sdk_does_not_retry_by_itself() -> None:
         (Response({"error": {"message": "bad key"}}, status=401), ProviderApiError),
         (Response(hang_up=True), ProviderApiError),
         (Response({"id": "c", "object": "chat.completion", "choices": []}), ValidationError),
+        (Response({"choices": [{}]}), ValidationError),
+        (Response({"hello": "there"}), ValidationError),
+        (Response("just text"), ValidationError),
+        (Response(b"{broken"), ValidationError),
     ],
 )
 def test_errors_are_typed(answer: Response, error: type[ModelError]) -> None:

@@ -103,7 +103,6 @@ def test_each_start_takes_the_next_epoch(tmp_path: Path) -> None:
     [
         ("TG_TIMEOUT", "soon"),
         ("AUTONOUS_DB_PATH", "/proc/no/agent.db"),
-        ("AUTONOUS_DUMMY_PROVIDER_SCRIPT", "boom"),
     ],
 )
 def test_bad_settings_end_with_2_and_one_line(tmp_path: Path, name: str, value: str) -> None:

@@ -13,7 +13,7 @@ from worker.store.outbox import ReplyKind
 from worker.vitals import Vitals
 
 #: An answer is kept until the chat service takes it, so only the waits are bounded.
-WAITS: Final = RetryPolicy(max_retries=0, base_seconds=0.5, max_seconds=30)
+WAITS: Final = RetryPolicy(max_retries=0, base_seconds=0.25, max_seconds=30)
 UNCERTAIN_NOTICE: Final = (
     "My last answer may not have reached you: the connection broke while I sent it. "
     "If it is missing, ask me to repeat it."

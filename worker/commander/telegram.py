@@ -20,6 +20,7 @@ from telegram.error import (
 from telegram.error import Conflict as PolledElsewhere
 from telegram.request import HTTPXRequest
 
+from worker import uds
 from worker.commander.base import (
     Ambiguous,
     CommanderError,
@@ -34,8 +35,6 @@ from worker.commander.splitting import split
 
 ALLOWED_UPDATES: Final = ("message", "edited_message", "callback_query")
 READ_TIMEOUT_SECONDS: Final = 10.0
-#: A server on a Unix socket needs no TLS, and its host name is never looked up.
-UDS_BASE_URL: Final = "http://localhost"
 PUBLIC_BASE_URL: Final = "https://api.telegram.org"
 
 #: The request never left this machine.
@@ -44,15 +43,15 @@ _FINAL = (BadRequest, ChatMigrated, EndPointNotFound, Forbidden, InvalidToken)
 
 
 class TelegramCommander:
-    """One bot. ``poll_timeout`` is in seconds; ``uds`` is a Unix socket to use instead of the network."""
+    """One bot. ``poll_timeout`` is in seconds; ``socket`` is a Unix socket to use instead of the network."""
 
     owners: frozenset[int] = frozenset()
 
-    def __init__(self, *, token: str, base_url: str | None, uds: str | None, poll_timeout: int) -> None:
+    def __init__(self, *, token: str, base_url: str | None, socket: str | None, poll_timeout: int) -> None:
         self.source = f"telegram:{token.partition(':')[0]}"
         self._poll_timeout = poll_timeout
-        root = (base_url or (UDS_BASE_URL if uds else PUBLIC_BASE_URL)).rstrip("/")
-        self._requests = (_request(uds, connections=16), _request(uds, connections=2))
+        root = (base_url or (uds.HOST if socket else PUBLIC_BASE_URL)).rstrip("/")
+        self._requests = (_request(socket, connections=16), _request(socket, connections=2))
         self._bot = Bot(
             token,
             base_url=f"{root}/bot",
@@ -116,8 +115,10 @@ def incoming(update: Update) -> Incoming:
     )
 
 
-def _request(uds: str | None, *, connections: int) -> HTTPXRequest:
-    options: dict[str, Any] = {"transport": httpx.AsyncHTTPTransport(uds=uds)} if uds else {}
+def _request(socket: str | None, *, connections: int) -> HTTPXRequest:
+    options: dict[str, Any] = {}
+    if socket:
+        options["transport"] = httpx.AsyncHTTPTransport(uds=socket, verify=uds.no_tls())
     return HTTPXRequest(connection_pool_size=connections, read_timeout=READ_TIMEOUT_SECONDS, httpx_kwargs=options)
 
 
