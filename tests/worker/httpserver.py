@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 
@@ -24,7 +24,6 @@ class Response:
     status: int = 200
     stream: AsyncIterator[bytes] | None = None
     hang_up: bool = False
-    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -89,8 +88,7 @@ class HttpServer:
     async def _write(self, writer: asyncio.StreamWriter, response: Response) -> None:
         body = response.body if isinstance(response.body, bytes) else json.dumps(response.body).encode()
         length = "Transfer-Encoding: chunked" if response.stream else f"Content-Length: {len(body)}"
-        extra = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
-        head = f"HTTP/1.1 {response.status} X\r\nContent-Type: application/json\r\n{extra}{length}\r\n\r\n"
+        head = f"HTTP/1.1 {response.status} X\r\nContent-Type: application/json\r\n{length}\r\n\r\n"
         writer.write(head.encode())
         if response.stream is None:
             writer.write(body)

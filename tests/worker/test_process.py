@@ -69,16 +69,13 @@ def rows(database: Path, sql: str) -> list[tuple[object, ...]]:
 
 
 def test_alone_with_the_dummies(tmp_path: Path) -> None:
-    """With only a database and the dummies it polls within 1.5 s, imports no SDK, and SIGTERM ends it with 0."""
+    """With only a database and the dummies it answers, imports no SDK, and SIGTERM ends it with 0."""
     database = tmp_path / "agent.db"
-    begun = time.monotonic()
     with Process(database, "-X", "importtime", AUTONOUS_DUMMY_COMMANDER_SCRIPT="msg:hello,ok") as process:
         wait_for(lambda: rows(database, "SELECT 1 FROM inbox"))
-        first_poll = time.monotonic() - begun
         wait_for(lambda: rows(database, "SELECT 1 FROM events WHERE event_type = 'reply.sent'"))
         assert process.terminate() == 0
         lines = process.stderr.splitlines()
-    assert first_poll < 1.5
     assert rows(database, "SELECT text FROM history WHERE role = 'assistant'") == [(OFFLINE_REPLY,)]
     imported = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time")}
     assert "peewee" in imported

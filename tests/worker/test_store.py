@@ -11,6 +11,7 @@ from peewee import IntegrityError
 from supervisor.contract import EventType, Redactor
 from tests.worker.support import open_store
 from worker.commander.base import Incoming, UpdateKind
+from worker.models.base import Message, Speaker
 from worker.store import Database, Fenced, InboxStatus, Store, StoreUnusable
 from worker.store.migrations import MIGRATIONS
 
@@ -45,6 +46,22 @@ def test_an_older_worker_lives_with_a_newer_database(tmp_path: Path) -> None:
     store.lease.take(1)
     assert add(store, 1) is not None
     assert store.inbox.claim(1) is not None
+
+
+def test_rows_of_a_newer_worker_do_no_harm(tmp_path: Path) -> None:
+    """Roles and kinds that only a later revision knows are left out, or treated as the plainest."""
+    store = open_store(tmp_path / "agent.db")
+    store.lease.take(1)
+    store.history.add(1, Message(Speaker.USER, "hello"))
+    store.database.execute("INSERT INTO history (chat_id, role, text, created_at) VALUES (1, 'tool', 'x', 0)")
+    store.database.execute(
+        "INSERT INTO outbox (chat_id, kind, text, status, created_at, updated_at)"
+        " VALUES (1, 'card', 'a card', 'pending', 0, 0)"
+    )
+    assert store.history.recent(1, 5) == [Message(Speaker.USER, "hello")]
+    reply = store.outbox.next(1)
+    assert reply is not None
+    assert reply.text == "a card"
 
 
 def test_a_migration_while_another_worker_writes(tmp_path: Path) -> None:

@@ -86,5 +86,5 @@ class Courier:
                 {"chat_id": reply.chat_id, "message_id": message_id, "parts": parts, "delivery": status},
                 parent_id=reply.event_id or self._process_event,
             )
-            if doubt and reply.kind is ReplyKind.ANSWER:
+            if doubt and reply.kind == ReplyKind.ANSWER:
                 self._store.outbox.add(reply.chat_id, UNCERTAIN_NOTICE, event_id=reply.event_id)

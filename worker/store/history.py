@@ -15,9 +15,14 @@ class History:
         self._clock = clock
 
     def recent(self, chat_id: int, limit: int) -> list[Message]:
-        """The last ``limit`` messages of a chat, oldest first."""
+        """The last ``limit`` messages of a chat, oldest first; roles that a later revision added are left out."""
         self._database.bind()
-        rows = HistoryRow.select().where(HistoryRow.chat_id == chat_id).order_by(HistoryRow.id.desc()).limit(limit)
+        rows = (
+            HistoryRow.select()
+            .where(HistoryRow.chat_id == chat_id, HistoryRow.role.in_(list(Speaker)))
+            .order_by(HistoryRow.id.desc())
+            .limit(limit)
+        )
         return [Message(Speaker(row.role), row.text) for row in reversed(list(rows))]
 
     def add(self, chat_id: int, *messages: Message) -> None:

@@ -31,7 +31,7 @@ class Reply:
     id: int
     chat_id: int
     event_id: int | None
-    kind: ReplyKind
+    kind: str
     text: str
     parts_sent: int
     error: str
@@ -74,8 +74,7 @@ class Outbox:
         row = OutboxRow.select().where(mine).order_by(OutboxRow.id).first()
         if row is None:
             return None
-        kind = ReplyKind(row.kind)
-        return Reply(row.id, row.chat_id, row.event_id, kind, row.text, row.parts_sent, row.error)
+        return Reply(row.id, row.chat_id, row.event_id, row.kind, row.text, row.parts_sent, row.error)
 
     def pending_chats(self) -> list[int]:
         """The chats that wait for an answer to be sent."""
