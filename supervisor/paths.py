@@ -95,8 +95,13 @@ class Paths:
 
     @property
     def localbot_socket(self) -> Path:
-        """Where workers and terminals reach the local bot."""
+        """Where workers reach the local bot's Bot API."""
         return self.contract_directory / "localbot.sock"
+
+    @property
+    def localbot_user_socket(self) -> Path:
+        """Where the host speaks as the local bot's users; never mounted, as it presses any button for anyone."""
+        return self.run / "localbot-user.sock"
 
     @property
     def control_socket(self) -> Path:

@@ -12,7 +12,7 @@ from typing import Protocol, TypeVar
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -163,5 +163,7 @@ def _guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Req
             return await handler(request)
         except _Refused as refused:
             return _json(refused.problem, refused.status)
+        except ClientDisconnect:  # it died in the middle of a word; nobody reads the answer
+            return Response(status_code=400)
 
     return endpoint

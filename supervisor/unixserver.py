@@ -1,4 +1,4 @@
-"""A web application on a Unix socket, served by a thread of its own.
+"""Web applications on Unix sockets, served by a thread of their own.
 
 Used by everything here that serves: the contract, the local bot and the exam. Several servers may run in one
 process; none of them touches signals or writes an access log.
@@ -13,7 +13,7 @@ import socket
 import stat
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,7 @@ class Connection:
     """The connection that a request came in on. A Unix peer has no address, so connections are numbered."""
 
     number: int
+    path: str  # of the socket that it was made to
     pid: int  # of the peer, as this process sees it; 0 when it lives in another PID namespace
     drop: Callable[[], None]  # closes the connection at once, without an answer
 
@@ -61,7 +62,7 @@ class _Protocol(H11Protocol):
         super().connection_made(transport)
         peer = transport.get_extra_info("socket")
         pid, _, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-        connection = Connection(number=next(_numbers), pid=pid, drop=transport.abort)
+        connection = Connection(next(_numbers), path=peer.getsockname(), pid=pid, drop=transport.abort)
         application = self.app
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,6 +74,35 @@ class _Protocol(H11Protocol):
                     raise
 
         self.app = app
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """An application on the Unix socket ``path``, whose file gets the permissions ``mode``.
+
+    ``ValueError`` when the path is longer than ``LONGEST_PATH`` bytes.
+    """
+
+    app: ASGIApp
+    path: Path
+    mode: int = 0o666
+
+    def __post_init__(self) -> None:
+        size = len(os.fsencode(self.path))
+        if size > LONGEST_PATH:
+            raise ValueError(f"socket path of {size} bytes, at most {LONGEST_PATH} are possible: {self.path}")
+
+
+class _BySocket:
+    """Passes each request to the application of the socket that it came in on; the lifespan is the first one's."""
+
+    def __init__(self, endpoints: Sequence[Endpoint]) -> None:
+        self._first = endpoints[0].app
+        self._apps = {str(endpoint.path): endpoint.app for endpoint in endpoints}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._first if scope["type"] == "lifespan" else self._apps[connection_of(scope).path]
+        await app(scope, receive, send)
 
 
 class _Server(uvicorn.Server):
@@ -138,20 +168,31 @@ def _listen(path: Path, mode: int) -> socket.socket:
     return listener
 
 
+@contextlib.contextmanager
+def _listening(endpoint: Endpoint) -> Iterator[socket.socket]:
+    """The listener of an endpoint; its socket file is removed at the end, unless a successor has bound it already."""
+    listener = _listen(endpoint.path, endpoint.mode)
+    inode = endpoint.path.stat().st_ino
+    try:
+        yield listener
+    finally:
+        listener.close()
+        with contextlib.suppress(FileNotFoundError):
+            if endpoint.path.stat().st_ino == inode:
+                endpoint.path.unlink()
+
+
 class UnixServer:
     """Serves ``app`` on the Unix socket ``path``, whose file gets the permissions ``mode``.
 
-    ``ValueError`` when the path is longer than ``LONGEST_PATH`` bytes. Endpoints must be coroutines: a blocking one
-    would hold up the stop.
+    ``others`` are served by the same event loop, so that applications which share something need no locks; an
+    ``app`` that starts or ends something with its lifespan must be the first. ``ValueError`` when a path is longer than
+    ``LONGEST_PATH`` bytes. Endpoints must be coroutines: a blocking one would hold up the stop.
     """
 
-    def __init__(self, app: ASGIApp, path: Path, *, mode: int = 0o666) -> None:
-        size = len(os.fsencode(path))
-        if size > LONGEST_PATH:
-            raise ValueError(f"socket path of {size} bytes, at most {LONGEST_PATH} are possible: {path}")
+    def __init__(self, app: ASGIApp, path: Path, *, mode: int = 0o666, others: Sequence[Endpoint] = ()) -> None:
         self.path = path
-        self._app = app
-        self._mode = mode
+        self._endpoints = (Endpoint(app, path, mode), *others)
         self._lock = threading.Lock()
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
@@ -165,14 +206,14 @@ class UnixServer:
     def start(self) -> None:
         """Return when connections are accepted.
 
-        ``OSError`` when the socket cannot be had, ``RuntimeError`` when the application does not start.
+        ``OSError`` when a socket cannot be had, ``RuntimeError`` when the application does not start.
         """
-        with self._lock:
+        with self._lock, contextlib.ExitStack() as undo:
             if self.running:
                 raise RuntimeError(f"already serving {self.path}")
-            listener = _listen(self.path, self._mode)
+            listeners = [undo.enter_context(_listening(endpoint)) for endpoint in self._endpoints]
             config = uvicorn.Config(
-                self._app,
+                _BySocket(self._endpoints),
                 http=_Protocol,
                 ws="none",
                 loop="asyncio",
@@ -183,7 +224,10 @@ class UnixServer:
             )
             self._server = _Server(config)
             self._thread = threading.Thread(
-                target=self._serve, args=(self._server, listener), name=f"serve {self.path.name}", daemon=True
+                target=self._serve,
+                args=(self._server, listeners, undo.pop_all()),
+                name=f"serve {self.path.name}",
+                daemon=True,
             )
             self._thread.start()
             try:
@@ -193,7 +237,7 @@ class UnixServer:
                 raise
 
     def stop(self) -> None:
-        """End open requests and streams, and return when the socket is gone. Harmless when not running.
+        """End open requests and streams, and return when the sockets are gone. Harmless when not running.
 
         ``TimeoutError`` when the application blocks its loop.
         """
@@ -206,21 +250,16 @@ class UnixServer:
                 raise TimeoutError(f"the server of {self.path} did not stop within {_STOP_SECONDS:g} s")
             self._server = self._thread = None
 
-    def _serve(self, server: _Server, listener: socket.socket) -> None:
-        inode = self.path.stat().st_ino
-        try:
-            server.run(sockets=[listener])
-        except BaseException as exc:  # uvicorn leaves by SystemExit when the application's start fails
-            if server.ready.done():
-                raise
-            failure = RuntimeError(f"the application on {self.path} did not start")
-            failure.__cause__ = exc
-            server.ready.set_exception(failure)
-        finally:
-            listener.close()
-            with contextlib.suppress(FileNotFoundError):
-                if self.path.stat().st_ino == inode:  # else a successor has bound it already
-                    self.path.unlink()
+    def _serve(self, server: _Server, listeners: list[socket.socket], clean_up: contextlib.ExitStack) -> None:
+        with clean_up:
+            try:
+                server.run(sockets=listeners)
+            except BaseException as exc:  # uvicorn leaves by SystemExit when the application's start fails
+                if server.ready.done():
+                    raise
+                failure = RuntimeError(f"the application on {self.path} did not start")
+                failure.__cause__ = exc
+                server.ready.set_exception(failure)
 
     def __enter__(self) -> Self:
         self.start()

@@ -47,8 +47,9 @@ class Duty:
         self.receive(welcome.grant)
 
     def receive(self, grant: RoleGrant) -> None:
-        """A grant, new or repeated. There is no way back from an exit."""
-        if self._grant is None or self._grant.role is not Role.EXIT:
+        """A grant, new or repeated. There is no way back from an exit, and no active role without an epoch."""
+        leaving = self._grant is not None and self._grant.role is Role.EXIT
+        if not leaving and (grant.epoch is not None or grant.role is not Role.ACTIVE):
             self._grant = grant
             self._vitals.look.set()
 

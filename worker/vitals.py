@@ -20,9 +20,9 @@ class Vitals:
         self._monotonic = monotonic
         self._progressed = monotonic()
 
-    def poll_succeeded(self) -> None:
-        """A poll came back."""
-        if not self.polls_ok or self.poll_error:
+    def poll_succeeded(self, *, first: bool) -> None:
+        """A poll came back, perhaps the first one since the worker became active."""
+        if first or self.poll_error:
             self.beat_now.set()
         self.polls_ok += 1
         self.poll_error = ""

@@ -46,4 +46,4 @@ def _client() -> "LocalBotClient":
     settings = settings_module.load()
     if not settings.uses_local_bot:
         raise CommandFailed("this installation talks through Telegram; `say` and `chat` are the local bot's")
-    return LocalBotClient(settings.paths.localbot_socket)
+    return LocalBotClient(settings.paths.localbot_user_socket)

@@ -27,7 +27,7 @@ from supervisor.contract import (
 )
 from supervisor.engine import Engine, EngineError
 from supervisor.gates.testrun import Cancelled
-from supervisor.localbot.app import create_app
+from supervisor.localbot.app import create_server
 from supervisor.localbot.client import LocalBotClient
 from supervisor.localbot.store import OWNER, BotStore
 from supervisor.modelserver import ScriptedModel
@@ -152,13 +152,14 @@ class _Sitting:
         store = BotStore(":memory:")
         stack.callback(store.close)
         contract = room / "contract"
-        for app, name in (
-            (contract_app(_Desk(self._sessions)), "supervisor.sock"),
-            (create_app(store, self._token), "localbot.sock"),
-            (self._model.app(), "model.sock"),
+        user_socket = room / "user.sock"  # outside of what the candidate sees: it shall not press its own buttons
+        for server in (
+            UnixServer(contract_app(_Desk(self._sessions)), contract / "supervisor.sock"),
+            create_server(store, self._token, socket=contract / "localbot.sock", user_socket=user_socket),
+            UnixServer(self._model.app(), contract / "model.sock"),
         ):
-            stack.enter_context(UnixServer(app, contract / name))
-        self._bot = stack.enter_context(LocalBotClient(contract / "localbot.sock"))
+            stack.enter_context(server)
+        self._bot = stack.enter_context(LocalBotClient(user_socket))
         self._name = f"{examiner.project}-exam-{room.name}"
         stack.callback(self._engine.remove, self._name)
         self._container = self._engine.run(self._spec(room))

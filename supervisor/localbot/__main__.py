@@ -1,4 +1,4 @@
-"""The local bot as a process: ``python -m supervisor.localbot --socket PATH --database PATH``.
+"""The local bot as a process: ``python -m supervisor.localbot --socket PATH --user-socket PATH --database PATH``.
 
 The bot's token comes from AUTONOUS_LOCALBOT_TOKEN, where other users of the machine cannot read it; ``--token`` is
 for trying things out. Ends with SIGTERM or SIGINT. Exit code 1 when it cannot serve, 2 on wrong usage.
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from supervisor.localbot.app import create_app
+from supervisor.localbot.app import create_server
 from supervisor.localbot.store import BotStore
 from supervisor.unixserver import UnixServer
 
@@ -31,7 +31,10 @@ class AlreadyServed(RuntimeError):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until a signal comes; the exit code."""
     parser = argparse.ArgumentParser(prog="python -m supervisor.localbot", description="The local bot.")
-    parser.add_argument("--socket", type=Path, required=True, help="Unix socket to serve, at most 100 bytes long")
+    parser.add_argument(
+        "--socket", type=Path, required=True, help="Unix socket for the Bot API, at most 100 bytes long"
+    )
+    parser.add_argument("--user-socket", type=Path, required=True, help="Unix socket for the user's side, owner only")
     parser.add_argument("--database", type=Path, required=True, help="SQLite file, created when it is missing")
     parser.add_argument("--token", default=os.environ.get(TOKEN_VARIABLE, ""), help=f"default: ${TOKEN_VARIABLE}")
     options = parser.parse_args(arguments)
@@ -41,9 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)  # before there are threads; they are waited for below
     try:
         with _only_process_on(options.database), contextlib.closing(BotStore(options.database)) as store:
-            server = UnixServer(create_app(store, options.token), options.socket)
+            server = create_server(store, options.token, socket=options.socket, user_socket=options.user_socket)
             with server:
-                print(f"localbot: serving {options.socket}", flush=True)  # noqa: T201 - what is read by who started it
+                print(f"localbot: serving {options.socket} and {options.user_socket}", flush=True)  # noqa: T201 - what is read by who started it
                 return _until_told(server)
     except (OSError, ValueError, RuntimeError, sqlite3.Error) as exc:
         print(f"localbot: {exc}", file=sys.stderr)  # noqa: T201

@@ -1,10 +1,14 @@
-"""The local bot as a web application: the Bot API for the bot's program, ``/local`` for its users."""
+"""The local bot as a server: the Bot API for the bot's program on one socket, ``/local`` for its users on another.
+
+Who can reach the users' socket speaks for them, presses buttons included, so it is never put where a worker sees it.
+"""
 
 import asyncio
 import hmac
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -20,13 +24,15 @@ from supervisor.localbot.polling import Polling
 from supervisor.localbot.store import BotStore
 from supervisor.localbot.userside import HANDLERS, UserSide
 from supervisor.localbot.waiting import Bell
-from supervisor.unixserver import Connection, connection_of
+from supervisor.unixserver import Connection, Endpoint, UnixServer, connection_of
 
 _TOKEN = re.compile(r"(\d{1,15}):[A-Za-z0-9_-]+")
 
 
-def create_app(store: BotStore, token: str, *, clock: Callable[[], float] = time.time) -> Starlette:
-    """The application over one store, to be served by a ``UnixServer``.
+def create_server(
+    store: BotStore, token: str, *, socket: Path, user_socket: Path, clock: Callable[[], float] = time.time
+) -> UnixServer:
+    """The server over one store: the Bot API on ``socket``, for anyone; the user's side on ``user_socket``, mode 0600.
 
     ``token`` is what the bot's program must show: digits, which are the bot's id, a colon, and letters, digits, ``_``
     or ``-``; ``ValueError`` when it is not like that. ``clock`` gives seconds since the Unix epoch.
@@ -37,9 +43,9 @@ def create_app(store: BotStore, token: str, *, clock: Callable[[], float] = time
     bell, faults, record = Bell(), Faults(), Record(clock)
     api = BotApi(store, int(found[1]), clock=clock, changed=bell.ring)
     bot_side = _BotSide(token, api, Polling(store, bell, record), faults, record)
-    user_side = UserSide(store, bell, faults, record)
-    routes = [Route("/bot{token}/{method}", bot_side.handle, methods=["GET", "POST"]), *user_side.routes()]
-    return Starlette(routes=routes, exception_handlers=HANDLERS)
+    bot_app = Starlette(routes=[Route("/bot{token}/{method}", bot_side.handle, methods=["GET", "POST"])])
+    user_app = Starlette(routes=UserSide(store, bell, faults, record).routes(), exception_handlers=HANDLERS)
+    return UnixServer(bot_app, socket, others=(Endpoint(user_app, user_socket, mode=0o600),))
 
 
 class _BotSide:

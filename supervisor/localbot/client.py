@@ -77,7 +77,7 @@ class Sent:
 
 
 class LocalBotClient:
-    """Talks to the local bot on the Unix socket ``path``. Threads may share one.
+    """Talks to the local bot on its user socket ``path``. Threads may share one.
 
     Every method raises ``LocalBotAway`` when nobody answers and ``LocalBotRefused`` when it cannot be done.
     """
@@ -90,6 +90,10 @@ class LocalBotClient:
             base_url="http://localhost/local/",
             timeout=_ANSWER_SECONDS,
         )
+
+    def ping(self) -> None:
+        """Return when it answers."""
+        self._request("GET", "ping", {})
 
     def send(self, text: str, *, chat_id: int = OWNER, user_id: int = OWNER, first_name: str = "Owner") -> Sent:
         """Write a text to the bot."""
@@ -180,9 +184,9 @@ class LocalBotClient:
             response = self._http.request(method, route, timeout=_ANSWER_SECONDS + wait, **sent)
         except httpx.TransportError as exc:
             raise LocalBotAway(f"the local bot does not answer on {self._path}: {exc}") from exc
-        if response.is_client_error:
+        if response.status_code == httpx.codes.BAD_REQUEST:
             raise LocalBotRefused(response.json()["error"])
-        if response.is_server_error:
+        if response.is_error:  # 404: a socket on which there is no user's side
             raise LocalBotAway(f"the local bot on {self._path} failed: HTTP {response.status_code}")
         return response
 

@@ -45,7 +45,8 @@ def ensure(paths: Paths) -> None:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "supervisor.localbot"),
-                *("--socket", str(paths.localbot_socket), "--database", str(paths.localbot_db)),
+                *("--socket", str(paths.localbot_socket), "--user-socket", str(paths.localbot_user_socket)),
+                *("--database", str(paths.localbot_db)),
             ],
             env={**_clean_environment(), "AUTONOUS_LOCALBOT_TOKEN": token(paths)},
             stdin=subprocess.DEVNULL,
@@ -74,8 +75,8 @@ def stop(paths: Paths) -> None:
 
 
 def _answers(paths: Paths) -> bool:
-    with LocalBotClient(paths.localbot_socket) as client, suppress(LocalBotAway):
-        client.polls()
+    with LocalBotClient(paths.localbot_user_socket) as client, suppress(LocalBotAway):
+        client.ping()
         return True
     return False
 

@@ -1,7 +1,10 @@
 """The user's side of the conversation, under ``/local``: routes that the real Bot API does not have.
 
+They ask nobody who they are: whoever reaches them is every user. They have a socket of their own for that reason.
+
 | route                     | request                                             | answer                           |
 |---------------------------|-----------------------------------------------------|----------------------------------|
+| GET  /local/ping          | -                                                   | -                                |
 | POST /local/send          | text, user_id, chat_id, first_name                  | message_id, update_id, cursor    |
 | POST /local/press         | button (label or data), message_id, user_id, chat_id | message_id, update_id, cursor   |
 | POST /local/update        | one update without its id, as the bot shall get it  | update_id                        |
@@ -45,6 +48,7 @@ class UserSide:
     def routes(self) -> list[Route]:
         """The routes, to be mounted."""
         table = (
+            ("GET", "ping", self.ping),
             ("POST", "send", self.send),
             ("POST", "press", self.press),
             ("POST", "update", self.update),
@@ -56,6 +60,10 @@ class UserSide:
             ("GET", "record", self.record),
         )
         return [Route(f"/local/{name}", endpoint, methods=[method]) for method, name, endpoint in table]
+
+    async def ping(self, _: Request) -> Response:
+        """Whether anybody is there."""
+        return JSONResponse({})
 
     async def send(self, request: Request) -> Response:
         """A user writes a text. Their chat comes into being with it."""

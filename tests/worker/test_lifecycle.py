@@ -1,11 +1,10 @@
 """The worker under a supervisor: roles, leases, drains."""
 
-import asyncio
 import time
 
 import pytest
 
-from supervisor.contract import Role, WorkerState
+from supervisor.contract import Role, RoleGrant, WorkerState
 from tests.worker.support import SHA, asynchronous, open_store, until, world
 from worker.store import Fenced
 
@@ -139,12 +138,13 @@ async def test_an_epoch_older_than_the_databases_is_refused() -> None:
 
 @asynchronous
 async def test_the_worker_goes_on_while_the_supervisor_is_away() -> None:
-    """With the supervisor gone the active worker answers; when it is back the worker announces itself again."""
+    """With the supervisor gone it answers; to a new one, which counts anew, it announces itself and listens."""
     async with world() as here, here.active_worker():
+        await here.supervisor.order(Role.ACTIVE, epoch=1)
         await here.supervisor.server.stop()
         await here.telegram.say("anybody there?")
         await until(lambda: here.telegram.texts() == ["dummy-ok"])
-        await asyncio.sleep(0.2)
+        here.supervisor.grant = RoleGrant(role=Role.ACTIVE, epoch=1)
         await here.supervisor.server.start()
         await until(lambda: len(here.supervisor.announcements) == 2)
         await here.supervisor.order(Role.DRAIN)

@@ -91,7 +91,7 @@ class Intake:
         self._drop_pending = False
         updates = await self._commander.poll(self._store.inbox.offset(source), at_once=at_once)
         self._conflicts = 0
-        self._vitals.poll_succeeded()
+        self._vitals.poll_succeeded(first=at_once)
         return updates
 
     def _pause_after(self, error: CommanderError) -> float:
