@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
-from supervisor import apt, hostpip, policy
+from supervisor import apt, hostpip
 from supervisor.contexts import (
     RECIPES,
     contract_hash,
@@ -36,6 +36,7 @@ from supervisor.contexts import (
     worker_context,
 )
 from supervisor.engine import BuildFailed, Engine, EngineError
+from supervisor.revisions import policy
 from supervisor.specs import LABEL_PROJECT, LABEL_ROLE, LABEL_SHA, LABEL_TX
 
 REGISTRY_BASE: Final = "python:3.11-slim-bookworm"

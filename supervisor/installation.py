@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from supervisor import hostengine, policy, service
+from supervisor import hostengine, service
 from supervisor.contract import Redactor
 from supervisor.control import ControlClient, SupervisorAway
 from supervisor.engine import Engine
@@ -22,7 +22,7 @@ from supervisor.ledger import Ledger, NewUpdate, Origin
 from supervisor.localbot import process as localbot
 from supervisor.paths import CHECKOUT, Paths
 from supervisor.pipeline import TRUNK_FACT
-from supervisor.revisions import Revisions
+from supervisor.revisions import Revisions, policy
 from supervisor.settings import Settings
 
 Say = Callable[[str], None]

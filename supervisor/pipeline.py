@@ -14,18 +14,18 @@ from typing import Any, Final
 
 import structlog
 
-from supervisor import weakening
 from supervisor.backup import backup
 from supervisor.binding import digest
 from supervisor.engine import BuildFailed, Engine, EngineError, NoSpace
+from supervisor.gates import weakening
 from supervisor.gates.exam import Candidate, Examiner, Result
 from supervisor.gates.judgement import Runs, Verdict, judge, suspects
 from supervisor.gates.testrun import Cancelled, Outcome, Report, TestRunner
 from supervisor.images import BuiltImage, Trunk, build_revision
 from supervisor.ledger import Ledger, LostRace, NewUpdate, Revision, Update
 from supervisor.paths import give
-from supervisor.policy import RefusalCode, Refused
 from supervisor.revisions import Revisions
+from supervisor.revisions.policy import RefusalCode, Refused
 from supervisor.sessions import Signal
 from supervisor.settings import Settings
 from supervisor.states import IN_PIPELINE, Status
@@ -126,9 +126,10 @@ class Pipeline:
     def run(self) -> None:
         """Work on the oldest update that needs it, until :meth:`stop`."""
         while not self._stopping:
+            seen = self._signal.count
             update = self._ledger.first(*IN_PIPELINE)
             if update is None or not self._room_left():
-                self._signal.wait(_IDLE_SECONDS)
+                self._signal.wait(_IDLE_SECONDS, seen)
                 continue
             try:
                 self._work_on(update)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from supervisor.gates.testrun import Outcome, Report
-from supervisor.weakening import Comparison, from_node_id
+from supervisor.gates.weakening import Comparison, from_node_id
 
 _BAD = (Outcome.FAILED, Outcome.ERROR)
 _SHOWN = 5

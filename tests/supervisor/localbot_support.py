@@ -12,10 +12,9 @@ import httpx
 from telegram import Bot
 from telegram.request import HTTPXRequest
 
-from supervisor.localbot.app import create_app
+from supervisor.localbot.app import create_server
 from supervisor.localbot.client import LocalBotClient
 from supervisor.localbot.store import BotStore
-from supervisor.unixserver import UnixServer
 
 TOKEN = "4711:local-test"
 
@@ -33,7 +32,8 @@ def wait_until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
 class Running:
     """A local bot that serves."""
 
-    socket: Path
+    socket: Path  # for the bot's program
+    user_socket: Path
     user: LocalBotClient
 
     def bot(self, token: str = TOKEN) -> Bot:
@@ -57,11 +57,12 @@ def short_directory() -> Iterator[Path]:
 
 @contextmanager
 def local_bot(directory: Path, database: Path | str = ":memory:") -> Iterator[Running]:
-    """Serve a local bot on a socket in ``directory``."""
-    socket = directory / "bot.sock"
+    """Serve a local bot on two sockets in ``directory``."""
+    socket, user_socket = directory / "bot.sock", directory / "user.sock"
     store = BotStore(database)
     try:
-        with UnixServer(create_app(store, TOKEN), socket), LocalBotClient(socket) as user:
-            yield Running(socket, user)
+        server = create_server(store, TOKEN, socket=socket, user_socket=user_socket)
+        with server, LocalBotClient(user_socket) as user:
+            yield Running(socket, user_socket, user)
     finally:
         store.close()

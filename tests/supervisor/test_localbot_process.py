@@ -15,6 +15,8 @@ import httpx
 import pytest
 
 from supervisor.localbot.client import LocalBotAway, LocalBotClient
+from supervisor.localbot.process import ensure, stop
+from supervisor.paths import Paths
 from tests.supervisor.localbot_support import TOKEN, short_directory
 
 ENVIRONMENT = {**os.environ, "AUTONOUS_LOCALBOT_TOKEN": TOKEN}
@@ -26,8 +28,9 @@ def directory() -> Iterator[Path]:
         yield directory
 
 
-def command(directory: Path, socket: str = "bot.sock") -> list[str]:
-    paths = ["--socket", str(directory / socket), "--database", str(directory / "bot.db")]
+def command(directory: Path, prefix: str = "") -> list[str]:
+    sockets = ["--socket", str(directory / f"{prefix}bot.sock"), "--user-socket", str(directory / f"{prefix}user.sock")]
+    paths = [*sockets, "--database", str(directory / "bot.db")]
     return [sys.executable, "-m", "supervisor.localbot", *paths]
 
 
@@ -52,7 +55,7 @@ def process(directory: Path) -> Iterator["subprocess.Popen[str]"]:
 
 def test_sigterm_ends_it_at_once_with_an_open_poll(directory: Path) -> None:
     """An open long poll does not delay the end; exit code 0, no socket left."""
-    with process(directory) as running, LocalBotClient(directory / "bot.sock") as user:
+    with process(directory) as running, LocalBotClient(directory / "user.sock") as user:
         transport = httpx.HTTPTransport(uds=str(directory / "bot.sock"))
 
         def poll() -> None:
@@ -63,24 +66,23 @@ def test_sigterm_ends_it_at_once_with_an_open_poll(directory: Path) -> None:
         poller.start()
         while not user.polls():
             time.sleep(0.01)
-        assert (directory / "bot.sock").stat().st_mode & 0o777 == 0o666
         started = time.perf_counter()
         running.send_signal(signal.SIGTERM)
         assert running.wait(5) == 0
         assert time.perf_counter() - started < 1
         poller.join(5)
-        assert not (directory / "bot.sock").exists()
+        assert list(directory.glob("*.sock")) == []
         with pytest.raises(LocalBotAway, match="does not answer"):
             user.send("anyone?")
 
 
 def test_killed_process_loses_nothing(directory: Path) -> None:
     """After SIGKILL the next process takes the stale socket and the queue over."""
-    with process(directory) as running, LocalBotClient(directory / "bot.sock") as user:
+    with process(directory) as running, LocalBotClient(directory / "user.sock") as user:
         sent = user.send("remember")
         running.kill()
         running.wait(5)
-    with process(directory), LocalBotClient(directory / "bot.sock") as user:
+    with process(directory), LocalBotClient(directory / "user.sock") as user:
         http = httpx.Client(transport=httpx.HTTPTransport(uds=str(directory / "bot.sock")))
         (update,) = http.get(f"http://localhost/bot{TOKEN}/getUpdates").json()["result"]
         assert (update["update_id"], update["message"]["text"]) == (sent.update_id, "remember")
@@ -88,8 +90,8 @@ def test_killed_process_loses_nothing(directory: Path) -> None:
 
 def test_second_process_on_the_database_is_refused(directory: Path) -> None:
     """One line names the process that serves it, which goes on."""
-    with process(directory) as running, LocalBotClient(directory / "bot.sock") as user:
-        code, line = refusal(command(directory, "other.sock"))
+    with process(directory) as running, LocalBotClient(directory / "user.sock") as user:
+        code, line = refusal(command(directory, "other-"))
         assert (code, line) == (1, f"localbot: process {running.pid} serves {directory / 'bot.db'} already")
         assert user.send("still there?").message_id == 1
 
@@ -108,14 +110,55 @@ def test_unusable_input_is_one_line(directory: Path) -> None:
 
 def test_new_database_continues_above_the_old_ids(directory: Path) -> None:
     """A database that was lost does not make update ids start over."""
-    with process(directory), LocalBotClient(directory / "bot.sock") as user:
+    with process(directory), LocalBotClient(directory / "user.sock") as user:
         before = user.send("one").update_id
     sqlite3.connect(directory / "bot.db").close()
     for path in directory.glob("bot.db*"):
         path.unlink()
     time.sleep(1.1)
-    with process(directory), LocalBotClient(directory / "bot.sock") as user:
+    with process(directory), LocalBotClient(directory / "user.sock") as user:
         after = user.send("one").update_id
     assert before is not None
     assert after is not None
     assert after > before
+
+
+def test_workers_cannot_act_as_users(directory: Path) -> None:
+    """In the directory that workers see no socket takes what users do; the one that does is the owner's alone."""
+    paths = Paths(directory)
+    paths.create(worker_uid=os.getuid())
+    ensure(paths)
+    try:
+        with LocalBotClient(paths.localbot_user_socket) as user:
+            user.send("hello")
+        seen = [path for path in paths.contract_directory.rglob("*") if path.is_socket()]
+        assert seen == [paths.localbot_socket]
+        assert paths.contract_directory not in paths.localbot_user_socket.parents
+        assert paths.localbot_user_socket.stat().st_mode & 0o777 == 0o600
+        with LocalBotClient(paths.localbot_socket) as worker:
+            for act in (
+                worker.ping,
+                worker.polls,
+                worker.clear_faults,
+                lambda: worker.send("x"),
+                lambda: worker.press("x"),
+            ):
+                with pytest.raises(LocalBotAway, match="HTTP 404"):
+                    act()
+    finally:
+        stop(paths)
+    assert not paths.localbot_user_socket.exists()
+
+
+def test_started_once(directory: Path) -> None:
+    """Asked for again while it serves, it stays the process that it is."""
+    paths = Paths(directory)
+    paths.create(worker_uid=os.getuid())
+    pids = set()
+    try:
+        for _ in range(2):
+            ensure(paths)
+            pids.add(paths.localbot_db.with_name("localbot.db.pid").read_text())
+    finally:
+        stop(paths)
+    assert len(pids) == 1

@@ -142,7 +142,7 @@ def test_nobody_there_is_one_line(running: Running, capsys: pytest.CaptureFixtur
     console, _ = screen()
     with short_directory() as directory, local_bot(directory) as other:
         away = other.user
-        other.socket.unlink()
+        other.user_socket.unlink()
         assert say(away, "hello", wait=1, as_json=False, console=console) == 1
         assert press(away, "OK", wait=1, as_json=False, console=console) == 1
         assert chat(away, console=console, lines=io.StringIO("hello\n")) == 1
@@ -225,7 +225,7 @@ def test_chat_at_a_terminal(running: Running) -> None:
     """What was said last is shown, news come while nothing is typed, a number presses, Ctrl-D ends it."""
     console, _ = screen()
     say(running.user, "earlier", wait=20, as_json=False, console=console)
-    with terminal(running.socket) as (end, process):
+    with terminal(running.user_socket) as (end, process):
         read_until(end, "you said earlier")
         running.user.send("card")
         read_until(end, "[1] Approve")
@@ -237,7 +237,7 @@ def test_chat_at_a_terminal(running: Running) -> None:
 
 def test_ctrl_c_ends_the_chat(running: Running) -> None:
     """An interrupt is no error and leaves no traceback."""
-    with terminal(running.socket) as (end, process):
+    with terminal(running.user_socket) as (end, process):
         os.write(end, b"hello\n")
         read_until(end, "you said hello")
         process.send_signal(2)

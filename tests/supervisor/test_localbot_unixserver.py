@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -16,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from supervisor.unixserver import LONGEST_PATH, UnixServer, connection_of
+from supervisor.unixserver import LONGEST_PATH, Endpoint, UnixServer, connection_of
 from tests.supervisor.localbot_support import short_directory
 
 
@@ -84,6 +85,42 @@ def test_several_servers_live_in_one_process(directory: Path) -> None:
             marks = {client(server.path).get("/").text for server in (first, second)}
         assert len(marks) == 2
         assert client(second.path).get("/").status_code == 200
+
+
+def test_endpoints_share_a_loop_and_nothing_else(directory: Path) -> None:
+    """Each socket has its mode and its own application; what runs in one wakes what waits in the other."""
+    rung = asyncio.Event()
+
+    async def ring(_: Request) -> Response:
+        rung.set()
+        return Response()
+
+    async def listen(_: Request) -> Response:
+        await rung.wait()
+        return PlainTextResponse("heard")
+
+    listener, ringer = Starlette(routes=[Route("/listen", listen)]), Starlette(routes=[Route("/ring", ring)])
+    private = Endpoint(ringer, directory / "b", mode=0o600)
+    with (
+        UnixServer(listener, directory / "a", others=[private]),
+        client(directory / "a") as public,
+        client(private.path) as owner,
+        ThreadPoolExecutor() as pool,
+    ):
+        assert [path.stat().st_mode & 0o777 for path in (directory / "a", private.path)] == [0o666, 0o600]
+        assert (public.get("/ring").status_code, owner.get("/listen").status_code) == (404, 404)
+        heard = pool.submit(client(directory / "a").get, "/listen")
+        assert owner.get("/ring").status_code == 200
+        assert heard.result(5).text == "heard"
+    assert list(directory.iterdir()) == []
+
+
+def test_all_endpoints_or_none(directory: Path) -> None:
+    """When one socket cannot be had, the others are given back."""
+    (directory / "b").write_text("in the way")
+    with pytest.raises(FileExistsError):
+        UnixServer(APP, directory / "a", others=[Endpoint(APP, directory / "b")]).start()
+    assert [path.name for path in directory.iterdir()] == ["b"]
 
 
 def test_connections_have_marks(directory: Path) -> None:

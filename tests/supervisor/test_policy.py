@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervisor import policy
-from supervisor.policy import Entry, RefusalCode, Refused
+from supervisor.revisions import policy
+from supervisor.revisions.policy import Entry, RefusalCode, Refused
 
 PLAIN = Entry("100644", "a" * 40)
 OTHER = Entry("100644", "b" * 40)

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from supervisor.difftext import ChangeKind, FileChange
-from supervisor.policy import RefusalCode, Refused
 from supervisor.revisions import DirectoryInUse, Revisions, RevisionsUnusable, UnknownRevision
+from supervisor.revisions.difftext import ChangeKind, FileChange
+from supervisor.revisions.policy import RefusalCode, Refused
 from tests.supervisor.revisions_support import FILES, GOOD, TX, WHEN, apply, new_file, repository, snapshot
 
 

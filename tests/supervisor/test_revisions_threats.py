@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.policy import MAX_PATCH_BYTES, Refused
 from supervisor.revisions import Revisions
+from supervisor.revisions.policy import MAX_PATCH_BYTES, Refused
 from tests.supervisor.revisions_support import FILES, GOOD, apply, new_file, repository, snapshot
 
 

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from supervisor.weakening import FewerAssertions, Verdict, compare, from_node_id, needs_base_run
+from supervisor.gates.weakening import FewerAssertions, Verdict, compare, from_node_id, needs_base_run
 
 PATH = "tests/worker/test_a.py"
 

@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Final
 
-from supervisor import testsource
-from supervisor.testsource import Source
+from supervisor.gates import testsource
+from supervisor.gates.testsource import Source
 
 #: Path of the file and name in it, as pytest writes it: ``test_y`` or ``TestX::test_y``.
 TestId = tuple[str, str]

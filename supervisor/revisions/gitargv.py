@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from supervisor.policy import shown
+from supervisor.revisions.policy import shown
 
 _ENVIRONMENT: Final = {
     "HOME": "/nonexistent",

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from supervisor import difftext, gitargv, policy
-from supervisor.difftext import FileChange, FileDiff
-from supervisor.policy import RefusalCode, Refused
+from supervisor.revisions import difftext, gitargv, policy
+from supervisor.revisions.difftext import FileChange, FileDiff
+from supervisor.revisions.policy import RefusalCode, Refused
 
 if TYPE_CHECKING:
     import git

@@ -1,0 +1,30 @@
+"""Revisions of the worker's source: a bare repository, and the policy on what a patch may do to it.
+
+The only place in the supervisor that runs git.
+"""
+
+from supervisor.revisions.difftext import ChangeKind, FileChange
+from supervisor.revisions.policy import RefusalCode, Refused
+from supervisor.revisions.repository import (
+    Applied,
+    Commit,
+    DirectoryInUse,
+    Revisions,
+    RevisionsError,
+    RevisionsUnusable,
+    UnknownRevision,
+)
+
+__all__ = [
+    "Applied",
+    "ChangeKind",
+    "Commit",
+    "DirectoryInUse",
+    "FileChange",
+    "RefusalCode",
+    "Refused",
+    "Revisions",
+    "RevisionsError",
+    "RevisionsUnusable",
+    "UnknownRevision",
+]
