@@ -17,15 +17,11 @@ from supervisor.fleet import Fleet, own_exit
 from supervisor.ledger import Ledger, Revision, WorkerRow
 from supervisor.sessions import Session, Sessions, Signal
 from supervisor.settings import Settings
+from supervisor.timing import Timing
 
 _LOG = structlog.get_logger()
 
-READY_SECONDS: Final = 30.0
-SETTLED_SECONDS: Final = 0.5
-ACTIVATE_SECONDS: Final = 5.0
-FIRST_POLL_SECONDS: Final = 15.0
 _INTERNAL_ERRORS_ALLOWED: Final = 3
-_GRACE_SECONDS: Final = 0.5
 
 
 class WorkerFailed(Exception):
@@ -61,6 +57,7 @@ class Crew:
         settings: Settings,
         signal: Signal,
         stopping: Callable[[], bool],
+        timing: Timing = Timing(),
     ) -> None:
         self._fleet = fleet
         self._ledger = ledger
@@ -68,6 +65,7 @@ class Crew:
         self._settings = settings
         self._signal = signal
         self._stopping = stopping
+        self._timing = timing
 
     # -- who is there
 
@@ -120,13 +118,13 @@ class Crew:
     def settle(self, worker: WorkerRow) -> None:
         """Wait until a worker is healthy and has been for a settled time; one that was before is not asked again.
 
-        Raises WorkerFailed when it is not within READY_SECONDS.
+        Raises WorkerFailed when it is not within ``Timing.ready``.
         """
         if worker.ready_at is not None and self._healthy(worker):
             return
-        self._await(worker, READY_SECONDS, "it did not get ready", lambda s: s.healthy(time.monotonic()))
+        self._await(worker, self._timing.ready, "it did not get ready", lambda s: s.healthy(time.monotonic()))
         self._ledger.worker_ready(worker.worker_id)
-        self._signal.until(lambda: self.ailment(worker) is not None, SETTLED_SECONDS)
+        self._signal.until(lambda: self.ailment(worker) is not None, self._timing.settled)
         self._refuse_ailing(worker)
 
     def bring_up(self, revision: Revision) -> WorkerRow:
@@ -145,7 +143,7 @@ class Crew:
     def first_poll(self, worker: WorkerRow) -> None:
         """Wait until a newly active worker has polled once. Raises NoPoll, WorkerFailed."""
         try:
-            self._await(worker, FIRST_POLL_SECONDS, "it never polled successfully", lambda s: s.beat.polls_ok > 0)
+            self._await(worker, self._timing.first_poll, "it never polled successfully", lambda s: s.beat.polls_ok > 0)
         except WorkerLate as late:
             raise NoPoll(str(late)) from None
 
@@ -171,7 +169,7 @@ class Crew:
             self._sessions.assign(holder.worker_id, Role.STANDBY)
         self._await(
             successor,
-            ACTIVATE_SECONDS,
+            self._timing.activate,
             "it did not take over",
             lambda s: s.state is WorkerState.ACTIVE and s.beat.epoch == epoch,
         )
@@ -184,7 +182,7 @@ class Crew:
         seconds = self._settings.drain_seconds
         self._sessions.assign(holder.worker_id, Role.DRAIN, deadline_seconds=seconds)
         released = self._signal.until(
-            lambda: self._released(holder) or self.ailment(holder) is not None, seconds + _GRACE_SECONDS
+            lambda: self._released(holder) or self.ailment(holder) is not None, seconds + self._timing.grace
         )
         if released and self._released(holder):
             self._ledger.worker_drained(holder.worker_id)

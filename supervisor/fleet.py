@@ -8,26 +8,66 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
 from supervisor.contract import Redactor, Role
-from supervisor.engine import ContainerView, Engine, EngineError, Watch
+from supervisor.engine import ContainerView, EngineError, EngineEvent
 from supervisor.ledger import Ledger, NewWorker, Revision, WorkerRow
 from supervisor.paths import Paths, give
 from supervisor.sessions import Sessions, Signal, credential_hash
 from supervisor.settings import Settings
-from supervisor.specs import LABEL_SHA, LABEL_TX, LABEL_WORKER, toolbox_spec, worker_spec
+from supervisor.specs import LABEL_SHA, LABEL_TX, LABEL_WORKER, ContainerSpec, toolbox_spec, worker_spec
 
 _LOG = structlog.get_logger()
 _STOP_SECONDS: Final = 2
 _RECONNECT_SECONDS: Final = 0.5
 _LOG_LINES_KEPT: Final = 5000
+
+
+class Watch(Protocol):
+    """A stream of what happens to containers; iterating ends on :meth:`close`."""
+
+    def __iter__(self) -> Iterator[EngineEvent]: ...
+
+    def close(self) -> None:
+        """End the iteration, from any thread."""
+
+
+class Engine(Protocol):
+    """The part of the engine that workers need; containers by name or id. See :class:`supervisor.engine.Engine`."""
+
+    def ensure_network(self, name: str, project: str) -> None:
+        """A bridge of the project's own."""
+
+    def run(self, spec: ContainerSpec) -> str:
+        """Create and start; gives the id."""
+
+    def inspect(self, container_id: str) -> ContainerView | None:
+        """What the engine knows of a container now, or None when it is gone."""
+
+    def stop(self, container_id: str, *, seconds: int) -> None:
+        """TERM, then KILL after ``seconds``."""
+
+    def kill(self, container_id: str) -> None:
+        """KILL at once."""
+
+    def wait(self, container_id: str, *, timeout: float) -> int | None:
+        """The exit code, or None when it still runs after ``timeout`` seconds."""
+
+    def remove(self, container_id: str) -> None:
+        """Kill and remove."""
+
+    def logs(self, container_id: str, *, tail: int | None = None) -> str:
+        """What a container printed."""
+
+    def watch(self, project: str) -> Watch:
+        """What happens to the project's containers from now on."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@ update was cancelled under ends quietly.
 """
 
 import contextlib
-import json
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -14,16 +13,14 @@ from typing import Any, Final
 
 import structlog
 
-from supervisor.backup import backup
 from supervisor.binding import digest
 from supervisor.engine import BuildFailed, Engine, EngineError, NoSpace
-from supervisor.gates import weakening
-from supervisor.gates.exam import Candidate, Examiner, Result
-from supervisor.gates.judgement import Runs, Verdict, judge, suspects
-from supervisor.gates.testrun import Cancelled, Outcome, Report, TestRunner
+from supervisor.gates.exam import Examiner
+from supervisor.gates.rehearsal import Rehearsal
+from supervisor.gates.testgate import TestGate
+from supervisor.gates.testrun import Cancelled, TestRunner
 from supervisor.images import BuiltImage, Trunk, build_revision
-from supervisor.ledger import Ledger, LostRace, NewUpdate, Revision, Update
-from supervisor.paths import give
+from supervisor.ledger import Blame, Ledger, LostRace, NewUpdate, Revision, Update
 from supervisor.revisions import Revisions
 from supervisor.revisions.policy import RefusalCode, Refused
 from supervisor.sessions import Signal
@@ -63,7 +60,8 @@ class Pipeline:
         self.paused = ""
         run = settings.paths.run
         self._runner = TestRunner(engine, settings.project, settings.worker_uid, run / "test")
-        self._examiner = Examiner(engine, settings.project, settings.worker_uid, run / "exam")
+        examiner = Examiner(engine, settings.project, settings.worker_uid, run / "exam")
+        self._rehearsal = Rehearsal(examiner, run / "exam", settings.paths.agent_db)
 
     # -- the way in
 
@@ -218,89 +216,49 @@ class Pipeline:
     def _test(self, update: Update) -> Update:
         revision = update.revision
         base = self._ledger.revision(revision.base_sha or "")
-        verdict, runs = self._judge_tests(update, revision.image_id, base)
-        self._log(update, "3-test", _test_log(runs, verdict))
+        gate = TestGate(self._runner, left=self._left, cancelled=lambda: self._cancelled(update))
+        verdict, log = gate.judge(
+            revision.image_id,
+            base_image_id=base.image_id,
+            own_tests=self._revisions.files(revision.sha, "tests/worker"),
+            base_tests=self._revisions.files(base.sha, "tests/worker"),
+        )
+        self._log(update, "3-test", log)
         finished = self._clock()
         changes = {"test_summary": verdict.summary, "test_finished_at": finished}
         took = _took(finished, update.test_started_at)
         if not verdict.passed:
-            error = "\n\n".join(
-                [verdict.reason, *(f"{name}\n{text}".strip() for name, text in verdict.failing.items())]
-            )
+            told = [f"{name}\n{text}".strip() for name, text in verdict.failing.items()]
+            error = "\n\n".join([verdict.reason, *told])
             return self._fail(update, Status.TEST_FAILED, error, {"error": verdict.reason, **took}, changes)
         changes["self_check_started_at"] = finished
         return self._ledger.move(update.tx_id, Status.TESTING, Status.SELF_CHECKING, changes=changes, payload=took)
 
-    def _judge_tests(self, update: Update, image_id: str, base: Revision) -> tuple[Verdict, Runs]:
-        base_tests = self._revisions.files(base.sha, "tests/worker")
-        own_tests = self._revisions.files(update.revision.sha, "tests/worker")
-        comparison = weakening.compare(base_tests, own_tests)
-
-        def cancelled() -> bool:
-            return self._cancelled(update)
-
-        own = self._runner.run(image_id, timeout=self._left(), cancelled=cancelled)
-        again = weakening.needs_base_run(base_tests, own_tests)
-        of_base = None
-        if again:
-            of_base = self._runner.run(
-                image_id, tests=base_tests, only=again, timeout=self._left(), cancelled=cancelled
-            )
-        runs = Runs(own, of_base)
-        excused: set[str] = set()
-        if doubtful := suspects(runs, comparison):
-            on_base = self._runner.run(base.image_id, only=doubtful, timeout=self._left(), cancelled=cancelled)
-            excused = {node for node in doubtful if on_base.outcomes.get(node) is not Outcome.PASSED}
-        return judge(runs, comparison, failing_on_base=excused), runs
-
     def _examine(self, update: Update) -> Update:
         revision = update.revision
-        base = self._ledger.revision(revision.base_sha or "")
-        with self._state_copy(update, "copy") as state:
-            exam = self._sit(update, revision, state, rehearsal=False)
-            parts = {"candidate": exam.parts}
-            rehearsal = None
-            if exam.failed is None:
-                # The way back is proven before anyone is asked: base has to live with the migrated copy.
-                rehearsal = self._sit(update, base, state, rehearsal=True)
-                parts["base_after"] = rehearsal.parts
-        failed = exam.failed or (rehearsal.failed if rehearsal else None)
-        if failed is not None and (excuse := self._base_fails_too(update, base, failed.name)):
-            failed = None
-            _LOG.warning("a part of the exam does not gate", tx=update.tx_id, part=excuse)
-        logs = [exam.log, rehearsal.log if rehearsal else ""]
-        self._log(update, "4-exam", _exam_log(parts, logs))
-        finished = self._clock()
-        summary = {who: [asdict(part) for part in sat] for who, sat in parts.items()}
-        changes: dict[str, object] = {"self_check_summary": summary, "self_check_finished_at": finished}
-        took = _took(finished, update.self_check_started_at)
-        if failed is not None:
-            who = "the candidate" if exam.failed else "base on the migrated state"
-            reason = f"{who} failed the part {failed.name!r}: {failed.detail}"
-            tail = "\n".join((rehearsal or exam).log.splitlines()[-15:])
-            return self._fail(
-                update, Status.SELF_CHECK_FAILED, f"{reason}\n{tail}".strip(), {"error": reason, **took}, changes
-            )
-        return self._stage(update, changes, took)
-
-    def _sit(self, update: Update, revision: Revision, state: Any, *, rehearsal: bool) -> Result:
         lease = self._ledger.lease()
-        epoch = (lease.epoch if lease else 0) + (2 if rehearsal else 1)
-        candidate = Candidate(image_id=revision.image_id, sha=revision.sha, state=state, epoch=epoch)
-        return self._examiner.examine(candidate, lambda: self._cancelled(update))
-
-    def _base_fails_too(self, update: Update, base: Revision, part: str) -> str:
-        """The part's name when base, on a copy that nobody migrated, fails at the same part now."""
-        with self._state_copy(update, "unmigrated") as state:
-            control = self._sit(update, base, state, rehearsal=False)
-        return part if control.failed is not None and control.failed.name == part else ""
+        rehearsed = self._rehearsal.hold(
+            revision,
+            self._ledger.revision(revision.base_sha or ""),
+            epoch=(lease.epoch if lease else 0) + 1,
+            cancelled=lambda: self._cancelled(update),
+        )
+        self._log(update, "4-exam", rehearsed.text())
+        finished = self._clock()
+        changes = {"self_check_summary": rehearsed.summary(), "self_check_finished_at": finished}
+        took = _took(finished, update.self_check_started_at)
+        if rehearsed.reason:
+            error = f"{rehearsed.reason}\n{rehearsed.tail}".strip()
+            changes["blame"] = rehearsed.blame
+            return self._fail(update, Status.SELF_CHECK_FAILED, error, {"error": rehearsed.reason, **took}, changes)
+        return self._stage(update, changes, took)
 
     def _stage(self, update: Update, changes: Mapping[str, object], took: Mapping[str, object]) -> Update:
         return self._ledger.move(
             update.tx_id,
             Status.SELF_CHECKING,
             Status.STAGED,
-            changes={**changes, "digest": digest(update.revision), "card": card(update)},
+            changes={**changes, "digest": digest(update.revision), "card": card(update, changes)},
             payload=took,
         )
 
@@ -318,25 +276,9 @@ class Pipeline:
             update.tx_id,
             update.status,
             status,
-            changes={**(changes or {}), "last_error": error, "blame": "own"},
+            changes={"blame": Blame.OWN, **(changes or {}), "last_error": error},
             payload=payload,
         )
-
-    @contextlib.contextmanager
-    def _state_copy(self, update: Update, name: str) -> Any:
-        """A directory with a copy of agent.db, for the time of an exam."""
-        directory = self._settings.paths.run / "exam" / f"{update.tx_id[:8]}-{name}"
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir(parents=True, mode=0o700)
-        try:
-            source = self._settings.paths.agent_db
-            if source.exists():
-                backup(source, directory / "agent.db")
-                give(directory / "agent.db", self._settings.worker_uid)
-            give(directory, self._settings.worker_uid)
-            yield directory
-        finally:
-            shutil.rmtree(directory, ignore_errors=True)
 
     def _trunk(self) -> Trunk | None:
         sha = self._ledger.fact(TRUNK_FACT)
@@ -366,9 +308,10 @@ class Pipeline:
         (directory / f"{step}.log").write_text(text + "\n", encoding="utf-8")
 
 
-def card(update: Update) -> dict[str, Any]:
-    """What a person is shown before they approve."""
+def card(update: Update, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """What a person is shown before they approve. ``changes`` are what staging adds to the update."""
     tests = update.test_summary or {}
+    exam = changes["self_check_summary"]
     return {
         "title": update.title,
         "why": update.why,
@@ -377,6 +320,8 @@ def card(update: Update) -> dict[str, Any]:
         "changed_expectations": tests.get("changed_expectations", []),
         "new_skips": tests.get("new_skips", []),
         "fewer_assertions": tests.get("fewer_assertions", []),
+        "exam": [part["name"] for part in exam["candidate"] if part["passed"]],
+        "waived": exam.get("waived", []),
         "digest": digest(update.revision)[:12],
     }
 
@@ -392,22 +337,3 @@ def _image_columns(built: BuiltImage) -> dict[str, object]:
 
 def _took(finished: float, started: float | None) -> dict[str, object]:
     return {"duration_ms": round((finished - (started or finished)) * 1000)}
-
-
-def _test_log(runs: Runs, verdict: Verdict) -> str:
-    def section(title: str, report: Report) -> str:
-        return f"== {title}\n{report.log}\n{report.trouble}".rstrip()
-
-    sections = [section("the candidate's tests", runs.own)]
-    if runs.of_base is not None:
-        sections.append(section("base's tests on the candidate's code", runs.of_base))
-    sections.append(f"== verdict\n{verdict.reason or 'passed'}\n{json.dumps(verdict.summary, indent=1)}")
-    return "\n\n".join(sections)
-
-
-def _exam_log(parts: Mapping[str, Any], logs: list[str]) -> str:
-    lines = []
-    for who, sat in parts.items():
-        lines += [f"== {who}"]
-        lines += [f"{'ok    ' if p.passed else 'FAILED'} {p.name} ({p.seconds:g} s) {p.detail}" for p in sat]
-    return "\n".join([*lines, *(f"== what it printed\n{log}" for log in logs if log)])

@@ -3,16 +3,28 @@
 Workers that live are adopted as they are and notice nothing. What no ledger row explains goes.
 """
 
+from typing import Protocol
+
 import structlog
 
 from supervisor.contract import Role
-from supervisor.engine import Engine
+from supervisor.engine import ContainerView
 from supervisor.fleet import Fleet
 from supervisor.ledger import Ledger
 from supervisor.revisions import Revisions
 from supervisor.specs import LABEL_WORKER
 
 _LOG = structlog.get_logger()
+
+
+class Engine(Protocol):
+    """The part of the engine that is asked."""
+
+    def containers(self, project: str) -> list[ContainerView]:
+        """All containers of a project, dead ones too."""
+
+    def remove(self, container_id: str) -> None:
+        """Kill and remove a container."""
 
 
 def reconcile(engine: Engine, ledger: Ledger, fleet: Fleet, revisions: Revisions, project: str) -> None:

@@ -4,18 +4,16 @@ One thread runs :meth:`Rollout.run`. It does the most urgent thing that the ledg
 half done is simply asked for again: every step may be repeated.
 """
 
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
 
 from supervisor.backup import backup
-from supervisor.binding import BindingBroken, check_binding
+from supervisor.binding import BindingBroken, Engine, check_binding
 from supervisor.contract import EventType
 from supervisor.crew import Crew, NoPoll, Stopping, WorkerFailed
-from supervisor.engine import Engine, EngineError, EngineUnreachable
+from supervisor.engine import EngineError, EngineUnreachable
 from supervisor.fleet import Fleet
 from supervisor.ledger import Blame, Ledger, LostRace, Revision, Update, WorkerRow
 from supervisor.revisions import Revisions
@@ -27,19 +25,7 @@ _LOG = structlog.get_logger()
 
 _SWEEP_SECONDS: Final = 10.0
 _IDLE_SECONDS: Final = 1.0
-_POLL_ERROR_SECONDS: Final = 5.0
-_RETRY_SECONDS: Final = 5.0
-_STANDBY_RETRY_SECONDS: Final = 30.0
-_SLOWEST_RESTART_SECONDS: Final = 60.0
 _OWN_SILENCE_SECONDS: Final = 2.0
-
-
-@dataclass(frozen=True)
-class Clocks:
-    """Where the time comes from: the wall clock for records, the monotonic one for windows."""
-
-    wall: Callable[[], float] = time.time
-    monotonic: Callable[[], float] = time.monotonic
 
 
 class Rollout:
@@ -58,6 +44,7 @@ class Rollout:
         signal: Signal,
         bot_api_answers: Callable[[], bool],
         clocks: Clocks = Clocks(),
+        timing: Timing = Timing(),
     ) -> None:
         self._engine = engine
         self._ledger = ledger
@@ -69,6 +56,7 @@ class Rollout:
         self._signal = signal
         self._bot_api_answers = bot_api_answers
         self._clocks = clocks
+        self._timing = timing
         self._stopping = False
         self._seen = 0
         self._looked_at = clocks.monotonic()
@@ -97,13 +85,13 @@ class Rollout:
                 _LOG.info("somebody else was quicker", reason=str(race))
             except EngineError as error:
                 _LOG.warning("the engine did not do its part; trying again", error=str(error))
-                self._rest(_RETRY_SECONDS)
+                self._rest(self._timing.engine_retry)
             except WorkerFailed as error:
                 _LOG.warning("a worker failed; trying again", error=str(error))
                 self._rest(self._settings.restart_delay_seconds)
             except Exception:  # a defect of ours must not end the one who keeps a worker running
                 _LOG.exception("a defect in the roll-out; trying again")
-                self._rest(_RETRY_SECONDS)
+                self._rest(self._timing.engine_retry)
 
     def _turn(self) -> None:
         self._seen = self._signal.count
@@ -281,7 +269,7 @@ class Rollout:
             self._polls_failing_since = None
         elif self._polls_failing_since is None:
             self._polls_failing_since = now
-        elif now - self._polls_failing_since > _POLL_ERROR_SECONDS:
+        elif now - self._polls_failing_since > self._timing.poll_errors:
             self._polls_failing_since = None
             # Only when the Bot API answers us is it the worker that cannot poll.
             if self._bot_api_answers():
@@ -309,7 +297,7 @@ class Rollout:
             self._crew.bring_up(previous)
         except WorkerFailed as failure:
             _LOG.warning("N-1 does not come up", sha=previous.sha[:12], error=str(failure))
-            self._standby_not_before = self._clocks.monotonic() + _STANDBY_RETRY_SECONDS
+            self._standby_not_before = self._clocks.monotonic() + self._timing.standby_retry
 
     def _bury(self, worker: WorkerRow, ailment: str) -> None:
         if not self._fleet.died(worker.worker_id):
@@ -333,7 +321,7 @@ class Rollout:
             self._condemn(self._ledger.find(good.tx_id), Status.PROMOTED, None, reason)
             return True
         # The first revision has nothing before it: keep trying, ever more slowly.
-        self._rest(min(_SLOWEST_RESTART_SECONDS, self._settings.restart_delay_seconds * 2**beyond))
+        self._rest(min(self._timing.slowest_restart, self._settings.restart_delay_seconds * 2**beyond))
         return False
 
     # -- shared

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from supervisor.gates import weakening
 from supervisor.gates.testrun import Outcome, Report
 from supervisor.gates.weakening import Comparison, from_node_id
 
@@ -38,8 +39,7 @@ class Verdict:
 
 def suspects(runs: Runs, comparison: Comparison) -> frozenset[str]:
     """Failing tests that base has word for word: they gate only if base passes them now."""
-    gating = comparison.gating
-    return frozenset(node for node in runs.failing() if from_node_id(node) in gating)
+    return frozenset(node for node in runs.failing() if _gates(node, comparison))
 
 
 def judge(runs: Runs, comparison: Comparison, *, failing_on_base: Iterable[str] = ()) -> Verdict:
@@ -52,15 +52,18 @@ def judge(runs: Runs, comparison: Comparison, *, failing_on_base: Iterable[str] 
         if node not in excused and own.outcomes.get(node) in _BAD
     }
     if of_base is not None:
-        gating = comparison.gating
         failing |= {
             node: of_base.failures.get(node, "")
             for node, outcome in of_base.outcomes.items()
-            if outcome in _BAD and node not in excused and from_node_id(node) in gating
+            if outcome in _BAD and node not in excused and _gates(node, comparison)
         }
     summary = _summary(own, of_base, comparison, sorted(failing), sorted(excused))
     reason = _reason(runs, comparison, failing)
     return Verdict(passed=not reason, reason=reason, failing=failing, summary=summary)
+
+
+def _gates(node: str, comparison: Comparison) -> bool:
+    return comparison.verdict(from_node_id(node)) is weakening.Verdict.UNCHANGED
 
 
 def _reason(runs: Runs, comparison: Comparison, failing: dict[str, str]) -> str:

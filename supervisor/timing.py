@@ -1,0 +1,28 @@
+"""Where the time comes from, and how long the roll-out waits for what."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Clocks:
+    """The wall clock for records, the monotonic one for windows."""
+
+    wall: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Waits that no setting changes, in seconds. The defaults are those of an installation in service."""
+
+    ready: float = 30.0  # from a container's start until its worker is healthy
+    settled: float = 0.5  # that it stays so before work is given to it
+    grace: float = 0.5  # beyond the drain's deadline, for the word of the release
+    activate: float = 5.0  # from the grant until the new holder has taken over
+    first_poll: float = 15.0
+    poll_errors: float = 5.0  # of nothing else, before the Bot API is asked whose fault it is
+    engine_retry: float = 5.0
+    standby_retry: float = 30.0
+    slowest_restart: float = 60.0  # where there is nothing to go back to
