@@ -1,6 +1,6 @@
 # Each target is one line; the work is in scripts/ and in the command line.
 
-.PHONY: help up down logs test check bench
+.PHONY: help up down purge logs test check bench
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -10,6 +10,9 @@ up: ## set everything up and start; the command is then .venv/bin/supervisor
 
 down: ## stop everything; the state stays
 	@scripts/venv && exec .venv/bin/supervisor down
+
+purge: ## remove this installation's containers, images and state, after naming them
+	@scripts/venv && exec .venv/bin/python -m supervisor.purge
 
 logs: ## what the supervisor and the worker say
 	@scripts/venv && exec .venv/bin/supervisor logs

@@ -17,7 +17,7 @@ from supervisor.fleet import Fleet, own_exit
 from supervisor.ledger import Ledger, Revision, WorkerRow
 from supervisor.sessions import Session, Sessions, Signal
 from supervisor.settings import Settings
-from supervisor.timing import Timing
+from supervisor.timing import IN_SERVICE, Timing
 
 _LOG = structlog.get_logger()
 
@@ -57,7 +57,7 @@ class Crew:
         settings: Settings,
         signal: Signal,
         stopping: Callable[[], bool],
-        timing: Timing = Timing(),
+        timing: Timing = IN_SERVICE,
     ) -> None:
         self._fleet = fleet
         self._ledger = ledger

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from supervisor import hostengine, service
+from supervisor import facts, hostengine
 from supervisor.contract import Redactor
 from supervisor.control import ControlClient, SupervisorAway
 from supervisor.engine import Engine
@@ -21,7 +21,6 @@ from supervisor.images import build_revision, ensure_deps
 from supervisor.ledger import Ledger, NewUpdate, Origin
 from supervisor.localbot import process as localbot
 from supervisor.paths import CHECKOUT, Paths
-from supervisor.pipeline import TRUNK_FACT
 from supervisor.revisions import Revisions, policy
 from supervisor.settings import Settings
 
@@ -51,7 +50,7 @@ def bring_up(settings: Settings, say: Say, *, interactive: bool) -> dict[str, An
         with Ledger(paths.ledger, redact=Redactor(settings.secrets)) as ledger:
             _ensure_first_revision(settings, engine, ledger, say)
             if settings.telegram_bot_token and not settings.allowed_users:
-                service.claim_code(ledger)
+                facts.ensure_claim_code(ledger)
         if settings.uses_local_bot:
             localbot.ensure(paths)
         _start_supervisor(paths, say)
@@ -120,7 +119,7 @@ def _ensure_first_revision(settings: Settings, engine: Engine, ledger: Ledger, s
             "promoted_at": time.time(),
         },
     )
-    ledger.set_fact(TRUNK_FACT, update.revision.sha)
+    ledger.set_fact(facts.TRUNK, update.revision.sha)
     revisions.set_active(update.revision.sha)
 
 

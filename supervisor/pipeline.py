@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import structlog
 
+from supervisor import facts
 from supervisor.binding import digest
 from supervisor.engine import BuildFailed, Engine, EngineError, NoSpace
 from supervisor.gates.exam import Examiner
@@ -31,7 +32,6 @@ _LOG = structlog.get_logger()
 
 _IDLE_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 5.0
-TRUNK_FACT: Final = "trunk_sha"
 
 
 class Pipeline:
@@ -281,7 +281,7 @@ class Pipeline:
         )
 
     def _trunk(self) -> Trunk | None:
-        sha = self._ledger.fact(TRUNK_FACT)
+        sha = self._ledger.fact(facts.TRUNK)
         if sha is None:
             return None
         trunk = self._ledger.revision(sha)

@@ -20,6 +20,7 @@ from supervisor.revisions import Revisions
 from supervisor.sessions import Sessions, Signal
 from supervisor.settings import Settings
 from supervisor.states import IN_ROLLOUT, Status
+from supervisor.timing import IN_SERVICE, SYSTEM_CLOCKS, Clocks, Timing
 
 _LOG = structlog.get_logger()
 
@@ -43,8 +44,8 @@ class Rollout:
         settings: Settings,
         signal: Signal,
         bot_api_answers: Callable[[], bool],
-        clocks: Clocks = Clocks(),
-        timing: Timing = Timing(),
+        clocks: Clocks = SYSTEM_CLOCKS,
+        timing: Timing = IN_SERVICE,
     ) -> None:
         self._engine = engine
         self._ledger = ledger

@@ -2,7 +2,6 @@
 
 import hmac
 import os
-import secrets
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -11,7 +10,7 @@ from typing import Any, Final
 
 import structlog
 
-from supervisor import __version__, botapi, views
+from supervisor import __version__, botapi, facts, views
 from supervisor.contract import (
     Claim,
     Claimed,
@@ -43,7 +42,6 @@ from supervisor.unixserver import UnixServer
 
 _LOG = structlog.get_logger()
 
-CLAIM_FACT: Final = "claim_code"
 _PROGRESS_SECONDS: Final = 1.0
 
 
@@ -167,7 +165,7 @@ class Service:
 
     def claim(self, worker_id: str, claim: Claim) -> Claimed:
         """The right code makes the first one who sends it the owner."""
-        code = self._ledger.fact(CLAIM_FACT)
+        code = self._ledger.fact(facts.CLAIM)
         owners = self._owners()
         accepted = bool(code) and not owners and hmac.compare_digest(str(code), claim.code)
         if accepted:
@@ -268,15 +266,6 @@ class Service:
 
     def _set_owners(self) -> None:
         self.sessions.set_owners(self._owners())
-
-
-def claim_code(ledger: Ledger) -> str:
-    """The code that claims a bot without an owner, made once."""
-    code = ledger.fact(CLAIM_FACT)
-    if code is None:
-        code = secrets.token_hex(4)
-        ledger.set_fact(CLAIM_FACT, code)
-    return code
 
 
 def _submitted(update: Update) -> Submitted:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class Clocks:
 
 @dataclass(frozen=True)
 class Timing:
-    """Waits that no setting changes, in seconds. The defaults are those of an installation in service."""
+    """Waits that no setting changes, in seconds. The defaults are those that installations use."""
 
     ready: float = 30.0  # from a container's start until its worker is healthy
     settled: float = 0.5  # that it stays so before work is given to it
@@ -26,3 +27,7 @@ class Timing:
     engine_retry: float = 5.0
     standby_retry: float = 30.0
     slowest_restart: float = 60.0  # where there is nothing to go back to
+
+
+SYSTEM_CLOCKS: Final = Clocks()
+IN_SERVICE: Final = Timing()

@@ -5,27 +5,34 @@ What a command imports is imported inside it, so that ``status`` does not pay fo
 
 import os
 import sys
+from collections.abc import Callable
+from typing import NoReturn
 
 from supervisor.cli.app import app
-from supervisor.cli.errors import ErrorLine, explain
+from supervisor.cli.errors import FAILED, ErrorLine, explain
 
-__all__ = ["main"]
+__all__ = ["guarded", "main"]
 
 
 def main() -> None:
-    """Run one command; an expected failure becomes one line on standard error and an exit code."""
+    """Run one command."""
+    guarded(lambda: app(standalone_mode=True))
+
+
+def guarded(command: Callable[[], int]) -> int:
+    """Run something; an expected failure becomes one line on standard error and an exit code."""
     try:
-        app(standalone_mode=True)
+        return command()
     except Exception as error:
         line = explain(error)
         if line is None:
             raise
         _end(line)
     except KeyboardInterrupt:
-        _end(ErrorLine("interrupted", 1))
+        _end(ErrorLine("interrupted", FAILED))
 
 
-def _end(line: ErrorLine) -> None:
+def _end(line: ErrorLine) -> NoReturn:
     sys.stdout.flush()
     print(f"supervisor: {line.text}", file=sys.stderr)
     sys.stderr.flush()

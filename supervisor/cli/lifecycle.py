@@ -80,9 +80,9 @@ def _status(settings: "Settings") -> dict[str, Any]:
 
 
 def _what_next(settings: "Settings") -> list[str]:
+    from supervisor import facts
     from supervisor.botapi import BotApiAway, bot_name
     from supervisor.ledger import Ledger
-    from supervisor.service import CLAIM_FACT
 
     command = ".venv/bin/supervisor"
     looking = [f"  {command} status     {command} history     {command} --help", "  make down"]
@@ -95,7 +95,7 @@ def _what_next(settings: "Settings") -> list[str]:
         name = f"your bot ({error})"
     with Ledger.read_only(settings.paths.ledger) as ledger:
         claimed = bool(settings.allowed_users or ledger.owners())
-        code = ledger.fact(CLAIM_FACT)
+        code = ledger.fact(facts.CLAIM)
     if claimed or code is None:
         return [f"Talk to {name} in Telegram.", *looking]
     return [f"Open {name} in Telegram and send it, to become its owner:", f"  /start {code}", *looking]

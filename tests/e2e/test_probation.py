@@ -1,0 +1,91 @@
+"""Updates that pass every gate and fail in service: within the window blue is back, and says why."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import candidates
+from tests.support.installation import Install, Installation, wait_for
+from worker.models.dummy import OFFLINE_REPLY
+
+WINDOW_SECONDS = 4
+
+
+@pytest.fixture(scope="module")
+def installation(install: Install) -> Installation:
+    """Up, with a window that leaves time to fail in."""
+    made = install(AUTONOUS_UPDATE_STABLE_WINDOW_SECONDS=str(WINDOW_SECONDS))
+    made.up()
+    return made
+
+
+@pytest.fixture
+def blue(installation: Installation) -> Iterator[dict[str, Any]]:
+    """The worker that is active before, and has to be again afterwards: the same container, warm all the while."""
+    before = dict(installation.settled()["active"])
+    yield before
+    after = installation.settled()
+    assert after["active"]["container"] == before["container"]
+    assert after["active"]["epoch"] == before["epoch"] + 2
+    assert [c["Name"].removeprefix("/") for c in installation.containers()] == [before["container"]]
+    assert installation.say("still there?") == OFFLINE_REPLY
+
+
+def in_probation(installation: Installation, patch: bytes) -> str:
+    """Hand in a patch, approve it, and wait until it is active; its tx."""
+    tx = installation.stage(patch)
+    installation.run("approve", tx).expect(0)
+    wait_for(lambda: installation.status_of(tx) == "deployed_unstable", 30, "the probation")
+    return tx
+
+
+def ends_rolled_back(installation: Installation, tx: str, reason: str, blame: str = "own") -> None:
+    """The update is rolled back, and `show` says why."""
+    wait_for(lambda: installation.status_of(tx) == "rolled_back", 20, "the way back")
+    assert installation.show(tx)["blame"] == blame
+    assert reason in installation.run("show", tx).expect(0).out
+
+
+def test_a_loop_that_wedges_in_service(installation: Installation, checkout: Path, blue: dict[str, Any]) -> None:
+    """It stops beating, is killed, and the message that it choked on is answered by blue."""
+    tx = in_probation(installation, candidates.wedges_when_told(checkout))
+    assert installation.say("now wedge", seconds=20) == OFFLINE_REPLY
+    ends_rolled_back(installation, tx, "no beat from its loop")
+
+
+def test_an_exit_a_second_before_the_end_of_the_window(
+    installation: Installation, checkout: Path, blue: dict[str, Any]
+) -> None:
+    """Late is not too late; `approve --wait` tells it with 1."""
+    tx = installation.stage(candidates.exits_in_service(checkout, seconds=WINDOW_SECONDS - 1))
+    result = installation.run("approve", tx, "--wait").expect(1)
+    assert "it exited by itself with code 7" in result.err or "exited by itself with code 7" in result.err
+    ends_rolled_back(installation, tx, "exited by itself with code 7")
+
+
+def test_what_failed_in_service_is_not_tried_again(installation: Installation, checkout: Path) -> None:
+    """The same change is refused, as it was rolled back by its own fault."""
+    again = installation.submit(candidates.exits_in_service(checkout, seconds=WINDOW_SECONDS - 1))
+    assert (again["status"], again["code"]) == ("refused", "failed_before")
+
+
+def test_a_candidate_that_is_killed_in_its_probation(
+    installation: Installation, checkout: Path, blue: dict[str, Any]
+) -> None:
+    """From outside, at any moment: blue answers the next message."""
+    tx = in_probation(installation, candidates.answers(checkout, "I am not long for this world."))
+    installation.docker.kill(installation.status()["active"]["container"])
+    assert installation.say("who is there?") == OFFLINE_REPLY
+    ends_rolled_back(installation, tx, "exited by itself with code 137")
+
+
+def test_a_person_may_end_the_probation(installation: Installation, checkout: Path, blue: dict[str, Any]) -> None:
+    """`rollback` does not wait for the window, and blames nobody: the same change may come again."""
+    patch = candidates.answers(checkout, "I am good, and not wanted.")
+    tx = in_probation(installation, patch)
+    installation.run("rollback", tx, "--wait").expect(0)
+    ends_rolled_back(installation, tx, "rolled_back", blame="person")
+    again = installation.stage(patch)
+    installation.run("cancel", again).expect(0)

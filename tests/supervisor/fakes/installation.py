@@ -1,0 +1,314 @@
+"""One installation without an engine: a real ledger and repository, a fake engine, workers that are threads.
+
+The installation outlives its supervisors, which are started, stopped and killed in it.
+"""
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from supervisor.binding import digest
+from supervisor.contract import EventType
+from supervisor.crew import Crew
+from supervisor.decisions import Decisions
+from supervisor.fleet import Fleet
+from supervisor.ledger import Ledger, NewUpdate, Origin, Update, WorkerRow
+from supervisor.reconcile import reconcile
+from supervisor.revisions import Revisions
+from supervisor.rollout import Rollout
+from supervisor.sessions import Sessions, Signal
+from supervisor.settings import Settings, load
+from supervisor.specs import LABEL_SHA, LABEL_TX, ContainerSpec
+from supervisor.states import Status
+from supervisor.timing import Timing
+from tests.supervisor.fakes.engine import FakeEngine, Idle, Process
+from tests.supervisor.fakes.workers import Activity, Behaviour, FakeWorker, Socket
+
+PROJECT: Final = "fake"
+#: What is waited for shows up at once here; a wait that ends by its time is part of what a test shows.
+QUICK: Final = Timing(
+    ready=0.8,
+    settled=0.05,
+    grace=0.1,
+    activate=0.6,
+    first_poll=0.4,
+    poll_errors=0.2,
+    engine_retry=0.05,
+    standby_retry=0.2,
+    slowest_restart=0.1,
+)
+SETTINGS: Final = {
+    "AUTONOUS_PROJECT": PROJECT,
+    "AUTONOUS_DRAIN_SECONDS": "1",
+    "AUTONOUS_UPDATE_STABLE_WINDOW_SECONDS": "0.4",
+    "SUPERVISOR_RESTART_DELAY_SECONDS": "0.05",
+}
+
+
+class Killed(BaseException):
+    """The supervisor was killed right here; nothing in it may catch this."""
+
+
+class Supervisor:
+    """A running supervisor: the threads that the service would start, without its sockets."""
+
+    def __init__(self, installation: "Installation") -> None:
+        self._installation = installation
+        self._stop = threading.Event()
+        self.signal = Signal()
+        self.sessions = Sessions(self.signal)
+        engine, ledger, settings = installation.engine, installation.ledger, installation.settings
+        self.fleet = Fleet(
+            engine=engine,
+            ledger=ledger,
+            sessions=self.sessions,
+            settings=settings,
+            signal=self.signal,
+            environment=lambda: {},
+            started_event=ledger.append(EventType.PROCESS_STARTED, {"role": "supervisor"}),
+        )
+        self.crew = Crew(
+            fleet=self.fleet,
+            ledger=ledger,
+            sessions=self.sessions,
+            settings=settings,
+            signal=self.signal,
+            stopping=self._stop.is_set,
+            timing=installation.timing,
+        )
+        self.rollout = Rollout(
+            engine=engine,
+            ledger=ledger,
+            revisions=installation.revisions,
+            fleet=self.fleet,
+            crew=self.crew,
+            sessions=self.sessions,
+            settings=settings,
+            signal=self.signal,
+            bot_api_answers=lambda: installation.bot_api_answers,
+            timing=installation.timing,
+        )
+        targets: dict[str, Callable[[], None]] = {
+            "watch": lambda: self.fleet.watch(self._stop),
+            "rollout": self._roll,
+        }
+        self._threads = [threading.Thread(target=run, name=name, daemon=True) for name, run in targets.items()]
+
+    def start(self) -> None:
+        """Bring engine and ledger together, let workers in, and begin."""
+        installation = self._installation
+        reconcile(installation.engine, installation.ledger, self.fleet, installation.revisions, PROJECT)
+        installation.socket.sessions = self.sessions
+        self.sessions.forgive_silence()
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """As on SIGTERM: workers go on. Harmless after a kill."""
+        self._stop.set()
+        self.rollout.stop()
+        self._installation.socket.sessions = None
+        self.fleet.stop_watching()
+        for thread in self._threads:
+            thread.join(10)
+            assert not thread.is_alive(), f"the thread {thread.name} does not end"
+
+    def wait_until_killed(self, seconds: float = 5.0) -> bool:
+        """Whether it was killed within the time; what is left of it is put away then."""
+        self._threads[1].join(seconds)
+        killed = not self._threads[1].is_alive()
+        if killed:
+            self.stop()
+        return killed
+
+    def _roll(self) -> None:
+        with suppress(Killed):
+            self.rollout.run()
+
+
+class Installation:
+    """A home with a ledger and a first revision. ``behaviours`` say, by sha, what each next worker does."""
+
+    def __init__(self, home: Path, *, timing: Timing = QUICK, clock: Callable[[], float] = time.time) -> None:
+        self.settings: Settings = load({"AUTONOUS_HOME": str(home), **SETTINGS}, env_file=home / "none.env")
+        self.settings.paths.create(worker_uid=self.settings.worker_uid)
+        self.timing = timing
+        self.ledger = Ledger(self.settings.paths.ledger, clock=clock)
+        self.decisions = Decisions(self.ledger)
+        self.revisions = Revisions(self.settings.paths.revisions)
+        self.revisions.create()
+        self.engine = FakeEngine(self._launch)
+        self.socket = Socket()
+        self.activity = Activity()
+        self.behaviours: dict[str, list[Behaviour]] = {}
+        self.bot_api_answers = True
+        self._supervisors: list[Supervisor] = []
+        self.genesis = self._first_revision()
+
+    def change(self, **settings: object) -> None:
+        """Other settings, for supervisors that are started from now on."""
+        self.settings = self.settings.model_copy(update=settings)
+
+    # -- updates
+
+    def staged(self, title: str = "an update", base: Update | None = None) -> Update:
+        """An update on the good revision, or on ``base``, that passed its gates."""
+        base = base or self.ledger.find(self.ledger.good_revision().tx_id)
+        new = NewUpdate(origin=Origin.CLI, patch=b"patch", title=title, base_sha=base.sha, base_tx_id=base.tx_id)
+        update = self.ledger.create(new)
+        self.ledger.amend(update.tx_id, self._made(update.tx_id, title, base.sha))
+        for source, target in ((Status.CREATED, Status.BUILDING), (Status.BUILDING, Status.TESTING)):
+            self.ledger.move(update.tx_id, source, target)
+        update = self.ledger.move(update.tx_id, Status.TESTING, Status.SELF_CHECKING)
+        bound = {"digest": digest(update.revision)}
+        return self.ledger.move(update.tx_id, Status.SELF_CHECKING, Status.STAGED, changes=bound)
+
+    def approved(self, title: str = "an update", *behaviours: Behaviour, base: Update | None = None) -> Update:
+        """An approved update whose workers behave so, the last of these for ever."""
+        update = self.staged(title, base)
+        self.behaviours[update.sha or ""] = list(behaviours)
+        self.decisions.approve(update.tx_id, by="a test")
+        self.nudge()
+        return self.update(update)
+
+    def promoted(self, title: str = "an update", *behaviours: Behaviour) -> Update:
+        """An update that a running supervisor has promoted."""
+        return self.reaches(self.approved(title, *behaviours), Status.PROMOTED)
+
+    def roll_back(self, update: Update) -> None:
+        """A person wants to go back."""
+        self.decisions.rollback(update.tx_id)
+        self.nudge()
+
+    def update(self, update: Update) -> Update:
+        """The same as it is now."""
+        return self.ledger.find(update.tx_id)
+
+    def reaches(self, update: Update, *statuses: Status, seconds: float = 8.0) -> Update:
+        """The update once it is in one of these states; fails the test when it never is."""
+        self.until(lambda: self.update(update).status in statuses, seconds, f"{update.title} to be {statuses}")
+        return self.update(update)
+
+    # -- supervisors
+
+    def start(self) -> Supervisor:
+        """A new supervisor, at work."""
+        supervisor = Supervisor(self)
+        self._supervisors.append(supervisor)
+        supervisor.start()
+        return supervisor
+
+    @contextmanager
+    def supervised(self) -> Iterator[Supervisor]:
+        """A supervisor that is stopped at the end."""
+        supervisor = self.start()
+        try:
+            yield supervisor
+        finally:
+            supervisor.stop()
+
+    def nudge(self) -> None:
+        """What the command line does after a decision: wake the supervisor, if one runs."""
+        for supervisor in self._supervisors:
+            supervisor.signal.notify()
+
+    # -- what is there
+
+    def active(self) -> WorkerRow | None:
+        """The worker that is active, as it sees it itself."""
+        names = self.activity.active()
+        assert len(names) <= 1, f"several are active: {names}"
+        return self.ledger.worker(names[0]) if names else None
+
+    def active_sha(self) -> str | None:
+        """The revision of the active worker."""
+        row = self.active()
+        return row.sha if row else None
+
+    def running(self, role: str = "worker") -> list[str]:
+        """The names of the containers of a role that run, oldest first."""
+        return [view.name for view in self.engine.containers(PROJECT, role=role) if view.running]
+
+    def running_shas(self) -> list[str]:
+        """The revisions of the workers that run, sorted."""
+        return sorted(self.ledger.worker(name).sha for name in self.running())
+
+    def becomes_active(self, update: Update, seconds: float = 8.0) -> WorkerRow:
+        """The active worker once it is one of this update's; fails the test when it never is."""
+        self.until(lambda: self.active_sha() == update.sha, seconds, f"{update.title} to be active")
+        row = self.active()
+        assert row is not None
+        return row
+
+    def until(self, met: Callable[[], bool], seconds: float = 8.0, what: str = "it") -> None:
+        """Wait until something holds; fails the test when it does not within the time."""
+        deadline = time.monotonic() + seconds
+        while not met():
+            assert time.monotonic() < deadline, f"waited {seconds:g} s for {what}"
+            time.sleep(0.005)
+
+    def events(self, update: Update) -> list[str]:
+        """The names of an update's events, in order."""
+        return [event.event_type for event in self.ledger.events(parent_id=update.event_id)]
+
+    def told(self, event: EventType) -> list[dict[str, object]]:
+        """The payloads of all events of a type, oldest first."""
+        return [found.payload for found in self.ledger.events(event)]
+
+    # -- as a context
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.engine.before = self.engine.after = lambda _: None
+        self.engine.come_back()
+        for supervisor in self._supervisors:
+            supervisor.stop()
+        for view in self.engine.containers(PROJECT):
+            self.engine.remove(view.id)
+        self.ledger.close()
+        if kind is None:
+            # What holds whatever a test does.
+            assert self.activity.overlaps == []
+            assert self.activity.went_back == []
+
+    # -- inside
+
+    def _launch(self, spec: ContainerSpec, exited: Callable[[int, bool], None]) -> Process:
+        if spec.role != "worker":
+            return Idle(spec, exited)
+        coming = self.behaviours.get(spec.labels[LABEL_SHA], [])
+        behaviour = coming.pop(0) if len(coming) > 1 else coming[0] if coming else Behaviour()
+        return FakeWorker(spec, exited, behaviour=behaviour, socket=self.socket, activity=self.activity)
+
+    def _first_revision(self) -> Update:
+        tx_id = str(uuid.uuid4())
+        new = NewUpdate(tx_id=tx_id, origin=Origin.GENESIS, title="the first revision")
+        update = self.ledger.genesis(new, changes=self._made(tx_id, "the first revision", None))
+        self.revisions.set_active(update.revision.sha)
+        return replace(update)
+
+    def _made(self, tx_id: str, title: str, parent: str | None) -> dict[str, object]:
+        """A commit and an image, as the pipeline would have made them."""
+        commit = self.revisions.commit_files(
+            {"worker/agent.py": tx_id.encode()}, message=title, when=time.time(), parent=parent
+        )
+        image_id, tag = f"sha256:{commit.sha}", f"{PROJECT}/worker:{commit.sha[:12]}"
+        self.engine.add_image(image_id, tag, {LABEL_SHA: commit.sha, LABEL_TX: tx_id})
+        return {
+            "sha": commit.sha,
+            "tree": commit.tree,
+            "patch_id": None if parent is None else commit.tree,
+            "deps_image_id": "sha256:deps",
+            "image_id": image_id,
+            "image_tag": tag,
+        }

@@ -1,0 +1,84 @@
+"""Patches of the worker, good ones and each way to be a bad one, made for the checkout they are given."""
+
+from pathlib import Path
+
+from tests.support.checkouts import patch_of, replaced
+
+MODEL = "worker/models/dummy.py"
+MODEL_TESTS = "tests/worker/test_models_dummy.py"
+DUTY = "worker/duty.py"
+MAIN = "worker/__main__.py"
+
+CHANGED_TEST = f"{MODEL_TESTS}::test_the_offline_reply"
+_OLD_WORDS = "I am the offline stand-in for a model: I run, but I cannot think. "
+#: In an exam the number of the instance is 0. A candidate that behaves there and nowhere else is what the probation
+#: is for.
+_IN_SERVICE = 'os.environ.get("AUTONOUS_WORKER_INSTANCE") != "0"'
+
+
+def answers(checkout: Path, words: str) -> bytes:
+    """A good one: the worker's offline reply begins with these words, and its test expects them."""
+    return patch_of(
+        checkout,
+        {
+            **replaced(checkout, MODEL, f'"{_OLD_WORDS}"', f'"{words} "'),
+            **replaced(checkout, MODEL_TESTS, f'"{_OLD_WORDS}"', f'"{words} "'),
+        },
+    )
+
+
+def crashes_at_start(checkout: Path) -> bytes:
+    """Ends before it has done anything."""
+    return patch_of(checkout, {MAIN: 'raise SystemExit("broken at its very start")\n'})
+
+
+def never_ready(checkout: Path) -> bytes:
+    """Lives, and never says a word to the supervisor."""
+    return patch_of(checkout, {MAIN: "import time\n\ntime.sleep(3600)\n"})
+
+
+def claims_to_be_another(checkout: Path) -> bytes:
+    """Announces itself as a revision that it is not."""
+    announced = "sha=settings.autonous_worker_sha,\n            version"
+    return patch_of(checkout, replaced(checkout, "worker/app.py", announced, 'sha="f" * 40,\n            version'))
+
+
+def wedges_after_activation(checkout: Path, seconds: float) -> bytes:
+    """Blocks its loop some time after it became active, in the exam as in service."""
+    return _once_active(checkout, f"asyncio.get_running_loop().call_later({seconds}, time.sleep, 3600)")
+
+
+def exits_in_service(checkout: Path, seconds: float) -> bytes:
+    """Ends itself some time after it became active; passes the exam."""
+    leave = f"asyncio.get_running_loop().call_later({seconds}, os._exit, 7)"
+    return _once_active(checkout, f"{_IN_SERVICE} and {leave}")
+
+
+def wedges_when_told(checkout: Path) -> bytes:
+    """Blocks its loop on a message that says so, which nobody says in the exam."""
+    return _when_told(checkout, "wedge", "time.sleep(3600)")
+
+
+def exits_when_told(checkout: Path) -> bytes:
+    """Ends itself on a message that says so, and again on each new attempt at it."""
+    return _when_told(checkout, "crash", "os._exit(9)")
+
+
+def _once_active(checkout: Path, statement: str) -> bytes:
+    activated = "        self._become(WorkerState.ACTIVE)\n"
+    changed = replaced(checkout, DUTY, activated, f"{activated}        {statement}\n")
+    return patch_of(checkout, _with_import(changed, DUTY, "os"))
+
+
+def _when_told(checkout: Path, word: str, statement: str) -> bytes:
+    asked = "        step = next(self._steps)\n"
+    told = f'        if any("{word}" in message.text for message in messages[-1:]):\n            {statement}\n'
+    changed = _with_import(replaced(checkout, MODEL, asked, told + asked), MODEL, "os")
+    return patch_of(checkout, _with_import(changed, MODEL, "time"))
+
+
+def _with_import(changed: dict[str, str], path: str, module: str) -> dict[str, str]:
+    text = changed[path]
+    if f"\nimport {module}\n" in text:
+        return changed
+    return {path: text.replace("\nimport asyncio\n", f"\nimport asyncio\nimport {module}\n", 1)}

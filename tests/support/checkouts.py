@@ -1,0 +1,50 @@
+"""Copies of this checkout, as a fresh clone has them, and patches of the worker's source in them."""
+
+import difflib
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+#: What of ``tests/worker`` a candidate runs in tests that are not about its tests: enough to be judged by.
+FEW_TESTS = ("test_models_dummy.py", "test_settings.py")
+_LEFTOVERS = shutil.ignore_patterns("__pycache__", "*.pyc")
+
+
+def copy_checkout(target: Path, *, all_tests: bool = False) -> Path:
+    """Copy what an installation is made from; all of the worker's tests take a while in every update."""
+    for name in ("supervisor", "worker", "images"):
+        shutil.copytree(CHECKOUT / name, target / name, ignore=_LEFTOVERS)
+    tests = target / "tests" / "worker"
+    if all_tests:
+        shutil.copytree(CHECKOUT / "tests" / "worker", tests, ignore=_LEFTOVERS)
+        return target
+    tests.mkdir(parents=True)
+    for name in FEW_TESTS:
+        shutil.copy(CHECKOUT / "tests" / "worker" / name, tests / name)
+    return target
+
+
+def replaced(checkout: Path, path: str, old: str, new: str) -> dict[str, str]:
+    """A file of a checkout with another content where it says ``old``, which it does once."""
+    text = (checkout / path).read_text()
+    assert text.count(old) == 1, f"{path} says {text.count(old)} times: {old}"
+    return {path: text.replace(old, new)}
+
+
+def patch_of(checkout: Path, changed: Mapping[str, str]) -> bytes:
+    """A git patch that gives files of a checkout, or new files, these contents."""
+    return "".join(_file_patch(checkout / path, path, new) for path, new in changed.items()).encode()
+
+
+def _file_patch(file: Path, path: str, new: str) -> str:
+    there = file.exists()
+    old = file.read_text() if there else ""
+    head = f"diff --git a/{path} b/{path}\n" + ("" if there else "new file mode 100644\n")
+    lines = difflib.unified_diff(
+        old.splitlines(keepends=True),
+        new.splitlines(keepends=True),
+        f"a/{path}" if there else "/dev/null",
+        f"b/{path}",
+    )
+    return head + "".join(lines)
