@@ -173,6 +173,7 @@ class Fleet:
             credential_hash=row.credential_sha256,
             role=role,
             epoch=epoch,
+            adopted=True,
         )
 
     def container(self, worker_id: str) -> ContainerView | None:

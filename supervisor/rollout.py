@@ -5,6 +5,7 @@ half done is simply asked for again: every step may be repeated.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import structlog
@@ -26,6 +27,7 @@ _LOG = structlog.get_logger()
 
 _SWEEP_SECONDS: Final = 10.0
 _IDLE_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 0.25
 _OWN_SILENCE_SECONDS: Final = 2.0
 
 
@@ -114,6 +116,10 @@ class Rollout:
 
     def deploy(self, update: Update) -> None:
         """Start green beside blue, move the work over, and begin the probation."""
+        good = self._good()
+        if update.base_sha != good.sha:
+            self._supersede(update, good)
+            return
         started = self._clocks.wall()
         update = self._ledger.move(
             update.tx_id, Status.APPROVED, Status.DEPLOYING, changes={"deploy_started_at": started}
@@ -183,11 +189,16 @@ class Rollout:
                 self._condemn(update, Status.DEPLOYED_UNSTABLE, green, failure)
                 return
             left = ends - self._clocks.monotonic()
-            if left <= 0:
+            if left <= 0 and green is not None and self._beaten_since(green, ends):
                 self._promote(update)
                 return
             self._sweep()
-            self._pause(min(left, 0.25))
+            self._pause(min(left, _LOOK_SECONDS) if left > 0 else _LOOK_SECONDS)
+
+    def _beaten_since(self, worker: WorkerRow, moment: float) -> bool:
+        """Whether it gave a sign of life after that: one that went silent a second before has proven nothing."""
+        session = self._crew.session(worker)
+        return session is not None and session.last_beat is not None and session.last_beat >= moment
 
     def _promote(self, update: Update) -> None:
         promoted_at = self._clocks.wall()
@@ -202,13 +213,18 @@ class Rollout:
     def _supersede_others(self, promoted: Update) -> None:
         for update in self._ledger.having(Status.STAGED, Status.APPROVED):
             if update.base_sha != promoted.sha:
-                self._ledger.move(
-                    update.tx_id,
-                    update.status,
-                    Status.SUPERSEDED,
-                    changes={"last_error": f"{promoted.tx_id} was promoted; submit it again on the new base"},
-                    payload={"by": promoted.tx_id},
-                )
+                self._supersede(update, promoted.revision)
+
+    def _supersede(self, update: Update, good: Revision) -> None:
+        """Another revision than the update's base is the good one now."""
+        with suppress(LostRace):  # cancelled meanwhile; or approved, which deploy() sees
+            self._ledger.move(
+                update.tx_id,
+                update.status,
+                Status.SUPERSEDED,
+                changes={"last_error": f"{good.tx_id} is the good one now; submit it again on that base"},
+                payload={"by": good.tx_id},
+            )
 
     # -- back
 
@@ -290,10 +306,15 @@ class Rollout:
                 self._bury(holder, ailment or "")
             if not self._crash_loop(good):
                 self._make_active(good, at_once=True)
-        elif good.base_sha and self._clocks.monotonic() >= self._standby_not_before:
-            self._keep_standby(self._ledger.revision(good.base_sha))
+        else:
+            self._keep_standby(holder, good)
 
-    def _keep_standby(self, previous: Revision) -> None:
+    def _keep_standby(self, holder: WorkerRow, good: Revision) -> None:
+        """One worker of N-1 beside the active one, and no other."""
+        self._crew.retire_all_but(holder, self._crew.living(good.base_sha or ""), reason="no longer needed")
+        if not good.base_sha or self._clocks.monotonic() < self._standby_not_before:
+            return
+        previous = self._ledger.revision(good.base_sha)
         try:
             self._crew.bring_up(previous)
         except WorkerFailed as failure:

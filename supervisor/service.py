@@ -80,6 +80,7 @@ class Service:
             reconcile(self._engine, self._ledger, self._fleet, self._revisions, self._settings.project)
             stack.enter_context(UnixServer(contract_app(self), self._paths.contract_socket))
             stack.enter_context(UnixServer(control_app(self), self._paths.control_socket, mode=0o600))
+            self.sessions.forgive_silence()  # nobody could be heard before
             threads = self._start_threads()
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: self._stop.set())

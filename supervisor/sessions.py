@@ -18,6 +18,9 @@ BEAT_SECONDS: Final = 1.0
 #: A worker that has not beaten for this long is wedged or gone; noticed well within five seconds.
 LOST_AFTER_SECONDS: Final = 3.5
 
+#: One that is adopted has to find the new supervisor first, which it looks for every two seconds.
+FOUND_AFTER_SECONDS: Final = LOST_AFTER_SECONDS + 2.5
+
 
 class Signal:
     """Wakes whoever waits that something may have changed; they look for themselves what it was."""
@@ -59,7 +62,10 @@ class Signal:
 
 @dataclass(frozen=True)
 class Session:
-    """One worker as it shows itself. ``last_beat`` is on the monotonic clock, None before the first."""
+    """One worker as it shows itself.
+
+    ``last_beat`` is on the monotonic clock, None before the first; ``first_beat_by`` too, for one that was up before.
+    """
 
     worker_id: str
     sha: str
@@ -70,6 +76,7 @@ class Session:
     problem: str = ""
     beat: Beat = field(default_factory=lambda: Beat(state=WorkerState.STARTING))
     last_beat: float | None = None
+    first_beat_by: float | None = None
 
     @property
     def state(self) -> WorkerState:
@@ -77,8 +84,10 @@ class Session:
         return self.beat.state
 
     def lost(self, now: float) -> bool:
-        """Whether it has beaten before and stopped."""
-        return self.last_beat is not None and now - self.last_beat > LOST_AFTER_SECONDS
+        """Whether it was up and is silent."""
+        if self.last_beat is None:
+            return self.first_beat_by is not None and now > self.first_beat_by
+        return now - self.last_beat > LOST_AFTER_SECONDS
 
     def healthy(self, now: float) -> bool:
         """Whether it came up, beats, and says that it is well."""
@@ -119,12 +128,21 @@ class Sessions:
         credential_hash: str,
         role: Role = Role.STANDBY,
         epoch: int | None = None,
+        adopted: bool = False,
     ) -> None:
         """Expect a worker: from now on its credential is known. Does nothing when it is open already.
 
-        A worker that is adopted is opened with the role that it has, so that announcing itself changes nothing.
+        A worker that is adopted is opened with the role that it has, so that announcing itself changes nothing; it
+        was up before, so its beats are waited for from now on.
         """
-        session = Session(worker_id, sha, instance, credential_hash, grant=RoleGrant(role=role, epoch=epoch))
+        session = Session(
+            worker_id,
+            sha,
+            instance,
+            credential_hash,
+            grant=RoleGrant(role=role, epoch=epoch),
+            first_beat_by=self._monotonic() + FOUND_AFTER_SECONDS if adopted else None,
+        )
         with self._lock:
             self._sessions.setdefault(worker_id, session)
 
@@ -164,6 +182,8 @@ class Sessions:
             for worker_id, session in self._sessions.items():
                 if session.last_beat is not None:
                     self._sessions[worker_id] = replace(session, last_beat=now)
+                elif session.first_beat_by is not None:
+                    self._sessions[worker_id] = replace(session, first_beat_by=now + FOUND_AFTER_SECONDS)
 
     def set_owners(self, owners: tuple[int, ...]) -> None:
         """Who may use the bot, told to workers as they announce themselves."""

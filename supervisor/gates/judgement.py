@@ -8,7 +8,7 @@ from supervisor.gates import weakening
 from supervisor.gates.testrun import Outcome, Report
 from supervisor.gates.weakening import Comparison, from_node_id
 
-_BAD = (Outcome.FAILED, Outcome.ERROR)
+BAD = (Outcome.FAILED, Outcome.ERROR)
 _SHOWN = 5
 
 
@@ -23,7 +23,7 @@ class Runs:
         """Node ids that failed in any run, with what pytest said."""
         found: dict[str, str] = {}
         for report in filter(None, (self.own, self.of_base)):
-            found |= {n: report.failures.get(n, "") for n, outcome in report.outcomes.items() if outcome in _BAD}
+            found |= {n: report.failures.get(n, "") for n, outcome in report.outcomes.items() if outcome in BAD}
         return found
 
 
@@ -49,13 +49,13 @@ def judge(runs: Runs, comparison: Comparison, *, failing_on_base: Iterable[str] 
     failing = {
         node: text
         for node, text in own.failures.items() | _bad_without_text(own)
-        if node not in excused and own.outcomes.get(node) in _BAD
+        if node not in excused and own.outcomes.get(node) in BAD
     }
     if of_base is not None:
         failing |= {
             node: of_base.failures.get(node, "")
             for node, outcome in of_base.outcomes.items()
-            if outcome in _BAD and node not in excused and _gates(node, comparison)
+            if outcome in BAD and node not in excused and _gates(node, comparison)
         }
     summary = _summary(own, of_base, comparison, sorted(failing), sorted(excused))
     reason = _reason(runs, comparison, failing)
@@ -86,7 +86,7 @@ def _reason(runs: Runs, comparison: Comparison, failing: dict[str, str]) -> str:
 
 
 def _bad_without_text(report: Report) -> set[tuple[str, str]]:
-    return {(node, "") for node, outcome in report.outcomes.items() if outcome in _BAD and node not in report.failures}
+    return {(node, "") for node, outcome in report.outcomes.items() if outcome in BAD and node not in report.failures}
 
 
 def _summary(

@@ -61,6 +61,7 @@ class Event:
     """Something that happened in a chat."""
 
     cursor: int
+    at: float  # seconds since the epoch, by the local bot's clock
     kind: EventKind
     from_bot: bool
     message: Message | None  # of a message or an edit
@@ -195,6 +196,7 @@ def _event(event: dict[str, Any]) -> Event:
     message = event.get("message")
     return Event(
         cursor=event["cursor"],
+        at=event["at"],
         kind=EventKind(event["kind"]),
         from_bot=event.get("from_bot", True),
         message=Message.from_api(message) if message else None,

@@ -173,8 +173,12 @@ def _gaps(polls: Sequence[Poll]) -> list[float]:
     return [
         after.started - before.ended
         for before, after in pairwise(polls)
-        if before.pid != after.pid and before.ended is not None
+        if _pid(before) != _pid(after) and before.ended is not None
     ]
+
+
+def _pid(poll: Poll) -> str:
+    return poll.mark.partition(".")[0]
 
 
 def _figures(seen: _Seen) -> list[Figure]:

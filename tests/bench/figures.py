@@ -13,7 +13,9 @@ from rich.table import Table
 
 def seconds(value: float) -> str:
     """A time, in the unit that reads best."""
-    return f"{value * 1000:.1f} ms" if abs(value) < 1 else f"{value:.2f} s"
+    if abs(value) >= 1:
+        return f"{value:.2f} s"
+    return f"{value * 1e3:.1f} ms" if abs(value) >= 1e-3 else f"{value * 1e6:.0f} \N{MICRO SIGN}s"  # noqa: RUF001
 
 
 def mebibytes(value: float) -> str:

@@ -12,7 +12,7 @@ from tests.support.installation import Install, Installation
 from worker.models.dummy import OFFLINE_REPLY
 
 BAD = CHECKOUT / "examples" / "bad.patch"
-FAILING = "tests/worker/test_models_dummy.py::test_sleep_waits_without_blocking"
+FAILING = "tests/worker/test_models_dummy.py::test_the_last_step_repeats"
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_failing_tests(installation: Installation, blue: dict[str, Any]) -> None
     assert FAILING in result.json["reason"]
     shown = installation.run("show", tx).expect(0).out
     assert FAILING in shown
-    assert "assert 1 > 3" in shown or "> 3" in shown
+    assert "AssertionError" in shown
     assert installation.show(tx)["test_summary"]["failing"] == [FAILING]
     assert_untouched(installation, blue)
 

@@ -70,7 +70,7 @@ class Supervisor:
             sessions=self.sessions,
             settings=settings,
             signal=self.signal,
-            environment=lambda: {},
+            environment=dict,
             started_event=ledger.append(EventType.PROCESS_STARTED, {"role": "supervisor"}),
         )
         self.crew = Crew(

@@ -1,0 +1,113 @@
+"""``python -m tests.bench``: the project's figures, each beside its limit, measured now on this machine.
+
+It has installations of its own and takes them down again. Exit code 1 when a limit is missed, 3 without an engine.
+"""
+
+import argparse
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from supervisor.engine import Engine
+from supervisor.hostengine import EngineMissing, ensure_engine
+from supervisor.images import ImagesUnavailable, ensure_deps
+from tests.bench import appending, commands, deploys, pipeline, resting, roles
+from tests.bench.figures import Figure, console, seconds, table
+from tests.support.checkouts import copy_checkout, patch_of
+from tests.support.installation import Installation
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure and print; the exit code."""
+    options = _options(arguments)
+    # Also when it is told to end: what was started is taken down.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    started = time.monotonic()
+    try:
+        ensure_engine(_say, interactive=False)
+        engine = Engine()
+        ensure_deps(engine, _say)
+    except (EngineMissing, ImagesUnavailable) as error:
+        _say(f"error: {error}")
+        return 3
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        figures = _measure(Path(name), engine, options)
+    console().print(table(figures))
+    _say(f"Took {time.monotonic() - started:.0f} s.")
+    missed = [figure.name for figure in figures if figure.missed]
+    if missed:
+        _say(f"Missed: {', '.join(missed)}.")
+    return 1 if missed and not options.report_only else 0
+
+
+def _measure(directory: Path, engine: Engine, options: argparse.Namespace) -> list[Figure]:
+    _say("Event append and role changes...")
+    figures = [*appending.measure(directory, options.batches), *roles.measure(directory, options.role_changes)]
+    with _installation(directory / "a", all_tests=True) as whole:
+        _say(f"{options.rounds} patches through all gates, each beside the bare build and test run...")
+        figures += pipeline.measure(whole, engine, options.rounds)
+        _say("One is promoted, so that N-1 stands by...")
+        path, text = pipeline.one_line(whole.checkout, "promoted")
+        whole.promote(patch_of(whole.checkout, {path: text}))
+        whole.settled()
+        _say(f"Idle for {options.idle_seconds:g} s...")
+        figures += resting.measure(whole, options.idle_seconds)
+        _say(f"Commands over {options.records} more updates...")
+        figures += commands.measure(whole, records=options.records, runs=options.command_runs)
+    # Few of the worker's tests: their time is measured above, and these updates are about what comes after.
+    with _installation(directory / "b", all_tests=False) as quick:
+        _say("Deploys and ways back under load...")
+        figures += deploys.Deploys(quick, engine).measure(
+            planned=options.deploys, killed=options.kills, wedged=options.wedges, say=_say
+        )
+    return figures
+
+
+@contextmanager
+def _installation(directory: Path, *, all_tests: bool) -> Iterator[Installation]:
+    directory.mkdir()
+    checkout = copy_checkout(directory / "checkout", all_tests=all_tests)
+    window = {"AUTONOUS_UPDATE_STABLE_WINDOW_SECONDS": str(deploys.PROBATION_SECONDS)}
+    installation = Installation(directory / "home", checkout, settings=window)
+    started = time.monotonic()
+    try:
+        installation.up()
+        _say(f"An installation of its own is up after {seconds(time.monotonic() - started)}.")
+        yield installation
+    except BaseException:
+        _say(f"The end of the supervisor's log:\n{installation.log_tail()}")
+        raise
+    finally:
+        installation.remove()
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--report-only", action="store_true", help="exit code 0 also when a limit is missed")
+    for name, default, what in (
+        ("--deploys", 12, "deploys that are rolled back by a person"),
+        ("--kills", 10, "deploys whose green is killed in its probation"),
+        ("--wedges", 3, "deploys whose green is frozen in its probation"),
+        ("--rounds", 3, "patches through all gates beside the bare work"),
+        ("--records", 1000, "updates in the history that the commands read"),
+        ("--command-runs", 9, "runs of each command"),
+        ("--batches", 11, "pairs of batches of events"),
+        ("--role-changes", 200, "role changes"),
+    ):
+        parser.add_argument(name, type=int, default=default, help=f"{what} (default {default})", metavar="N")
+    parser.add_argument(
+        "--idle-seconds", type=float, default=20, help="how long to look at idle processes", metavar="S"
+    )
+    return parser.parse_args(arguments)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 - a program of its own
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,162 @@
+"""Between updates: a crash is answered by a restart, a crash loop by N-1, and N-1 stands by all the time."""
+
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from supervisor.contract import EventType
+from supervisor.ledger import Blame
+from supervisor.states import Status
+from tests.supervisor.fakes.installation import Installation
+from tests.supervisor.fakes.workers import Behaviour
+
+S = Status
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    with Installation(tmp_path / "home") as made:
+        yield made
+
+
+def test_a_crash_is_answered_by_a_restart_after_the_delay(installation: Installation) -> None:
+    """Another worker of the same revision takes over, not before the configured time has passed."""
+    installation.change(restart_delay_seconds=0.3)
+    with installation.supervised():
+        blue = installation.becomes_active(installation.genesis)
+        installation.engine.crash(blue.worker_id, code=5)
+        died = installation.activity.let_go_at(blue.worker_id)
+        again = installation.becomes_active(installation.genesis)
+        assert again.worker_id != blue.worker_id
+        assert 0.3 <= again.spawned_at - died < 1.5
+        ended = installation.ledger.worker(blue.worker_id)
+        assert (ended.exit_code, ended.crashed, ended.reason) == (5, True, "exited by itself with code 5")
+
+
+def test_an_exit_with_code_0_is_a_crash_too(installation: Installation) -> None:
+    """Nobody asked the worker to end."""
+    with installation.supervised():
+        blue = installation.becomes_active(installation.genesis)
+        installation.engine.crash(blue.worker_id, code=0)
+        assert installation.becomes_active(installation.genesis).worker_id != blue.worker_id
+
+
+def test_a_wedged_worker_is_killed_and_replaced(installation: Installation) -> None:
+    """Silence of the active worker is a crash, also outside of any probation."""
+    installation.behaviours[installation.genesis.sha or ""] = [Behaviour(wedges_after=0.0), Behaviour()]
+    with installation.supervised():
+        blue = installation.becomes_active(installation.genesis)
+        installation.until(lambda: installation.active() is None)
+        installation.becomes_active(installation.genesis)
+        assert ("kill", blue.worker_id) in installation.engine.calls
+
+
+def test_a_crash_loop_after_the_promotion_goes_back_to_n_minus_1(installation: Installation) -> None:
+    """At the threshold the update is taken back by its own fault, though it had been promoted."""
+    with installation.supervised():
+        blue = installation.becomes_active(installation.genesis)
+        update = installation.approved("flaky", Behaviour(exits_after=0.6))
+        installation.reaches(update, S.PROMOTED)
+        update = installation.reaches(update, S.ROLLED_BACK)
+        assert update.blame == Blame.OWN
+        assert "crash loop: 3 exits" in (update.last_error or "")
+        assert len(installation.ledger.crashes(update.sha or "", 0)) == 3
+        assert len(installation.told(EventType.CRASH_LOOP_DETECTED)) == 1
+        assert installation.becomes_active(installation.genesis).worker_id == blue.worker_id
+        assert installation.ledger.failed_before(update.patch_id or "") is not None
+
+
+def test_crashes_outside_of_the_window_do_not_count(installation: Installation) -> None:
+    """A revision that crashes now and then is restarted for ever."""
+    installation.change(crash_window_seconds=0.1)
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        update = installation.approved("flaky", Behaviour(exits_after=0.5))
+        installation.reaches(update, S.PROMOTED)
+        installation.until(lambda: len(installation.ledger.crashes(update.sha or "", 0)) >= 4)
+        assert installation.update(update).status is S.PROMOTED
+
+
+def test_the_first_revision_is_tried_for_ever(installation: Installation) -> None:
+    """With nothing to go back to a crash loop is told once, and the restarts get slower but never end."""
+    installation.behaviours[installation.genesis.sha or ""] = [*[Behaviour(exits_at_start=1)] * 6, Behaviour()]
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        assert len(installation.told(EventType.CRASH_LOOP_DETECTED)) == 1
+        assert len(installation.ledger.crashes(installation.genesis.sha or "", 0)) == 6
+        spawned = [event.timestamp for event in installation.ledger.events(EventType.WORKER_SPAWNED)]
+        waits = [after - before for before, after in pairwise(spawned)]
+        assert min(waits) >= 0.05
+        assert min(waits[3:]) >= 0.1  # slowed down, as far as it may be
+        assert installation.update(installation.genesis).status is S.PROMOTED
+
+
+def test_a_crash_loop_whose_n_minus_1_fails_walks_back_further(installation: Installation) -> None:
+    """The last good revision that runs is found without anybody's help."""
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        first = installation.promoted("first", Behaviour(), Behaviour(takes_over=False))
+        second = installation.approved("second", Behaviour(exits_after=0.6))
+        installation.reaches(second, S.PROMOTED)
+        # The warm N-1 dies as well; whatever comes in its place does not take over.
+        standby = next(name for name in installation.running() if installation.ledger.worker(name).sha == first.sha)
+        installation.engine.crash(standby)
+        installation.reaches(second, S.ROLLED_BACK)
+        installation.becomes_active(installation.genesis)
+        assert installation.ledger.good_sha() == installation.genesis.sha
+
+
+def test_n_minus_1_that_does_not_come_up_leaves_the_active_one_alone(installation: Installation) -> None:
+    """A standby that fails is tried again after a while; the chat never notices."""
+    installation.behaviours[installation.genesis.sha or ""] = [Behaviour(), Behaviour(exits_at_start=1), Behaviour()]
+    with installation.supervised():
+        blue = installation.becomes_active(installation.genesis)
+        update = installation.promoted()
+        green = installation.active()
+        installation.until(lambda: EventType.UPDATE_CLEANUP_COMPLETED in installation.events(update))
+        installation.engine.crash(blue.worker_id)
+        installation.until(lambda: len(installation.running()) == 1)
+        installation.until(lambda: len(installation.running()) == 2)
+        assert installation.active() == green
+        assert installation.update(update).status is S.PROMOTED
+
+
+def test_a_dead_toolbox_is_started_again(installation: Installation) -> None:
+    """Whatever a tool did to its container, the worker beside it goes on and gets another one."""
+    with installation.supervised():
+        blue = installation.becomes_active(installation.genesis)
+        installation.until(lambda: len(installation.running("toolbox")) == 1)
+        installation.engine.crash(f"{blue.worker_id}-toolbox", code=137, oom=True)
+        installation.until(lambda: len(installation.running("toolbox")) == 0 or True)
+        installation.until(lambda: installation.engine.calls.count(("run", f"{blue.worker_id}-toolbox")) == 2)
+        installation.until(lambda: len(installation.running("toolbox")) == 1)
+        assert installation.active() == blue
+
+
+def test_workers_go_on_while_the_engine_is_away(installation: Installation) -> None:
+    """Nothing is restarted or granted for an engine that does not answer; afterwards all is as before."""
+    with installation.supervised():
+        blue = installation.becomes_active(installation.genesis)
+        installation.engine.go_away()
+        time.sleep(0.3)
+        installation.engine.come_back()
+        time.sleep(0.2)
+        assert installation.active() == blue
+        assert len(installation.told(EventType.LEASE_GRANTED)) == 1
+        # The stream of events is open again: a death is seen at once.
+        installation.engine.crash(blue.worker_id)
+        installation.until(lambda: installation.active() not in (None, blue))
+
+
+def test_a_worker_that_died_while_the_engine_was_away_is_found(installation: Installation) -> None:
+    """What happened while nobody watched is found by looking."""
+    with installation.supervised():
+        blue = installation.becomes_active(installation.genesis)
+        installation.engine.go_away()
+        installation.engine.crash(blue.worker_id)
+        time.sleep(0.1)
+        installation.engine.come_back()
+        installation.until(lambda: installation.active() not in (None, blue), 3)
