@@ -56,6 +56,10 @@ class ControlClient:
             )
             response = connection.getresponse()
             answer: dict[str, Any] = json.loads(response.read())
+        except TimeoutError as error:
+            raise SupervisorAway(
+                f"the supervisor did not answer within {_SECONDS:.0f} s; see `supervisor logs`"
+            ) from error
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise SupervisorAway("the supervisor is not running; `make up` starts it") from error
         finally:
@@ -105,6 +109,7 @@ def control_app(supervisor: Controlled) -> "Starlette":
 
     from supervisor.decisions import Refusal
     from supervisor.ledger import LedgerError
+    from supervisor.revisions import RevisionsError
 
     async def status(_: Request) -> JSONResponse:
         return JSONResponse(await run_in_threadpool(supervisor.status))
@@ -124,6 +129,10 @@ def control_app(supervisor: Controlled) -> "Starlette":
     async def refuse(_: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"reason": str(error)}, status_code=409)
 
+    async def confess(_: Request, error: Exception) -> JSONResponse:
+        reason = f"a defect of the supervisor: {type(error).__name__}: {error}; see `supervisor logs`"
+        return JSONResponse({"reason": reason}, status_code=500)
+
     return Starlette(
         routes=[
             Route("/status", status),
@@ -131,5 +140,5 @@ def control_app(supervisor: Controlled) -> "Starlette":
             *(Route(f"/{name}", decide, methods=["POST"]) for name in ("approve", "cancel", "rollback")),
             Route("/down", down, methods=["POST"]),
         ],
-        exception_handlers={Refusal: refuse, LedgerError: refuse},
+        exception_handlers={Refusal: refuse, LedgerError: refuse, RevisionsError: refuse, Exception: confess},
     )

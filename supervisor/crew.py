@@ -11,6 +11,7 @@ from typing import Final
 
 import structlog
 
+from supervisor.agentdb import cap_epoch
 from supervisor.contract import Role, WorkerState
 from supervisor.engine import EngineError
 from supervisor.fleet import Fleet, own_exit
@@ -163,6 +164,8 @@ class Crew:
         else:
             if holder is not None:
                 self._release(holder, at_once=at_once)
+            if lease is not None:
+                cap_epoch(self._settings.paths.agent_db, lease.epoch)
             epoch = self._ledger.grant_lease(successor.worker_id).epoch
         self._sessions.assign(successor.worker_id, Role.ACTIVE, epoch=epoch)
         if holder is not None and holder.worker_id != successor.worker_id:

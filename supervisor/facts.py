@@ -12,10 +12,23 @@ TRUNK: Final = "trunk_sha"
 CLAIM: Final = "claim_code"
 
 
+#: Tells the containers of this home from those of another that uses the same project name by mistake.
+INSTALLATION: Final = "installation"
+
+
+def ensure_installation(ledger: Ledger) -> str:
+    """The id of this installation, made once."""
+    return _ensure(ledger, INSTALLATION, 8)
+
+
 def ensure_claim_code(ledger: Ledger) -> str:
     """The code that claims the bot, made once."""
-    code = ledger.fact(CLAIM)
-    if code is None:
-        code = secrets.token_hex(4)
-        ledger.set_fact(CLAIM, code)
-    return code
+    return _ensure(ledger, CLAIM, 4)
+
+
+def _ensure(ledger: Ledger, name: str, random_bytes: int) -> str:
+    value = ledger.fact(name)
+    if value is None:
+        value = secrets.token_hex(random_bytes)
+        ledger.set_fact(name, value)
+    return value

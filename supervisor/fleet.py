@@ -5,11 +5,9 @@ the same ``worker_id``, so that whatever a crash leaves behind can be told apart
 """
 
 import secrets
-import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -18,16 +16,26 @@ import structlog
 
 from supervisor.contract import Redactor, Role
 from supervisor.engine import ContainerView, EngineError, EngineEvent
-from supervisor.ledger import Ledger, NewWorker, Revision, WorkerRow
+from supervisor.ledger import Ledger, LedgerError, NewWorker, Revision, WorkerRow
 from supervisor.paths import Paths, give
+from supervisor.removal import remove_tree
 from supervisor.sessions import Sessions, Signal, credential_hash
 from supervisor.settings import Settings
-from supervisor.specs import LABEL_SHA, LABEL_TX, LABEL_WORKER, ContainerSpec, toolbox_spec, worker_spec
+from supervisor.specs import (
+    LABEL_INSTALLATION,
+    LABEL_SHA,
+    LABEL_TX,
+    LABEL_WORKER,
+    ContainerSpec,
+    toolbox_spec,
+    worker_spec,
+)
 
 _LOG = structlog.get_logger()
 _STOP_SECONDS: Final = 2
 _RECONNECT_SECONDS: Final = 0.5
 _LOG_LINES_KEPT: Final = 5000
+_TOOLBOX_SLOWEST_SECONDS: Final = 30.0
 
 
 class Watch(Protocol):
@@ -92,6 +100,7 @@ class Fleet:
         signal: Signal,
         environment: Callable[[], Mapping[str, str]],
         started_event: int,
+        installation: str,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine = engine
@@ -101,11 +110,13 @@ class Fleet:
         self._signal = signal
         self._environment = environment
         self._started_event = started_event
+        self._installation = installation
         self._clock = clock
         self._redact = Redactor(settings.secrets)
         self._killed: dict[str, str] = {}
         self._deaths: set[str] = set()
         self._starting: set[str] = set()
+        self._mended: dict[str, tuple[float, float]] = {}
         self._watch: Watch | None = None
 
     @property
@@ -140,7 +151,6 @@ class Fleet:
         self._sessions.open(
             worker_id, sha=revision.sha, instance=row.instance, credential_hash=credential_hash(credential)
         )
-        labels = {LABEL_TX: revision.tx_id, LABEL_SHA: revision.sha, LABEL_WORKER: worker_id}
         try:
             self._engine.ensure_network(self.network, self._settings.project)
             self._make_toolbox_directory(worker_id)
@@ -153,7 +163,7 @@ class Fleet:
                     uid=self._settings.worker_uid,
                     network=self.network,
                     environment=self._worker_environment(row, credential),
-                    labels=labels,
+                    labels=self._labels(row),
                 )
             )
             self._start_toolbox(row)
@@ -220,8 +230,6 @@ class Fleet:
         self._engine.remove(f"{worker_id}-toolbox")
         self._deaths -= {worker_id, f"{worker_id}-toolbox"}
         self._sessions.close(worker_id)
-        with suppress(OSError):
-            shutil.rmtree(self._paths.toolbox(worker_id))
         uptime = max(0.0, self._clock() - view.started_at) if view and view.started_at else 0.0
         self._ledger.worker_exited(
             worker_id,
@@ -231,6 +239,7 @@ class Fleet:
             uptime_seconds=round(uptime, 3),
             crashed=crashed,
         )
+        remove_tree(self._paths.toolbox(worker_id))
         return ended
 
     def last_words(self, worker_id: str, lines: int = 15) -> str:
@@ -241,14 +250,23 @@ class Fleet:
             return ""
 
     def mend_toolboxes(self) -> None:
-        """Start again the toolbox of every living worker whose toolbox has died."""
+        """Start again the toolbox of every living worker whose toolbox has died; one that keeps dying, less often."""
         for row in self._ledger.living_workers():
             toolbox = f"{row.worker_id}-toolbox"
-            if self.died(toolbox) and not self.died(row.worker_id):
-                _LOG.warning("toolbox restarted", worker=row.worker_id)
-                self._engine.remove(toolbox)
-                self._deaths.discard(toolbox)
-                self._start_toolbox(row)
+            if not self.died(toolbox) or self.died(row.worker_id):
+                continue
+            mended_at, wait = self._mended.get(toolbox, (0.0, 0.0))
+            now = time.monotonic()
+            if now < mended_at + wait:
+                continue
+            self._deaths.discard(toolbox)
+            if self.alive(toolbox):
+                continue  # the removal of the one before was told late
+            often = now < mended_at + 2 * _TOOLBOX_SLOWEST_SECONDS
+            self._mended[toolbox] = (now, min(2 * wait + 1, _TOOLBOX_SLOWEST_SECONDS) if often else 0.0)
+            _LOG.warning("toolbox restarted", worker=row.worker_id)
+            self._engine.remove(toolbox)
+            self._start_toolbox(row)
 
     # -- watching
 
@@ -274,7 +292,7 @@ class Fleet:
                     if event.action in ("die", "destroy"):
                         self._deaths.add(event.name)
                         self._signal.notify()
-            except EngineError:
+            except (EngineError, LedgerError):
                 self._signal.notify()
                 stopping.wait(_RECONNECT_SECONDS)
 
@@ -293,9 +311,17 @@ class Fleet:
                 worker_id=row.worker_id,
                 image_id=row.image_id,
                 uid=self._settings.worker_uid,
-                labels={LABEL_TX: row.tx_id or "", LABEL_SHA: row.sha},
+                labels=self._labels(row),
             )
         )
+
+    def _labels(self, row: WorkerRow) -> dict[str, str]:
+        return {
+            LABEL_INSTALLATION: self._installation,
+            LABEL_TX: row.tx_id or "",
+            LABEL_SHA: row.sha,
+            LABEL_WORKER: row.worker_id,
+        }
 
     def _worker_environment(self, row: WorkerRow, credential: str) -> dict[str, str]:
         return {

@@ -23,6 +23,7 @@ from supervisor.localbot import process as localbot
 from supervisor.paths import CHECKOUT, Paths
 from supervisor.revisions import Revisions, policy
 from supervisor.settings import Settings
+from supervisor.specs import LABEL_INSTALLATION
 
 Say = Callable[[str], None]
 
@@ -43,6 +44,8 @@ def bring_up(settings: Settings, say: Say, *, interactive: bool) -> dict[str, An
     paths = settings.paths
     paths.create(worker_uid=settings.worker_uid)
     client = ControlClient(paths.control_socket)
+    if settings.uses_local_bot:
+        localbot.ensure(paths)
     if not held(paths.lock):
         hostengine.ensure_engine(say, interactive=interactive)
         engine = Engine()
@@ -51,8 +54,6 @@ def bring_up(settings: Settings, say: Say, *, interactive: bool) -> dict[str, An
             _ensure_first_revision(settings, engine, ledger, say)
             if settings.telegram_bot_token and not settings.allowed_users:
                 facts.ensure_claim_code(ledger)
-        if settings.uses_local_bot:
-            localbot.ensure(paths)
         _start_supervisor(paths, say)
     return _wait_until_active(paths, client, say)
 
@@ -74,8 +75,11 @@ def take_down(settings: Settings, say: Say) -> None:
     elif paths.ledger.exists():
         say("No supervisor runs; ending its containers...")
         engine = Engine()
+        with Ledger(paths.ledger) as ledger:
+            mine = facts.ensure_installation(ledger)
         for view in engine.containers(settings.project):
-            engine.stop(view.id, seconds=int(settings.drain_seconds) + 2)
+            if view.labels.get(LABEL_INSTALLATION, mine) == mine:
+                engine.stop(view.id, seconds=int(settings.drain_seconds) + 2)
     localbot.stop(paths)
 
 

@@ -21,7 +21,7 @@ from supervisor.gates.rehearsal import Rehearsal
 from supervisor.gates.testgate import TestGate
 from supervisor.gates.testrun import Cancelled, TestRunner
 from supervisor.images import BuiltImage, Trunk, build_revision
-from supervisor.ledger import Blame, Ledger, LostRace, NewUpdate, Revision, Update
+from supervisor.ledger import Blame, Ledger, LedgerError, LostRace, NewUpdate, Revision, Update
 from supervisor.revisions import Revisions
 from supervisor.revisions.policy import RefusalCode, Refused
 from supervisor.sessions import Signal
@@ -125,22 +125,28 @@ class Pipeline:
         """Work on the oldest update that needs it, until :meth:`stop`."""
         while not self._stopping:
             seen = self._signal.count
-            update = self._ledger.first(*IN_PIPELINE)
-            if update is None or not self._room_left():
-                self._signal.wait(_IDLE_SECONDS, seen)
-                continue
             try:
-                self._work_on(update)
-            except (LostRace, Cancelled):
-                _LOG.info("the update went another way", tx=update.tx_id)
-            except EngineError as error:
-                # Not the candidate's fault: the same step again, when the engine is back.
+                update = self._ledger.first(*IN_PIPELINE)
+                if update is None or not self._room_left():
+                    self._signal.wait(_IDLE_SECONDS, seen)
+                else:
+                    self._attend(update)
+            except (EngineError, LedgerError) as error:
+                # Not the candidate's fault: the same step again, when engine or ledger are back.
                 self.paused = str(error)
-                _LOG.warning("the pipeline waits", tx=update.tx_id, error=str(error))
-                self._signal.wait(_RETRY_SECONDS)
-            except Exception as error:  # a defect of ours must cost this update, not the supervisor
-                _LOG.exception("a defect in the pipeline", tx=update.tx_id)
-                self._give_up(update.tx_id, error)
+                _LOG.warning("the pipeline waits", error=str(error))
+                self._signal.until(lambda: self._stopping, _RETRY_SECONDS)
+
+    def _attend(self, update: Update) -> None:
+        try:
+            self._work_on(update)
+        except (LostRace, Cancelled):
+            _LOG.info("the update went another way", tx=update.tx_id)
+        except (EngineError, LedgerError):
+            raise
+        except Exception as error:  # a defect of ours must cost this update, not the supervisor
+            _LOG.exception("a defect in the pipeline", tx=update.tx_id)
+            self._give_up(update.tx_id, error)
 
     def _give_up(self, tx_id: str, error: Exception) -> None:
         update = self._ledger.find(tx_id)

@@ -7,12 +7,13 @@ from typing import Protocol
 
 import structlog
 
+from supervisor import facts
 from supervisor.contract import Role
 from supervisor.engine import ContainerView
 from supervisor.fleet import Fleet
 from supervisor.ledger import Ledger
 from supervisor.revisions import Revisions
-from supervisor.specs import LABEL_WORKER
+from supervisor.specs import LABEL_INSTALLATION, LABEL_WORKER
 
 _LOG = structlog.get_logger()
 
@@ -25,6 +26,21 @@ class Engine(Protocol):
 
     def remove(self, container_id: str) -> None:
         """Kill and remove a container."""
+
+
+class ProjectInUse(Exception):
+    """Another home runs workers under this project's name; the message is one line for the user."""
+
+
+def refuse_foreign_workers(engine: Engine, ledger: Ledger, project: str) -> None:
+    """Raise ProjectInUse rather than take another installation's workers for left-overs."""
+    mine = facts.ensure_installation(ledger)
+    for view in engine.containers(project):
+        if view.running and LABEL_WORKER in view.labels and view.labels.get(LABEL_INSTALLATION, mine) != mine:
+            raise ProjectInUse(
+                f"another installation runs {view.name} as project {project!r}; "
+                "give this one a name of its own by AUTONOUS_PROJECT"
+            )
 
 
 def reconcile(engine: Engine, ledger: Ledger, fleet: Fleet, revisions: Revisions, project: str) -> None:

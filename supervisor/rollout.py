@@ -10,13 +10,14 @@ from typing import Final
 
 import structlog
 
-from supervisor.backup import backup
+from supervisor.backup import BackupFailed, backup
 from supervisor.binding import BindingBroken, Engine, check_binding
 from supervisor.contract import EventType
 from supervisor.crew import Crew, NoPoll, Stopping, WorkerFailed
 from supervisor.engine import EngineError, EngineUnreachable
 from supervisor.fleet import Fleet
-from supervisor.ledger import Blame, Ledger, LostRace, Revision, Update, WorkerRow
+from supervisor.ledger import Blame, Ledger, LedgerError, LostRace, Revision, Update, WorkerRow
+from supervisor.rebuild import Rebuilder
 from supervisor.revisions import Revisions
 from supervisor.sessions import Sessions, Signal
 from supervisor.settings import Settings
@@ -27,7 +28,6 @@ _LOG = structlog.get_logger()
 
 _SWEEP_SECONDS: Final = 10.0
 _IDLE_SECONDS: Final = 1.0
-_LOOK_SECONDS: Final = 0.25
 _OWN_SILENCE_SECONDS: Final = 2.0
 
 
@@ -45,6 +45,7 @@ class Rollout:
         sessions: Sessions,
         settings: Settings,
         signal: Signal,
+        rebuilder: Rebuilder,
         bot_api_answers: Callable[[], bool],
         clocks: Clocks = SYSTEM_CLOCKS,
         timing: Timing = IN_SERVICE,
@@ -57,6 +58,7 @@ class Rollout:
         self._sessions = sessions
         self._settings = settings
         self._signal = signal
+        self._rebuilder = rebuilder
         self._bot_api_answers = bot_api_answers
         self._clocks = clocks
         self._timing = timing
@@ -86,6 +88,7 @@ class Rollout:
                 return
             except LostRace as race:
                 _LOG.info("somebody else was quicker", reason=str(race))
+                self._rest(self._timing.look)
             except EngineError as error:
                 _LOG.warning("the engine did not do its part; trying again", error=str(error))
                 self._rest(self._timing.engine_retry)
@@ -137,9 +140,12 @@ class Rollout:
             check_binding(update, self._engine, container=green.worker_id)
             self._crew.hand_over(green)
             self._crew.first_poll(green)
-        except EngineUnreachable:
+        except (EngineUnreachable, LedgerError, Stopping):
             raise  # nobody's fault here: the same steps again, when it is back
-        except (WorkerFailed, BindingBroken, EngineError) as failure:
+        except Exception as failure:
+            # Whatever it was: an update that is stuck in the middle would keep everybody from looking after blue.
+            if not isinstance(failure, (WorkerFailed, BindingBroken, BackupFailed, EngineError)):
+                _LOG.exception("a defect in a deploy", tx=update.tx_id)
             self._abandon(update, green, failure)
             return
         finished = self._clocks.wall()
@@ -176,6 +182,7 @@ class Rollout:
 
     def prove(self, update: Update) -> None:
         """The probation: green works, blue stands by, and the first failure of green's own brings blue back."""
+        self._polls_failing_since = None
         window = self._settings.stable_window_seconds
         spent = self._clocks.wall() - (update.deploy_finished_at or 0)
         ends = self._clocks.monotonic() + min(window, max(0.0, window - spent))
@@ -193,7 +200,8 @@ class Rollout:
                 self._promote(update)
                 return
             self._sweep()
-            self._pause(min(left, _LOOK_SECONDS) if left > 0 else _LOOK_SECONDS)
+            look = self._timing.look
+            self._pause(min(left, look) if left > 0 else look)
 
     def _beaten_since(self, worker: WorkerRow, moment: float) -> bool:
         """Whether it gave a sign of life after that: one that went silent a second before has proven nothing."""
@@ -236,7 +244,9 @@ class Rollout:
             attempt = {"tx_id": update.tx_id, "target_sha": target.sha}
             try:
                 self._make_active(target, at_once=at_once)
-            except WorkerFailed as failure:
+            except EngineUnreachable:
+                raise
+            except (WorkerFailed, EngineError) as failure:
                 self._ledger.append(
                     EventType.ROLLBACK_ATTEMPTED, {**attempt, "error": str(failure)}, parent_id=update.event_id
                 )
@@ -306,6 +316,8 @@ class Rollout:
                 self._bury(holder, ailment or "")
             if not self._crash_loop(good):
                 self._make_active(good, at_once=True)
+        elif holder.sha != good.sha:
+            self._make_active(good, at_once=False)
         else:
             self._keep_standby(holder, good)
 
@@ -316,8 +328,10 @@ class Rollout:
             return
         previous = self._ledger.revision(good.base_sha)
         try:
-            self._crew.bring_up(previous)
-        except WorkerFailed as failure:
+            self._crew.bring_up(self._rebuilder.ensure_image(previous))
+        except EngineUnreachable:
+            raise
+        except (WorkerFailed, EngineError) as failure:
             _LOG.warning("N-1 does not come up", sha=previous.sha[:12], error=str(failure))
             self._standby_not_before = self._clocks.monotonic() + self._timing.standby_retry
 
@@ -335,12 +349,13 @@ class Rollout:
         if beyond < 0:
             self._rest(self._settings.restart_delay_seconds if crashes else 0)
             return False
+        if good.base_sha:
+            reason = f"crash loop: {len(crashes)} exits, the last: {crashes[-1].reason}"
+            self._condemn(self._ledger.find(good.tx_id), Status.PROMOTED, None, reason)
         if beyond == 0 or good.base_sha:
             told = {"sha": good.sha, "crashes": len(crashes), "window_seconds": window}
             self._ledger.append(EventType.CRASH_LOOP_DETECTED, told, parent_id=good.event_id)
         if good.base_sha:
-            reason = f"crash loop: {len(crashes)} exits, the last: {crashes[-1].reason}"
-            self._condemn(self._ledger.find(good.tx_id), Status.PROMOTED, None, reason)
             return True
         # The first revision has nothing before it: keep trying, ever more slowly.
         self._rest(min(self._timing.slowest_restart, self._settings.restart_delay_seconds * 2**beyond))
@@ -351,10 +366,22 @@ class Rollout:
     def _make_active(self, revision: Revision, *, at_once: bool) -> None:
         """Give the lease to a worker of this revision, started if there is none.
 
-        Raises WorkerFailed, EngineError.
+        A worker that had stood by and fails now says nothing about the revision: a new one is tried once. Raises
+        WorkerFailed, EngineError.
         """
-        worker = self._crew.bring_up(revision)
+        revision = self._rebuilder.ensure_image(revision)
+        if standby := self._crew.living(revision.sha):
+            try:
+                self._take_over(standby, at_once=at_once)
+            except WorkerFailed as failure:
+                _LOG.warning("a worker that stood by failed; a new one is tried", error=str(failure))
+            else:
+                return
+        self._take_over(self._crew.start(revision), at_once=at_once)
+
+    def _take_over(self, worker: WorkerRow, *, at_once: bool) -> None:
         try:
+            self._crew.settle(worker)
             self._crew.hand_over(worker, at_once=at_once)
         except WorkerFailed as failure:
             self._crew.retire(worker, reason=str(failure), crashed=True)

@@ -31,7 +31,8 @@ from supervisor.ledger import Ledger, NewUpdate, Origin, Update
 from supervisor.localbot import process as localbot
 from supervisor.localbot.store import OWNER
 from supervisor.pipeline import Pipeline
-from supervisor.reconcile import reconcile
+from supervisor.rebuild import ImageRebuilder
+from supervisor.reconcile import reconcile, refuse_foreign_workers
 from supervisor.revisions import Revisions
 from supervisor.rollout import Rollout
 from supervisor.server import contract_app
@@ -43,6 +44,7 @@ from supervisor.unixserver import UnixServer
 _LOG = structlog.get_logger()
 
 _PROGRESS_SECONDS: Final = 1.0
+_LOOK_SECONDS: Final = 2.0
 
 
 class Service:
@@ -77,6 +79,7 @@ class Service:
             self._set_owners()
             if self._settings.uses_local_bot:
                 localbot.ensure(self._paths)
+            refuse_foreign_workers(self._engine, self._ledger, self._settings.project)
             reconcile(self._engine, self._ledger, self._fleet, self._revisions, self._settings.project)
             stack.enter_context(UnixServer(contract_app(self), self._paths.contract_socket))
             stack.enter_context(UnixServer(control_app(self), self._paths.control_socket, mode=0o600))
@@ -97,6 +100,7 @@ class Service:
             signal=self._signal,
             environment=self._worker_environment,
             started_event=self._started_event,
+            installation=facts.ensure_installation(self._ledger),
         )
         self._pipeline = Pipeline(
             engine=self._engine,
@@ -123,6 +127,12 @@ class Service:
             sessions=self.sessions,
             settings=self._settings,
             signal=self._signal,
+            rebuilder=ImageRebuilder(
+                engine=self._engine,
+                ledger=self._ledger,
+                revisions=self._revisions,
+                project=self._settings.project,
+            ),
             bot_api_answers=lambda: botapi.answers(self._settings),
         )
 
@@ -138,11 +148,19 @@ class Service:
         return threads
 
     def _watch_over(self, threads: list[threading.Thread]) -> None:
-        while not self._stop.wait(1.0):
+        while not self._stop.wait(_LOOK_SECONDS):
+            self._keep_local_bot()
             if dead := [thread.name for thread in threads if not thread.is_alive()]:
                 # Half a supervisor is worse than none: end, and whoever keeps it running starts it anew.
                 _LOG.error("a part of the supervisor has ended", part=dead[0])
                 self._stop.set()
+
+    def _keep_local_bot(self) -> None:
+        if self._settings.uses_local_bot:
+            try:
+                localbot.ensure(self._paths)
+            except localbot.LocalBotFailed as error:
+                _LOG.warning("the local bot does not come up", error=str(error))
 
     def _end(self, threads: list[threading.Thread]) -> None:
         self._rollout.stop()

@@ -64,7 +64,8 @@ class Signal:
 class Session:
     """One worker as it shows itself.
 
-    ``last_beat`` is on the monotonic clock, None before the first; ``first_beat_by`` too, for one that was up before.
+    Times are on the monotonic clock. ``last_beat`` is None before the first; ``heard_since`` is from when on silence
+    counts against it: the last beat, or later when the supervisor was not listening. None while it is coming up.
     """
 
     worker_id: str
@@ -76,7 +77,7 @@ class Session:
     problem: str = ""
     beat: Beat = field(default_factory=lambda: Beat(state=WorkerState.STARTING))
     last_beat: float | None = None
-    first_beat_by: float | None = None
+    heard_since: float | None = None
 
     @property
     def state(self) -> WorkerState:
@@ -85,9 +86,9 @@ class Session:
 
     def lost(self, now: float) -> bool:
         """Whether it was up and is silent."""
-        if self.last_beat is None:
-            return self.first_beat_by is not None and now > self.first_beat_by
-        return now - self.last_beat > LOST_AFTER_SECONDS
+        if self.heard_since is None:
+            return False
+        return now - self.heard_since > (FOUND_AFTER_SECONDS if self.last_beat is None else LOST_AFTER_SECONDS)
 
     def healthy(self, now: float) -> bool:
         """Whether it came up, beats, and says that it is well."""
@@ -141,7 +142,7 @@ class Sessions:
             instance,
             credential_hash,
             grant=RoleGrant(role=role, epoch=epoch),
-            first_beat_by=self._monotonic() + FOUND_AFTER_SECONDS if adopted else None,
+            heard_since=self._monotonic() if adopted else None,
         )
         with self._lock:
             self._sessions.setdefault(worker_id, session)
@@ -180,10 +181,8 @@ class Sessions:
         now = self._monotonic()
         with self._lock:
             for worker_id, session in self._sessions.items():
-                if session.last_beat is not None:
-                    self._sessions[worker_id] = replace(session, last_beat=now)
-                elif session.first_beat_by is not None:
-                    self._sessions[worker_id] = replace(session, first_beat_by=now + FOUND_AFTER_SECONDS)
+                if session.heard_since is not None:
+                    self._sessions[worker_id] = replace(session, heard_since=now)
 
     def set_owners(self, owners: tuple[int, ...]) -> None:
         """Who may use the bot, told to workers as they announce themselves."""
@@ -221,7 +220,8 @@ class Sessions:
             session = self._sessions.get(worker_id)
             if session is None:
                 return None
-            self._sessions[worker_id] = replace(session, beat=beat, last_beat=self._monotonic())
+            now = self._monotonic()
+            self._sessions[worker_id] = replace(session, beat=beat, last_beat=now, heard_since=now)
             changed = beat.state != session.beat.state or beat.polls_ok != session.beat.polls_ok
             grant = session.grant
         if changed or session.last_beat is None:

@@ -19,6 +19,7 @@ LABEL_ROLE: Final = "autonous.role"
 LABEL_SHA: Final = "autonous.sha"
 LABEL_TX: Final = "autonous.tx"
 LABEL_WORKER: Final = "autonous.worker"
+LABEL_INSTALLATION: Final = "autonous.installation"
 
 _ENGINE_SOCKETS: Final = ("docker.sock", "containerd.sock", "podman.sock")
 
@@ -161,11 +162,11 @@ def worker_spec(
         role="worker",
         uid=uid,
         environment=environment,
-        labels={**labels, LABEL_WORKER: worker_id},
+        labels=labels,
         network=network,
         mounts=(
             Mount(paths.state, "/state"),
-            Mount(paths.contract_directory, "/run/autonous"),
+            Mount(paths.contract_directory, "/run/autonous", read_only=True),
             Mount(paths.toolbox(worker_id), "/run/toolbox"),
             Mount(paths.config, "/config", read_only=True),
         ),
@@ -183,7 +184,7 @@ def toolbox_spec(
         role="toolbox",
         uid=uid,
         command=("python", "-m", "worker.tools"),
-        labels={**labels, LABEL_WORKER: worker_id},
+        labels=labels,
         mounts=(Mount(paths.workspace, "/workspace"), Mount(paths.toolbox(worker_id), "/run/toolbox")),
         limits=Limits(memory=1024 * MIB, pids=512, tmpfs=256 * MIB),
     )

@@ -12,9 +12,10 @@ import typer
 from supervisor import settings as settings_module
 from supervisor.cli.errors import FAILED, CommandFailed
 from supervisor.cli.lifecycle import AsJson
+from supervisor.cli.text import printable
 
 if TYPE_CHECKING:
-    from supervisor.ledger import Update
+    from supervisor.ledger import Ledger, Update
 
 Tx = Annotated[str, typer.Argument(metavar="TX", help="The update's id, or the beginning of it.")]
 Wait = Annotated[bool, typer.Option("--wait", help="End when there is a result.")]
@@ -31,6 +32,9 @@ def submit(
     as_json: AsJson = False,
 ) -> None:
     """Hand in a patch of the worker's source: it is built, tested and examined, then waits for approval."""
+    for name, text in (("--title", title), ("--why", why)):
+        if not text.isprintable():
+            raise CommandFailed(f"{name} cannot be used: it must be one line of printable characters")
     patch = _read(file)
     title = title or ("a patch from standard input" if file == "-" else Path(file).stem)
     answer = _client().submit(patch_hex=patch.hex(), title=title, why=why, force=force)
@@ -97,12 +101,28 @@ def _follow(tx_id: str, done: "Callable[[Update], bool]", *, quiet: bool) -> "Up
             if update.status != told and not quiet:
                 typer.echo(f"{update.status}...", err=True)
                 told = update.status
+            if update.status == "rollback_pending" and _rollback_failed(ledger, update):
+                raise CommandFailed(f"update {tx_id[:8]}: no earlier revision runs; see `supervisor logs`")
             if not held(paths.lock):
                 raise CommandFailed(
                     f"the supervisor ended while update {tx_id[:8]} was {update.status}; `make up` goes on"
                 )
             time.sleep(_LOOK_SECONDS)
     return update
+
+
+def _rollback_failed(ledger: "Ledger", update: "Update") -> bool:
+    """Whether the way back that is asked for now has been tried to its end."""
+    from supervisor.contract import EventType
+
+    newest = ledger.events(
+        EventType.UPDATE_ROLLBACK_STARTED,
+        EventType.UPDATE_ROLLBACK_FAILED,
+        parent_id=update.event_id,
+        newest_first=True,
+        limit=1,
+    )
+    return bool(newest) and newest[0].event_type == EventType.UPDATE_ROLLBACK_FAILED
 
 
 def _read(file: str) -> bytes:
@@ -120,7 +140,7 @@ def _tell(answer: dict[str, Any], as_json: bool, text: str, *, bad: bool) -> Non
     else:
         code = f" [{answer['code']}]" if answer.get("code") else ""
         reason = f": {answer['reason']}" if bad and answer.get("reason") else ""
-        typer.echo(f"{text}{code}{reason}", err=bad)
+        typer.echo(printable(f"{text}{code}{reason}"), err=bad)
     if bad:
         raise typer.Exit(FAILED)
 

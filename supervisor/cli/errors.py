@@ -18,6 +18,7 @@ _CODES: Final = {
     "supervisor.revisions.repository.RevisionsError": FAILED,
     "supervisor.paths.HomeUnusable": FAILED,
     "supervisor.homelock.HomeInUse": FAILED,
+    "supervisor.reconcile.ProjectInUse": FAILED,
     "supervisor.control.SupervisorAway": FAILED,
     "supervisor.control.ControlRefused": FAILED,
     "supervisor.decisions.Refusal": FAILED,

@@ -12,6 +12,7 @@ from supervisor import settings as settings_module
 from supervisor.cli.decide import Tx
 from supervisor.cli.errors import CommandFailed
 from supervisor.cli.lifecycle import AsJson
+from supervisor.cli.text import printable
 
 if TYPE_CHECKING:
     from supervisor.ledger import Update
@@ -42,7 +43,7 @@ def show(tx: Tx, as_json: AsJson = False) -> None:
         typer.echo(json.dumps(asdict(update), indent=2))
         return
     for name, value in _facts(update):
-        lines = str(value).splitlines() or [""]
+        lines = printable(str(value)).splitlines() or [""]
         typer.echo(f"{name:<14}{lines[0]}")
         for line in lines[1:]:
             typer.echo(f"{'':<14}{line}")
@@ -95,7 +96,7 @@ def logs(
         raise CommandFailed(f"update {update.tx_id[:8]} has no logs yet")
     for step in steps:
         typer.echo(f"--- {step.stem}")
-        typer.echo(_printable(step.read_text(errors="replace")))
+        typer.echo(printable(step.read_text(errors="replace")))
 
 
 def events(
@@ -132,8 +133,8 @@ def _facts(update: "Update") -> list[tuple[str, Any]]:
     facts: list[tuple[str, Any]] = [
         ("update", update.tx_id),
         ("status", update.status),
-        ("title", _printable(update.title)),
-        ("why", _printable(update.why)),
+        ("title", printable(update.title)),
+        ("why", printable(update.why)),
         ("from", update.origin),
         ("revision", update.sha),
         ("base", update.base_sha),
@@ -154,18 +155,14 @@ def _facts(update: "Update") -> list[tuple[str, Any]]:
         ("promoted", _time(update.promoted_at)),
         ("blame", update.blame),
         ("code", update.code),
-        ("reason", _printable(update.last_error or "")),
+        ("reason", printable(update.last_error or "")),
     ]
     return [(name, value) for name, value in facts if value]
 
 
 def _exam(parts: list[dict[str, Any]]) -> str:
-    return "\n".join(f"{'ok' if p['passed'] else 'FAILED':<7}{p['name']} {_printable(p['detail'])}" for p in parts)
+    return "\n".join(f"{'ok' if p['passed'] else 'FAILED':<7}{p['name']} {printable(p['detail'])}" for p in parts)
 
 
 def _time(seconds: float | None) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds)) if seconds else ""
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -89,12 +89,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--report-only", action="store_true", help="exit code 0 also when a limit is missed")
     for name, default, what in (
-        ("--deploys", 12, "deploys that are rolled back by a person"),
-        ("--kills", 10, "deploys whose green is killed in its probation"),
+        ("--deploys", 10, "deploys that are rolled back by a person"),
+        ("--kills", 8, "deploys whose green is killed in its probation"),
         ("--wedges", 3, "deploys whose green is frozen in its probation"),
         ("--rounds", 3, "patches through all gates beside the bare work"),
         ("--records", 1000, "updates in the history that the commands read"),
-        ("--command-runs", 9, "runs of each command"),
+        ("--command-runs", 7, "runs of each command"),
         ("--batches", 11, "pairs of batches of events"),
         ("--role-changes", 200, "role changes"),
     ):

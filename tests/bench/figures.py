@@ -15,17 +15,17 @@ def seconds(value: float) -> str:
     """A time, in the unit that reads best."""
     if abs(value) >= 1:
         return f"{value:.2f} s"
-    return f"{value * 1e3:.1f} ms" if abs(value) >= 1e-3 else f"{value * 1e6:.0f} \N{MICRO SIGN}s"  # noqa: RUF001
+    return f"{value * 1e3:.1f} ms" if abs(value) >= 1e-3 else f"{value * 1e6:.0f} \N{MICRO SIGN}s"
 
 
-def mebibytes(value: float) -> str:
+def megabytes(value: float) -> str:
     """A size of a process."""
-    return f"{value / 2**20:.1f} MiB"
+    return f"{value / 1e6:.1f} MB"
 
 
 def kibibytes(value: float) -> str:
     """A size of a file."""
-    return f"{value / 2**10:.1f} KiB"
+    return f"{value / 1024:.1f} KiB"
 
 
 def percent(value: float) -> str:

@@ -30,6 +30,11 @@ class Asked:
         """Seconds until the first answer."""
         return self.answers[0] - self.at
 
+    @property
+    def twice(self) -> bool:
+        """Whether it was answered more than once."""
+        return len(self.answers) > 1
+
 
 def ask(bot: LocalBotClient) -> int:
     """Send one message in a chat of its own, so that its answer cannot be taken for another's; the chat."""

@@ -2,12 +2,12 @@
 
 from supervisor.homelock import owner
 from supervisor.ledger import Ledger
-from tests.bench.figures import Figure, mebibytes, percent
+from tests.bench.figures import Figure, megabytes, percent
 from tests.bench.procfs import usage
 from tests.support.installation import Installation
 
-_MIB = 2**20
-_LIMITS = {"supervisor": 80 * _MIB, "worker": 120 * _MIB, "toolbox": 30 * _MIB}
+_MB = 10**6
+_LIMITS = {"supervisor": 80 * _MB, "worker": 120 * _MB, "toolbox": 30 * _MB}
 _CPU_PERCENT = 0.5
 
 
@@ -22,7 +22,7 @@ def measure(installation: Installation, over_seconds: float) -> list[Figure]:
             Figure(
                 f"idle: {role} memory",
                 (max(sizes),),
-                mebibytes,
+                megabytes,
                 f"resident set after the updates above; processes of this kind: {len(sizes)}, the largest counts",
                 limit=_LIMITS.get(role),
             )

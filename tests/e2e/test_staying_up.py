@@ -34,6 +34,13 @@ def toolbox_of(installation: Installation, active: dict[str, Any]) -> str:
     return f"{active['container']}-toolbox"
 
 
+def replaced_by(installation: Installation, before: dict[str, Any]) -> dict[str, Any]:
+    """The active healthy worker, empty while it is still the one before."""
+    active = installation.status()["active"] or {}
+    other = active.get("container") != before["container"] and active.get("health") == "healthy"
+    return dict(active) if other else {}
+
+
 def test_a_toolbox_that_is_killed_comes_back(installation: Installation, active: dict[str, Any]) -> None:
     """A new one, beside a worker that goes on as if nothing had been."""
     toolbox = toolbox_of(installation, active)
@@ -66,6 +73,16 @@ def test_the_supervisor_killed_while_a_worker_chats(installation: Installation, 
     assert (status["running"], status["active"]) == (True, active)
     assert {c["Id"] for role in ("worker", "toolbox") for c in installation.containers(role)} == containers
     assert installation.say("and with a new one?") == SLEPT
+
+
+def test_a_worker_that_wedges_while_no_supervisor_watches(installation: Installation, active: dict[str, Any]) -> None:
+    """The next supervisor finds it silent, and starts another one in its place."""
+    installation.kill_supervisor()
+    installation.docker.pause(active["container"])
+    installation.up()
+    after = wait_for(lambda: replaced_by(installation, active), 20, "another worker")
+    assert (after["sha"], after["epoch"]) == (active["sha"], active["epoch"] + 1)
+    assert installation.say("who is there?") == SLEPT
 
 
 def test_a_worker_that_is_killed_comes_back(installation: Installation, active: dict[str, Any]) -> None:

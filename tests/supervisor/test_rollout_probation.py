@@ -95,9 +95,9 @@ def test_a_wedged_green_is_noticed_within_five_seconds(installation: Installatio
     installation.change(stable_window_seconds=30)
     with installation.supervised():
         installation.becomes_active(installation.genesis)
-        update = installation.approved("wedge", Behaviour(wedges_after=0.0))
+        update = installation.approved("wedge", Behaviour(wedges_after=0.1))
         green = installation.becomes_active(update)
-        wedged = time.monotonic()
+        wedged = time.monotonic() + 0.1
         installation.becomes_active(installation.genesis)
         assert time.monotonic() - wedged < 5
         update = installation.reaches(update, S.ROLLED_BACK)

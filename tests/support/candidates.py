@@ -27,6 +27,11 @@ def answers(checkout: Path, words: str) -> bytes:
     )
 
 
+def adds_a_module(checkout: Path, name: str) -> bytes:
+    """A good one that changes nothing else, so that it applies to whatever base."""
+    return patch_of(checkout, {f"worker/{name}.py": f'"""A module that is called {name}."""\n'})
+
+
 def crashes_at_start(checkout: Path) -> bytes:
     """Ends before it has done anything."""
     return patch_of(checkout, {MAIN: 'raise SystemExit("broken at its very start")\n'})

@@ -34,11 +34,12 @@ PROJECT: Final = "fake"
 #: What is waited for shows up at once here; a wait that ends by its time is part of what a test shows.
 QUICK: Final = Timing(
     ready=0.8,
-    settled=0.05,
+    settled=0.02,
     grace=0.1,
     activate=0.6,
     first_poll=0.4,
     poll_errors=0.2,
+    look=0.02,
     engine_retry=0.05,
     standby_retry=0.2,
     slowest_restart=0.1,
@@ -46,7 +47,7 @@ QUICK: Final = Timing(
 SETTINGS: Final = {
     "AUTONOUS_PROJECT": PROJECT,
     "AUTONOUS_DRAIN_SECONDS": "1",
-    "AUTONOUS_UPDATE_STABLE_WINDOW_SECONDS": "0.4",
+    "AUTONOUS_UPDATE_STABLE_WINDOW_SECONDS": "0.3",
     "SUPERVISOR_RESTART_DELAY_SECONDS": "0.05",
 }
 
@@ -132,18 +133,38 @@ class Supervisor:
             self.rollout.run()
 
 
-class Installation:
-    """A home with a ledger and a first revision. ``behaviours`` say, by sha, what each next worker does."""
+class InterruptibleLedger(Ledger):
+    """A ledger that calls ``interrupt`` before each transaction and after its commit."""
 
-    def __init__(self, home: Path, *, timing: Timing = QUICK, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Path, interrupt: Callable[[], None]) -> None:
+        self._interrupt = interrupt
+        super().__init__(path)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        self._interrupt()
+        with super()._writing():
+            yield
+        self._interrupt()
+
+
+class Installation:
+    """A home with a ledger and a first revision. ``behaviours`` say, by sha, what each next worker does.
+
+    ``interrupt`` is called before and after everything that the supervisor does to the ledger or the engine.
+    """
+
+    def __init__(self, home: Path, *, timing: Timing = QUICK) -> None:
         self.settings: Settings = load({"AUTONOUS_HOME": str(home), **SETTINGS}, env_file=home / "none.env")
         self.settings.paths.create(worker_uid=self.settings.worker_uid)
         self.timing = timing
-        self.ledger = Ledger(self.settings.paths.ledger, clock=clock)
+        self.interrupt: Callable[[], None] = lambda: None
+        self.ledger = InterruptibleLedger(self.settings.paths.ledger, lambda: self.interrupt())
         self.decisions = Decisions(self.ledger)
         self.revisions = Revisions(self.settings.paths.revisions)
         self.revisions.create()
         self.engine = FakeEngine(self._launch)
+        self.engine.before = self.engine.after = lambda _: self.interrupt()
         self.socket = Socket()
         self.activity = Activity()
         self.behaviours: dict[str, list[Behaviour]] = {}
@@ -269,7 +290,7 @@ class Installation:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.engine.before = self.engine.after = lambda _: None
+        self.interrupt = lambda: None
         self.engine.come_back()
         for supervisor in self._supervisors:
             supervisor.stop()
