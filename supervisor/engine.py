@@ -16,7 +16,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
@@ -167,12 +167,12 @@ class Engine:
     # -- the engine itself
 
     def version(self) -> dict[str, str]:
-        """Version and API version.
+        """Version and API version, asked over a new connection.
 
         Raises EngineUnreachable, and EngineError for an engine that is too old.
         """
-        with _translated(self._url):
-            info = self._api.version()
+        with _translated(self._url), closing(docker.APIClient(base_url=self._url, version="auto")) as fresh:
+            info = fresh.version()
         api = tuple(int(part) for part in info["ApiVersion"].split("."))
         if api < MINIMUM_API:
             needed = ".".join(map(str, MINIMUM_API))

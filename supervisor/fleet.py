@@ -15,7 +15,7 @@ from typing import Final, Protocol
 import structlog
 
 from supervisor.contract import Redactor, Role
-from supervisor.engine import ContainerView, EngineError, EngineEvent
+from supervisor.engine import ContainerView, EngineError, EngineEvent, EngineUnreachable
 from supervisor.ledger import Ledger, LedgerError, NewWorker, Revision, WorkerRow
 from supervisor.paths import Paths, give
 from supervisor.removal import remove_tree
@@ -36,6 +36,7 @@ _STOP_SECONDS: Final = 2
 _RECONNECT_SECONDS: Final = 0.5
 _LOG_LINES_KEPT: Final = 5000
 _TOOLBOX_SLOWEST_SECONDS: Final = 30.0
+_ENGINE_STOP_SECONDS: Final = 20.0  # that an engine takes to stop its containers, before its stream ends
 
 
 class Watch(Protocol):
@@ -73,6 +74,9 @@ class Engine(Protocol):
 
     def logs(self, container_id: str, *, tail: int | None = None) -> str:
         """What a container printed."""
+
+    def version(self) -> dict[str, str]:
+        """What it is, asked over a new connection."""
 
     def watch(self, project: str) -> Watch:
         """What happens to the project's containers from now on."""
@@ -114,7 +118,9 @@ class Fleet:
         self._clock = clock
         self._redact = Redactor(settings.secrets)
         self._killed: dict[str, str] = {}
-        self._deaths: set[str] = set()
+        self._deaths: dict[str, float] = {}
+        self._ended_with_engine: set[str] = set()
+        self._engine_lost = False
         self._starting: set[str] = set()
         self._mended: dict[str, tuple[float, float]] = {}
         self._watch: Watch | None = None
@@ -207,7 +213,7 @@ class Fleet:
         view = self._engine.inspect(worker_id)
         if view is not None and view.running and self._engine.wait(worker_id, timeout=10) is None:
             raise EngineError(f"{worker_id} was killed and still runs")
-        self._deaths.add(worker_id)
+        self._note_death(worker_id)
 
     def end(self, worker_id: str, *, reason: str, seconds: int = _STOP_SECONDS, crashed: bool = False) -> Exit:
         """Stop a worker and its toolbox, keep its log, record its exit, remove both containers.
@@ -228,7 +234,9 @@ class Fleet:
             self._keep_log(worker_id)
         self._engine.remove(worker_id)
         self._engine.remove(f"{worker_id}-toolbox")
-        self._deaths -= {worker_id, f"{worker_id}-toolbox"}
+        for name in (worker_id, f"{worker_id}-toolbox"):
+            self._deaths.pop(name, None)
+            self._ended_with_engine.discard(name)
         self._sessions.close(worker_id)
         uptime = max(0.0, self._clock() - view.started_at) if view and view.started_at else 0.0
         self._ledger.worker_exited(
@@ -259,7 +267,7 @@ class Fleet:
             now = time.monotonic()
             if now < mended_at + wait:
                 continue
-            self._deaths.discard(toolbox)
+            self._deaths.pop(toolbox, None)
             if self.alive(toolbox):
                 continue  # the removal of the one before was told late
             often = now < mended_at + 2 * _TOOLBOX_SLOWEST_SECONDS
@@ -274,11 +282,23 @@ class Fleet:
         """Whether the engine has told that this worker's process ended; costs nothing to ask."""
         return worker_id in self._deaths
 
+    def ended_with_the_engine(self, worker_id: str) -> bool:
+        """Whether it ended because the engine did, which is nobody's fault here.
+
+        An engine that stops takes its containers along, the first of them before its stream ends; it takes no new
+        connection by then. Raises EngineUnreachable in that moment.
+        """
+        if worker_id in self._deaths and worker_id not in self._ended_with_engine:
+            self._engine.version()
+        return worker_id in self._ended_with_engine
+
     def sweep(self) -> None:
-        """Look at every living worker, for what the event stream may have missed."""
+        """Look at every living worker and its toolbox, for what the event stream may have missed."""
         for row in self._ledger.living_workers():
-            if row.worker_id not in self._starting and not self.alive(row.worker_id):
-                self._deaths.add(row.worker_id)
+            if row.worker_id not in self._starting:
+                for name in (row.worker_id, f"{row.worker_id}-toolbox"):
+                    if not self.alive(name):
+                        self._note_death(name)
 
     def watch(self, stopping: threading.Event) -> None:
         """Wake the waiting whenever a container of ours ends, until ``stopping``; meant for a thread."""
@@ -287,14 +307,24 @@ class Fleet:
                 self._watch = self._engine.watch(self._settings.project)
                 # What happened while nobody watched is found by looking.
                 self.sweep()
+                self._engine_lost = False
                 self._signal.notify()
                 for event in self._watch:
                     if event.action in ("die", "destroy"):
-                        self._deaths.add(event.name)
+                        self._note_death(event.name)
                         self._signal.notify()
-            except (EngineError, LedgerError):
+            except (EngineError, LedgerError) as error:
+                if isinstance(error, EngineUnreachable) and not self._engine_lost:
+                    self._engine_lost = True
+                    since = time.monotonic() - _ENGINE_STOP_SECONDS
+                    self._ended_with_engine |= {name for name, at in list(self._deaths.items()) if at >= since}
                 self._signal.notify()
                 stopping.wait(_RECONNECT_SECONDS)
+
+    def _note_death(self, name: str) -> None:
+        self._deaths.setdefault(name, time.monotonic())
+        if self._engine_lost:
+            self._ended_with_engine.add(name)
 
     def stop_watching(self) -> None:
         """Let the watching thread come to its end."""

@@ -25,6 +25,14 @@ def home_lock(path: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[None]:
+    """Wait until nobody else is inside, and be the one who is."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def owner(path: Path) -> str:
     """The process that wrote itself into the lock, alive or not."""
     try:

@@ -16,7 +16,7 @@ from supervisor import facts, hostengine
 from supervisor.contract import Redactor
 from supervisor.control import ControlClient, SupervisorAway
 from supervisor.engine import Engine
-from supervisor.homelock import held
+from supervisor.homelock import held, one_at_a_time
 from supervisor.images import build_revision, ensure_deps
 from supervisor.ledger import Ledger, NewUpdate, Origin
 from supervisor.localbot import process as localbot
@@ -44,17 +44,20 @@ def bring_up(settings: Settings, say: Say, *, interactive: bool) -> dict[str, An
     paths = settings.paths
     paths.create(worker_uid=settings.worker_uid)
     client = ControlClient(paths.control_socket)
-    if settings.uses_local_bot:
-        localbot.ensure(paths)
-    if not held(paths.lock):
-        hostengine.ensure_engine(say, interactive=interactive)
-        engine = Engine()
-        engine.version()
-        with Ledger(paths.ledger, redact=Redactor(settings.secrets)) as ledger:
-            _ensure_first_revision(settings, engine, ledger, say)
-            if settings.telegram_bot_token and not settings.allowed_users:
-                facts.ensure_claim_code(ledger)
-        _start_supervisor(paths, say)
+    with one_at_a_time(paths.setup_lock):
+        running = held(paths.lock)
+        if not running:
+            hostengine.ensure_engine(say, interactive=interactive)
+            engine = Engine()
+            engine.version()
+            with Ledger(paths.ledger, redact=Redactor(settings.secrets)) as ledger:
+                _ensure_first_revision(settings, engine, ledger, say)
+                if settings.telegram_bot_token and not settings.allowed_users:
+                    facts.ensure_claim_code(ledger)
+        if settings.uses_local_bot:
+            localbot.ensure(paths)
+        if not running:
+            _start_supervisor(paths, say)
     return _wait_until_active(paths, client, say)
 
 

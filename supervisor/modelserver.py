@@ -1,35 +1,49 @@
 """A model for exams and tests: speaks OpenAI's chat completions, so that the real client reaches it unchanged.
 
-It answers every request with the same text and remembers what it was asked.
+It answers every request with the same text and remembers what it was asked. Who asks may be a candidate that means
+harm, so what one request brings and what is remembered of all have limits.
 """
 
 import json
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-_CHARACTERS_PER_TOKEN = 4
+#: Bytes that one request may bring: more than any context that fits a model.
+LARGEST_REQUEST: Final = 4 * 1024 * 1024
+#: Bytes of requests that are remembered. What comes after is refused: nobody makes it forget by asking more.
+MOST_REMEMBERED: Final = 16 * 1024 * 1024
+_CHARACTERS_PER_TOKEN: Final = 4
+_LONGEST_NAME: Final = 200
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class ScriptedModel:
     """The model behind the server. Thread-safe."""
 
-    def __init__(self, reply: str) -> None:
+    def __init__(self, reply: str, *, largest_request: int = LARGEST_REQUEST, remembered: int = MOST_REMEMBERED) -> None:
         self._reply = reply
+        self._largest_request = largest_request
+        self._room_left = remembered
         self._lock = threading.Lock()
-        self._requests: list[dict[str, Any]] = []
+        self._requests: list[bytes] = []
 
-    @property
-    def requests(self) -> list[dict[str, Any]]:
+    def requests(self) -> Iterator[dict[str, Any]]:
         """The bodies of all requests so far, oldest first."""
         with self._lock:
-            return list(self._requests)
+            bodies = list(self._requests)
+        yield from map(json.loads, bodies)
 
     def app(self) -> Starlette:
         """The server's application."""
@@ -38,11 +52,14 @@ class ScriptedModel:
         )
 
     async def _complete(self, request: Request) -> Response:
-        body = await request.json()
-        with self._lock:
-            self._requests.append(body)
+        try:
+            body, size = await self._take(request)
+        except _Refused as refused:
+            return JSONResponse({"error": {"message": str(refused), "type": "invalid_request_error"}}, refused.status)
+        except ClientDisconnect:  # nobody reads the answer
+            return Response(status_code=400)
         usage = {
-            "prompt_tokens": len(json.dumps(body["messages"])) // _CHARACTERS_PER_TOKEN,
+            "prompt_tokens": size // _CHARACTERS_PER_TOKEN,
             "completion_tokens": max(1, len(self._reply) // _CHARACTERS_PER_TOKEN),
         }
         usage["total_tokens"] = sum(usage.values())
@@ -51,15 +68,37 @@ class ScriptedModel:
         choice = {"index": 0, "message": {"role": "assistant", "content": self._reply}, "finish_reason": "stop"}
         return JSONResponse({**_head(body, "chat.completion"), "choices": [choice], "usage": usage})
 
+    async def _take(self, request: Request) -> tuple[dict[str, Any], int]:
+        """The request and its size, remembered as the bytes it came in: as objects they may be many times as large."""
+        content = bytearray()
+        async for chunk in request.stream():
+            content += chunk
+            if len(content) > self._largest_request:
+                raise _Refused(413, f"a request of more than {self._largest_request} bytes")
+        try:
+            body = json.loads(content)
+        except (ValueError, RecursionError):
+            raise _Refused(400, "not JSON") from None
+        if not isinstance(body, dict) or not isinstance(body.get("messages"), list) or not body["messages"]:
+            raise _Refused(400, "a request without messages")
+        with self._lock:
+            if len(content) > self._room_left:
+                raise _Refused(429, "too much was asked")
+            self._room_left -= len(content)
+            self._requests.append(bytes(content))
+        return body, len(content)
+
     def _stream(self, body: dict[str, Any], usage: dict[str, int]) -> Iterator[str]:
         head = _head(body, "chat.completion.chunk")
         for delta, reason in (({"role": "assistant", "content": self._reply}, None), ({}, "stop")):
             choice = {"index": 0, "delta": delta, "finish_reason": reason}
             yield f"data: {json.dumps({**head, 'choices': [choice]})}\n\n"
-        if (body.get("stream_options") or {}).get("include_usage"):
+        options = body.get("stream_options")
+        if isinstance(options, dict) and options.get("include_usage"):
             yield f"data: {json.dumps({**head, 'choices': [], 'usage': usage})}\n\n"
         yield "data: [DONE]\n\n"
 
 
 def _head(body: dict[str, Any], kind: str) -> dict[str, Any]:
-    return {"id": "chatcmpl-local", "object": kind, "created": int(time.time()), "model": body.get("model", "local")}
+    model = str(body.get("model", "local"))[:_LONGEST_NAME]
+    return {"id": "chatcmpl-local", "object": kind, "created": int(time.time()), "model": model}

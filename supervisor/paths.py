@@ -33,6 +33,11 @@ class Paths:
         return self.home / "supervisor.lock"
 
     @property
+    def setup_lock(self) -> Path:
+        """Held by the one `up` that is at work on this home."""
+        return self.home / "up.lock"
+
+    @property
     def revisions(self) -> Path:
         """The bare repository of all revisions."""
         return self.home / "revisions.git"

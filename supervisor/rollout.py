@@ -191,17 +191,33 @@ class Rollout:
             if self._ledger.find(update.tx_id).status is not Status.DEPLOYED_UNSTABLE:
                 return
             green = self._crew.holder()
-            failure = self._failure(green) if green and green.tx_id == update.tx_id else "its container is gone"
-            if failure is not None:
+            if green is None or self._fleet.ended_with_the_engine(green.worker_id):
+                if not self._start_again(update, green):
+                    return
+                ends = self._clocks.monotonic() + window
+                continue
+            if failure := self._failure(green):
                 self._condemn(update, Status.DEPLOYED_UNSTABLE, green, failure)
                 return
             left = ends - self._clocks.monotonic()
-            if left <= 0 and green is not None and self._beaten_since(green, ends):
+            if left <= 0 and self._beaten_since(green, ends):
                 self._promote(update)
                 return
             self._sweep()
             look = self._timing.look
             self._pause(min(left, look) if left > 0 else look)
+
+    def _start_again(self, update: Update, green: WorkerRow | None) -> bool:
+        """Green ended with the engine or the machine, and not by its fault: whether it is up again."""
+        _LOG.warning("green ended from outside; its probation begins again", tx=update.tx_id)
+        if green is not None:
+            self._fleet.end(green.worker_id, reason="it ended with the engine")
+        try:
+            self._make_active(update.revision, at_once=True)
+        except WorkerFailed as failure:
+            self._condemn(update, Status.DEPLOYED_UNSTABLE, None, str(failure))
+            return False
+        return True
 
     def _beaten_since(self, worker: WorkerRow, moment: float) -> bool:
         """Whether it gave a sign of life after that: one that went silent a second before has proven nothing."""
@@ -312,7 +328,9 @@ class Rollout:
         holder = self._crew.holder()
         ailment = self._crew.ailment(holder) if holder else None
         if holder is None or ailment is not None:
-            if holder is not None:
+            if holder is not None and self._fleet.ended_with_the_engine(holder.worker_id):
+                self._fleet.end(holder.worker_id, reason="it ended with the engine")
+            elif holder is not None:
                 self._bury(holder, ailment or "")
             if not self._crash_loop(good):
                 self._make_active(good, at_once=True)

@@ -8,17 +8,19 @@ import asyncio
 import contextlib
 import errno
 import itertools
+import logging
 import os
 import socket
 import stat
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -26,11 +28,17 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 #: Bytes that a socket's path may have; the kernel's limit is 107 and some systems allow 103.
 LONGEST_PATH: Final = 100
+#: Connections that one socket holds at a time unless it is told otherwise. A peer that opens more than it needs must
+#: not use up the file descriptors of the whole process.
+MOST_CONNECTIONS: Final = 256
 _EXTENSION: Final = "autonous.connection"
 _GRACE_SECONDS: Final = 0.05  # for answers that are being written when the server is told to stop
 _STOP_SECONDS: Final = 10.0  # by then every task was cancelled: what still runs is stuck
 _TICK_SECONDS: Final = 1.0
 _KEEP_ALIVE_SECONDS: Final = 75  # longer than any client keeps an idle connection, so that it never reuses a dying one
+_OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_SILENCE_SECONDS: Final = 60.0  # between two lines about connections that cannot be had
+_LOG = logging.getLogger(__name__)
 _numbers = itertools.count(1)
 
 
@@ -55,14 +63,42 @@ def connection_of(scope: Scope) -> Connection:
     return connection
 
 
+class _Complaints:
+    """Says what may happen thousands of times a second at most once in a while."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def say(self, text: str) -> None:
+        """Log it, unless something was said just now."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._next = now + _SILENCE_SECONDS
+            _LOG.warning(text)
+
+
+class _Config(uvicorn.Config):
+    """What uvicorn is told, and how many connections each socket may hold."""
+
+    most_connections: int = MOST_CONNECTIONS
+    complaints: _Complaints
+
+
 class _Protocol(H11Protocol):
     """HTTP/1.1 that tells the application which connection it serves."""
 
+    path = ""
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
         peer = transport.get_extra_info("socket")
+        self.path = peer.getsockname()
+        if self._too_many():
+            self.transport = transport  # what ends the connection expects it
+            transport.abort()
+            return
+        super().connection_made(transport)
         pid, _, _ = struct.unpack("3i", peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
-        connection = Connection(next(_numbers), path=peer.getsockname(), pid=pid, drop=transport.abort)
+        connection = Connection(next(_numbers), path=self.path, pid=pid, drop=transport.abort)
         application = self.app
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -74,6 +110,15 @@ class _Protocol(H11Protocol):
                     raise
 
         self.app = app
+
+    def _too_many(self) -> bool:
+        # By socket: whoever floods one must not close the door of another.
+        held = sum(isinstance(other, _Protocol) and other.path == self.path for other in self.connections)
+        config = self.config
+        if not isinstance(config, _Config) or held < config.most_connections:
+            return False
+        config.complaints.say(f"{self.path} holds {held} connections; further ones are closed")
+        return True
 
 
 @dataclass(frozen=True)
@@ -123,7 +168,16 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._note_error)
         self.ready.set_result(None)
+
+    def _note_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in _OUT_OF_RESOURCES and isinstance(self.config, _Config):
+            # asyncio tells of each connection that it cannot accept, as often as it tries.
+            self.config.complaints.say(f"no connection can be accepted: {error}")
+        else:
+            loop.default_exception_handler(context)
 
     async def main_loop(self) -> None:
         while not (self._ended.is_set() or await self.on_tick(0)):
@@ -187,11 +241,21 @@ class UnixServer:
 
     ``others`` are served by the same event loop, so that applications which share something need no locks; an
     ``app`` that starts or ends something with its lifespan must be the first. ``ValueError`` when a path is longer than
-    ``LONGEST_PATH`` bytes. Endpoints must be coroutines: a blocking one would hold up the stop.
+    ``LONGEST_PATH`` bytes. Endpoints must be coroutines: a blocking one would hold up the stop. Each socket holds up
+    to ``most_connections`` at a time; further ones are closed at once.
     """
 
-    def __init__(self, app: ASGIApp, path: Path, *, mode: int = 0o666, others: Sequence[Endpoint] = ()) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        path: Path,
+        *,
+        mode: int = 0o666,
+        others: Sequence[Endpoint] = (),
+        most_connections: int = MOST_CONNECTIONS,
+    ) -> None:
         self.path = path
+        self._most_connections = most_connections
         self._endpoints = (Endpoint(app, path, mode), *others)
         self._lock = threading.Lock()
         self._server: _Server | None = None
@@ -212,16 +276,18 @@ class UnixServer:
             if self.running:
                 raise RuntimeError(f"already serving {self.path}")
             listeners = [undo.enter_context(_listening(endpoint)) for endpoint in self._endpoints]
-            config = uvicorn.Config(
+            config = _Config(
                 _BySocket(self._endpoints),
                 http=_Protocol,
                 ws="none",
                 loop="asyncio",
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+                backlog=self._most_connections,  # as many are accepted in one go, before the first can be closed
                 log_config=None,  # the process's own logging stays as it is
                 log_level="warning",
                 access_log=False,
             )
+            config.most_connections, config.complaints = self._most_connections, _Complaints()
             self._server = _Server(config)
             self._thread = threading.Thread(
                 target=self._serve,

@@ -3,11 +3,14 @@
 The candidate gets what a worker in service gets: a supervisor on a socket, a Bot API, a model, its database. Here the
 Bot API is a private local bot, the model a server that answers with a marker nobody else knows, and the database a
 copy. What it must do there is what it will have to do in service.
+
+All of it runs in a process of its own, :mod:`supervisor.gates.examroom`: what a candidate does to the servers that it
+is given, it does not do to the supervisor.
 """
 
 import secrets
-import shutil
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +29,7 @@ from supervisor.contract import (
     WorkerState,
 )
 from supervisor.engine import Engine, EngineError
+from supervisor.gates import untrusted
 from supervisor.gates.testrun import Cancelled
 from supervisor.localbot.app import create_server
 from supervisor.localbot.client import LocalBotClient
@@ -34,15 +38,23 @@ from supervisor.modelserver import ScriptedModel
 from supervisor.paths import give
 from supervisor.server import contract_app
 from supervisor.sessions import Session, Sessions, Signal, credential_hash
-from supervisor.specs import ContainerSpec, Mount, gate_spec
+from supervisor.removal import remove_tree
+from supervisor.specs import MIB, ContainerSpec, Mount, gate_spec
 from supervisor.unixserver import UnixServer
 
 READY_SECONDS: Final = 30.0
 STEP_SECONDS: Final = 15.0
 COMES_UP: Final = "comes up"
 TAKES_THE_LEASE: Final = "takes the lease"
+#: Not asked like the others: failed when what the candidate does ends the exam itself.
+BEHAVES: Final = "behaves"
 _WORKER: Final = "candidate"
 _STRANGER: Final = 999
+_LOOK_SECONDS: Final = 1.0
+_LONGEST_DETAIL: Final = 300
+_MOST_CONNECTIONS: Final = 64  # to each server; a worker needs three or four
+_LARGEST_BODY: Final = 2 * MIB
+_SUBMISSIONS_KEPT: Final = 4
 
 
 @dataclass(frozen=True)
@@ -83,12 +95,21 @@ class Candidate:
     epoch: int
 
 
+class CutShort(Exception):
+    """The exam's process could not use the engine, which answers the supervisor; the message is one line."""
+
+
+def container_name(project: str, room: Path) -> str:
+    """The name of the container that sits its exam in a room."""
+    return f"{project}-exam-{room.name}"
+
+
 @dataclass
 class _Desk:
     """A supervisor that expects one worker and takes no update from it."""
 
     sessions: Sessions
-    submissions: list[Submission] = field(default_factory=list)
+    submissions: deque[Submission] = field(default_factory=lambda: deque(maxlen=_SUBMISSIONS_KEPT))
 
     def claim(self, worker_id: str, claim: Claim) -> Claimed:  # noqa: ARG002 - the protocol's
         return Claimed(accepted=False, owners=[OWNER])
@@ -109,43 +130,51 @@ class _Desk:
 
 @dataclass(frozen=True)
 class Examiner:
-    """Holds exams in containers of one installation. ``directory`` must leave room for sockets' names."""
+    """Holds exams in containers of one installation."""
 
     engine: Engine
     project: str
     uid: int
-    directory: Path
 
     def examine(
         self,
         candidate: Candidate,
+        room: Path,
         *,
         waived: frozenset[str] = frozenset(),
         cancelled: Callable[[], bool] = lambda: False,
+        note: Callable[[str | Part], None] = lambda _: None,
     ) -> Result:
         """Run the exam until its end or the first part that is failed; ``waived`` parts are tried, and do not count.
 
-        Raises EngineError, Cancelled.
+        ``room`` is a directory to be made, whose path leaves room for sockets' names; it is gone afterwards. ``note``
+        is given each part's name when it begins, and the part when it is over. Raises EngineError, Cancelled.
         """
-        room = self.directory / secrets.token_hex(4)
         try:
             with ExitStack() as stack:
-                sitting = _Sitting(self, candidate, room, cancelled, stack)
+                sitting = _Sitting(self, candidate, room, cancelled, note, stack)
                 return sitting.hold(waived)
         finally:
-            shutil.rmtree(room, ignore_errors=True)
+            remove_tree(room)
 
 
 class _Sitting:
     """One candidate in the exam: what it is given, and what it is asked."""
 
     def __init__(
-        self, examiner: Examiner, candidate: Candidate, room: Path, cancelled: Callable[[], bool], stack: ExitStack
+        self,
+        examiner: Examiner,
+        candidate: Candidate,
+        room: Path,
+        cancelled: Callable[[], bool],
+        note: Callable[[str | Part], None],
+        stack: ExitStack,
     ) -> None:
         self._examiner = examiner
         self._engine = examiner.engine
         self._candidate = candidate
         self._cancelled = cancelled
+        self._note = note
         self._signal = Signal()
         self._sessions = Sessions(self._signal)
         self._sessions.set_owners((OWNER,))
@@ -162,14 +191,23 @@ class _Sitting:
         stack.callback(store.close)
         contract = room / "contract"
         user_socket = room / "user.sock"  # outside of what the candidate sees: it shall not press its own buttons
+        desk = contract_app(_Desk(self._sessions))
+        bot = create_server(
+            store,
+            self._token,
+            socket=contract / "localbot.sock",
+            user_socket=user_socket,
+            largest_body=_LARGEST_BODY,
+            most_connections=_MOST_CONNECTIONS,
+        )
         for server in (
-            UnixServer(contract_app(_Desk(self._sessions)), contract / "supervisor.sock"),
-            create_server(store, self._token, socket=contract / "localbot.sock", user_socket=user_socket),
-            UnixServer(self._model.app(), contract / "model.sock"),
+            UnixServer(desk, contract / "supervisor.sock", most_connections=_MOST_CONNECTIONS),
+            bot,
+            UnixServer(self._model.app(), contract / "model.sock", most_connections=_MOST_CONNECTIONS),
         ):
             stack.enter_context(server)
         self._bot = stack.enter_context(LocalBotClient(user_socket))
-        self._name = f"{examiner.project}-exam-{room.name}"
+        self._name = container_name(examiner.project, room)
         stack.callback(self._engine.remove, self._name)
         self._container = self._engine.run(self._spec(room))
 
@@ -188,7 +226,8 @@ class _Sitting:
             if not self._parts[-1].passed and name not in waived:
                 break
         redact = Redactor((self._token, self._credential, self._key))
-        return Result(tuple(self._parts), redact(self._engine.logs(self._container, tail=400)), waived)
+        log = untrusted.tail(self._engine.logs(self._container, tail=400), untrusted.LONGEST_LOG)
+        return Result(tuple(self._parts), redact(log), waived)
 
     # -- the parts
 
@@ -214,7 +253,7 @@ class _Sitting:
             self._alive()
             if time.monotonic() > deadline:
                 raise PartFailed(f"no reply with what the model said within {STEP_SECONDS:g} s")
-        if not any(question in str(request["messages"][-1]) for request in self._model.requests):
+        if not any(question in str(request["messages"][-1]) for request in self._model.requests()):
             raise PartFailed("the model was not asked what the owner had written")
 
     def _ignores_a_stranger(self) -> None:
@@ -222,7 +261,7 @@ class _Sitting:
         self._bot.send(secret, chat_id=_STRANGER, user_id=_STRANGER, first_name="Stranger")
         # The owner's next answer shows that the stranger's message has been passed by.
         self._answers()
-        if any(secret in str(request) for request in self._model.requests):
+        if any(secret in str(request) for request in self._model.requests()):
             raise PartFailed("a stranger's message reached the model")
 
     def _drains(self) -> None:
@@ -231,9 +270,12 @@ class _Sitting:
 
     def _exits(self) -> None:
         self._sessions.assign(_WORKER, Role.EXIT, deadline_seconds=STEP_SECONDS)
-        code = self._engine.wait(self._container, timeout=STEP_SECONDS)
-        if code is None:
-            raise PartFailed(f"it did not exit within {STEP_SECONDS:g} s")
+        deadline = time.monotonic() + STEP_SECONDS
+        while (code := self._engine.wait(self._container, timeout=_LOOK_SECONDS)) is None:
+            if self._cancelled():
+                raise Cancelled
+            if time.monotonic() > deadline:
+                raise PartFailed(f"it did not exit within {STEP_SECONDS:g} s")
         if code != 0:
             raise PartFailed(f"it exited with code {code}")
 
@@ -241,14 +283,16 @@ class _Sitting:
 
     @contextmanager
     def _part(self, name: str) -> Iterator[None]:
+        self._note(name)
         started = time.monotonic()
         detail = ""
         try:
             yield
         except PartFailed as failure:
-            detail = str(failure)
+            detail = untrusted.line(str(failure), _LONGEST_DETAIL)
         seconds = round(time.monotonic() - started, 3)
         self._parts.append(Part(name, passed=not detail, detail=detail, seconds=seconds))
+        self._note(self._parts[-1])
 
     def _until(self, met: Callable[[Session], bool], seconds: float, otherwise: str) -> None:
         def decided() -> bool:
@@ -256,7 +300,7 @@ class _Sitting:
             return bool(session.problem) or met(session)
 
         deadline = time.monotonic() + seconds
-        while not self._signal.until(decided, min(1.0, max(0.0, deadline - time.monotonic()))):
+        while not self._signal.until(decided, min(_LOOK_SECONDS, max(0.0, deadline - time.monotonic()))):
             self._alive()
             if time.monotonic() > deadline:
                 raise PartFailed(f"{otherwise} within {seconds:g} s")

@@ -19,44 +19,57 @@ from starlette.routing import Route
 from supervisor.localbot.botapi import BotApi
 from supervisor.localbot.errors import ApiError, ClientGone
 from supervisor.localbot.faults import Fault, FaultKind, Faults, Record
-from supervisor.localbot.parameters import Parameters, read_parameters
+from supervisor.localbot.parameters import LARGEST_BODY, Parameters, read_parameters
 from supervisor.localbot.polling import Polling
 from supervisor.localbot.store import BotStore
 from supervisor.localbot.userside import HANDLERS, UserSide
 from supervisor.localbot.waiting import Bell
-from supervisor.unixserver import Connection, Endpoint, UnixServer, connection_of
+from supervisor.unixserver import MOST_CONNECTIONS, Connection, Endpoint, UnixServer, connection_of
 
 _TOKEN = re.compile(r"(\d{1,15}):[A-Za-z0-9_-]+")
 
 
 def create_server(
-    store: BotStore, token: str, *, socket: Path, user_socket: Path, clock: Callable[[], float] = time.time
+    store: BotStore,
+    token: str,
+    *,
+    socket: Path,
+    user_socket: Path,
+    clock: Callable[[], float] = time.time,
+    largest_body: int = LARGEST_BODY,
+    most_connections: int = MOST_CONNECTIONS,
 ) -> UnixServer:
     """The server over one store: the Bot API on ``socket``, for anyone; the user's side on ``user_socket``, mode 0600.
 
     ``token`` is what the bot's program must show: digits, which are the bot's id, a colon, and letters, digits, ``_``
     or ``-``; ``ValueError`` when it is not like that. ``clock`` gives seconds since the Unix epoch.
+    ``largest_body`` is what one call of the bot's program may bring, in bytes, ``most_connections`` what each socket
+    holds at a time.
     """
     found = _TOKEN.fullmatch(token)
     if found is None:
         raise ValueError("a bot token is digits, a colon, then letters, digits, _ or -")
     bell, faults, record = Bell(), Faults(), Record(clock)
     api = BotApi(store, int(found[1]), clock=clock, changed=bell.ring)
-    bot_side = _BotSide(token, api, Polling(store, bell, record), faults, record)
+    bot_side = _BotSide(token, api, Polling(store, bell, record), faults, record, largest_body)
     bot_app = Starlette(routes=[Route("/bot{token}/{method}", bot_side.handle, methods=["GET", "POST"])])
     user_app = Starlette(routes=UserSide(store, bell, faults, record).routes(), exception_handlers=HANDLERS)
-    return UnixServer(bot_app, socket, others=(Endpoint(user_app, user_socket, mode=0o600),))
+    users = Endpoint(user_app, user_socket, mode=0o600)
+    return UnixServer(bot_app, socket, others=(users,), most_connections=most_connections)
 
 
 class _BotSide:
     """Takes a call of the bot's program from the request to Telegram's form of the answer."""
 
-    def __init__(self, token: str, api: BotApi, polling: Polling, faults: Faults, record: Record) -> None:
+    def __init__(
+        self, token: str, api: BotApi, polling: Polling, faults: Faults, record: Record, largest_body: int
+    ) -> None:
         self._token = token
         self._api = api
         self._polling = polling
         self._faults = faults
         self._record = record
+        self._largest_body = largest_body
 
     async def handle(self, request: Request) -> Response:
         """One call: its fault if there is one, the method, the answer, the record."""
@@ -65,7 +78,7 @@ class _BotSide:
         fault: Fault | None = None
         try:
             self._check_token(request.path_params["token"])
-            parameters = await read_parameters(request)
+            parameters = await read_parameters(request, self._largest_body)
             fault = self._faults.take(method)
             if fault is not None:
                 await _suffer(fault, connection)

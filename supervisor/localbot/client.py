@@ -184,7 +184,7 @@ class LocalBotClient:
         try:
             response = self._http.request(method, route, timeout=_ANSWER_SECONDS + wait, **sent)
         except httpx.TransportError as exc:
-            raise LocalBotAway(f"the local bot does not answer on {self._path}: {exc}") from exc
+            raise LocalBotAway(f"the local bot does not answer on {self._path}; `make up` starts it") from exc
         if response.status_code == httpx.codes.BAD_REQUEST:
             raise LocalBotRefused(response.json()["error"])
         if response.is_error:  # 404: a socket on which there is no user's side

@@ -73,20 +73,20 @@ class Parameters:
             return value
         try:
             return json.loads(value) if value else None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise BadRequest(f"can't parse {name} JSON object") from None
 
 
-async def read_parameters(request: Request) -> Parameters:
-    """The parameters of a call, with the body read to its end."""
+async def read_parameters(request: Request, largest: int = LARGEST_BODY) -> Parameters:
+    """The parameters of a call, with the body read to its end. ``ApiError`` when it is over ``largest`` bytes."""
     values: dict[str, Any] = dict(request.query_params)
     files: dict[str, Upload] = {}
-    body = await _body(request)
+    body = await _body(request, largest)
     content_type = request.headers.get("content-type", "")
     if content_type.startswith("application/json"):
         try:
             sent = json.loads(body or b"{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             sent = None
         if not isinstance(sent, dict):
             raise BadRequest("can't parse JSON object")
@@ -98,11 +98,11 @@ async def read_parameters(request: Request) -> Parameters:
     return Parameters(values, files)
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, largest: int) -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
-        if len(body) > LARGEST_BODY:
+        if len(body) > largest:
             raise ApiError(413, "Request Entity Too Large")
     return bytes(body)
 

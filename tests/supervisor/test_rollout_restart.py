@@ -1,6 +1,8 @@
 """A supervisor that ends in the middle of something, and the next one that goes on from ledger and engine alone."""
 
+import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -108,6 +110,7 @@ def test_a_green_that_wedged_while_no_supervisor_ran_is_not_promoted(installatio
         installation.becomes_active(installation.genesis)
         update = installation.approved("wedge", Behaviour(wedges_after=0.3))
         installation.reaches(update, S.DEPLOYED_UNSTABLE)
+    time.sleep(0.4)
     installation.change(stable_window_seconds=0.1)
     with installation.supervised():
         installation.reaches(update, S.ROLLED_BACK, seconds=12)
@@ -143,7 +146,7 @@ def test_left_over_containers_are_removed_at_the_start(installation: Installatio
 
 
 class Kill:
-    """Kills the supervisor's roll-out at the nth point from now on, once."""
+    """Kills the supervisor's roll-out after the nth change that it makes from now on, once."""
 
     def __init__(self, installation: Installation, point: int) -> None:
         self._point = point
@@ -155,75 +158,105 @@ class Kill:
         if threading.current_thread().name != "rollout" or self.done:
             return
         self._passed += 1
-        if self._passed > self._point:
+        if self._passed >= self._point:
             self.done = True
             raise Killed
 
 
-def deploy(installation: Installation, point: int) -> Update:
-    return installation.approved(f"killed at {point}")
+#: An update, and what begins the thing that is to be interrupted.
+Prepared = tuple[Update, Callable[[], object]]
 
 
-def fail_in_deploy(installation: Installation, point: int) -> Update:
-    return installation.approved(f"killed at {point}", Behaviour(exits_after=0, polls=False))
+def deploy(installation: Installation) -> Prepared:
+    update = installation.staged()
+    return update, lambda: installation.approve(update)
 
 
-def fail_in_probation(installation: Installation, point: int) -> Update:
-    return installation.approved(f"killed at {point}", Behaviour(exits_after=0.05))
+def fail_in_deploy(installation: Installation) -> Prepared:
+    update = installation.staged()
+    return update, lambda: installation.approve(update, Behaviour(exits_after=0, polls=False))
 
 
-def crash_loop(installation: Installation, point: int) -> Update:
-    update = installation.promoted(f"killed at {point}")
+def fail_in_probation(installation: Installation) -> Prepared:
+    update = installation.staged()
+    return update, lambda: installation.approve(update, Behaviour(exits_after=0.05))
+
+
+def crash_loop(installation: Installation) -> Prepared:
+    update = installation.promoted()
+    installation.until(lambda: settled(installation))
     installation.behaviours[update.sha or ""] = [Behaviour(exits_after=0)]
     row = installation.becomes_active(update)
-    installation.engine.crash(row.worker_id)
-    return update
+    return update, lambda: installation.engine.crash(row.worker_id)
 
 
-def roll_back(installation: Installation, point: int) -> Update:
-    update = installation.promoted(f"killed at {point}")
-    installation.roll_back(update)
-    return update
+def roll_back(installation: Installation) -> Prepared:
+    update = installation.promoted()
+    installation.until(lambda: settled(installation))
+    return update, lambda: installation.roll_back(update)
 
 
-Scenario = tuple[Callable[[Installation, int], Update], set[Status]]
-SCENARIOS: dict[str, Scenario] = {
+#: How it is prepared and begun, and how it ends.
+SCENARIOS: dict[str, tuple[Callable[[Installation], Prepared], set[Status]]] = {
     "deploy": (deploy, {S.PROMOTED}),
     "fail in deploy": (fail_in_deploy, {S.DEPLOY_FAILED, S.ROLLED_BACK}),
-    "fail in probation": (fail_in_probation, {S.ROLLED_BACK, S.DEPLOY_FAILED}),
+    "fail in probation": (fail_in_probation, {S.DEPLOY_FAILED, S.ROLLED_BACK}),
     "crash loop": (crash_loop, {S.ROLLED_BACK}),
     "roll back": (roll_back, {S.ROLLED_BACK}),
 }
 
 
 @pytest.mark.parametrize("name", SCENARIOS)
-def test_a_kill_before_or_after_any_commit_or_engine_call_settles(installation: Installation, name: str) -> None:
+def test_a_kill_after_any_commit_or_engine_call_settles(installation: Installation, name: str) -> None:
     """Wherever the supervisor is killed, the next one ends in the same state, with nothing left over.
 
-    Never were two workers active, and each step of the update is in the log once.
+    Each step of the update is in the log once; and never were two workers active, which is looked at in the end.
     """
-    import time
+    prepare, ends = SCENARIOS[name]
+    installation.change(stable_window_seconds=0.1, crash_threshold=1)
+    supervisor = installation.start()
+    installation.until(lambda: settled(installation))
+    point = 1
+    while True:
+        update, begin = prepare(installation)
+        kill = Kill(installation, point)
+        begin()
+        if not killed(installation, kill, update, ends):
+            break
+        assert supervisor.wait_until_killed()
+        supervisor = installation.start()
+        installation.until(lambda: settled(installation), what=f"all to settle after a kill at {point}")
+        assert installation.update(update).status in ends
+        steps = [step for step in installation.events(update) if step.startswith("update.")]
+        assert len(steps) == len(set(steps)), f"killed at {point}"
+        point += 1
+    assert point > 5
 
-    begin, ends = SCENARIOS[name]
+
+def killed(installation: Installation, kill: Kill, update: Update, ends: set[Status]) -> bool:
+    """Whether the kill came before all was over."""
+    over = False
+    while not (kill.done or over):
+        over = installation.update(update).status in ends and settled(installation)
+        time.sleep(0.005)
+    return kill.done
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kills_again_and_again_settle(installation: Installation, seed: int) -> None:
+    """Five supervisors in a row are killed within the same deploy; the sixth ends it."""
+    chance = random.Random(seed)
     installation.change(stable_window_seconds=0.1)
     supervisor = installation.start()
     installation.until(lambda: settled(installation))
-    point, killed = 0, True
-    while killed:
-        t = time.time()
-        kill = Kill(installation, point)
-        update = begin(installation, point)
-        installation.until(lambda kill=kill, update=update: kill.done or installation.update(update).status in ends)  # type: ignore[misc]
-        installation.until(lambda kill=kill: kill.done or settled(installation))  # type: ignore[misc]
-        killed = kill.done
-        if killed:
-            assert supervisor.wait_until_killed()
-            supervisor = installation.start()
-        installation.until(lambda: settled(installation), what=f"all to settle after a kill at {point}")
-        assert installation.update(update).status in ends
-        steps = installation.events(update)
-        print(point, steps[8:], time.time() - t)
-        once = [step for step in steps if not step.startswith(("rollback.", "crash_loop.", "revision."))]
-        assert len(once) == len(set(once)), once
-        point += 1
-    assert point > 10
+    update = installation.staged()
+    for _ in range(5):
+        kill = Kill(installation, chance.randint(1, 9))
+        if installation.update(update).status is S.STAGED:
+            installation.approve(update)
+        if not killed(installation, kill, update, {S.PROMOTED}):
+            break
+        assert supervisor.wait_until_killed()
+        supervisor = installation.start()
+    installation.until(lambda: settled(installation))
+    assert installation.update(update).status is S.PROMOTED

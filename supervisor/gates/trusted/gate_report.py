@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 _LONGEST_FAILURE = 4000
+_IDS_A_LINE = 100
 
 
 def _write(line: dict[str, object]) -> None:
@@ -20,13 +21,17 @@ def _write(line: dict[str, object]) -> None:
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """All ids, before the first test runs: what is missing later did not run."""
-    _write({"collected": [item.nodeid for item in session.items]})
+    ids = [item.nodeid for item in session.items]
+    for start in range(0, max(1, len(ids)), _IDS_A_LINE):
+        _write({"collected": ids[start : start + _IDS_A_LINE]})
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
-    """A module that cannot be imported has no tests to miss; it is named by itself."""
+    """A module that cannot be imported, or skips itself, has no tests to miss; it is named by itself."""
     if report.failed:
         _write({"id": report.nodeid, "outcome": "error", "text": str(report.longrepr)[-_LONGEST_FAILURE:]})
+    elif report.skipped:
+        _write({"id": report.nodeid, "outcome": "skipped"})
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -109,12 +109,11 @@ class FakeWatch:
 class FakeEngine:
     """The engine. ``calls`` are the names of the methods that were called and what each was about.
 
-    ``before`` and ``after`` are called around each of these, so that a test can interrupt the caller there.
+    ``changed`` is called after everything that changes what is there, so that a test can interrupt the caller.
     """
 
     def __init__(self, launch: Launch = Idle) -> None:
-        self.before: Callable[[str], None] = lambda _: None
-        self.after: Callable[[str], None] = lambda _: None
+        self.changed: Callable[[], None] = lambda: None
         self.calls: list[tuple[str, str]] = []
         self.networks: set[str] = set()
         self._launch = launch
@@ -163,6 +162,11 @@ class FakeEngine:
 
     # -- the engine's methods
 
+    def version(self) -> dict[str, str]:
+        """What it is."""
+        self._call("version", "")
+        return {"version": "fake", "api": "1.41"}
+
     def image(self, reference: str) -> ImageView | None:
         """The image of that id or tag, or None."""
         self._call("image", reference)
@@ -185,12 +189,14 @@ class FakeEngine:
                 raise ImageMissing(f"no such image (create {spec.name})")
             if spec.network not in ("none", *self.networks):
                 raise EngineError(f"network {spec.network} not found")
-            container = _Container(secrets.token_hex(32), spec, "running", started_at=time.time())
+            container = _Container(secrets.token_hex(32), spec)
+            container.process = process = self._launch(spec, lambda code, oom: self._exited(container, code, oom))
             self._containers[container.id] = container
-            process = self._launch(spec, lambda code, oom: self._exited(container, code, oom))
-            container.process = process
+        self.changed()
+        with self._lock:
+            container.status, container.started_at = "running", time.time()
         process.start()
-        self.after("run")
+        self.changed()
         return container.id
 
     def inspect(self, container_id: str) -> ContainerView | None:
@@ -218,7 +224,7 @@ class FakeEngine:
         if not found.ended.wait(seconds):
             found.process.kill()
             self._exited(found, KILLED, False)
-        self.after("stop")
+        self.changed()
 
     def kill(self, container_id: str) -> None:
         """KILL at once. Nothing happens when it is gone or dead."""
@@ -227,7 +233,7 @@ class FakeEngine:
         if found is not None and found.process is not None and not found.ended.is_set():
             found.process.kill()
             self._exited(found, KILLED, False)
-        self.after("kill")
+        self.changed()
 
     def wait(self, container_id: str, *, timeout: float) -> int | None:
         """The exit code, or None when it still runs after ``timeout`` seconds. Raises ContainerGone."""
@@ -247,7 +253,7 @@ class FakeEngine:
         with self._lock:
             self._containers.pop(found.id, None)
         self._tell(found, "destroy")
-        self.after("remove")
+        self.changed()
 
     def logs(self, container_id: str, *, tail: int | None = None) -> str:
         """What a container printed: one line. Raises ContainerGone."""
@@ -268,7 +274,6 @@ class FakeEngine:
         if self._away:
             raise EngineUnreachable(f"the engine does not answer ({what})")
         self.calls.append((method, what))
-        self.before(method)
 
     def _find(self, reference: str) -> _Container | None:
         with self._lock:

@@ -13,12 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from supervisor import facts
 from supervisor.binding import digest
 from supervisor.contract import EventType
 from supervisor.crew import Crew
 from supervisor.decisions import Decisions
 from supervisor.fleet import Fleet
-from supervisor.ledger import Ledger, NewUpdate, Origin, Update, WorkerRow
+from supervisor.ledger import Ledger, NewUpdate, Origin, Revision, Update, WorkerRow
 from supervisor.reconcile import reconcile
 from supervisor.revisions import Revisions
 from supervisor.rollout import Rollout
@@ -73,6 +74,7 @@ class Supervisor:
             signal=self.signal,
             environment=dict,
             started_event=ledger.append(EventType.PROCESS_STARTED, {"role": "supervisor"}),
+            installation=facts.ensure_installation(ledger),
         )
         self.crew = Crew(
             fleet=self.fleet,
@@ -92,6 +94,7 @@ class Supervisor:
             sessions=self.sessions,
             settings=settings,
             signal=self.signal,
+            rebuilder=installation,
             bot_api_answers=lambda: installation.bot_api_answers,
             timing=installation.timing,
         )
@@ -134,24 +137,23 @@ class Supervisor:
 
 
 class InterruptibleLedger(Ledger):
-    """A ledger that calls ``interrupt`` before each transaction and after its commit."""
+    """A ledger that calls ``changed`` after each commit."""
 
-    def __init__(self, path: Path, interrupt: Callable[[], None]) -> None:
-        self._interrupt = interrupt
+    def __init__(self, path: Path, changed: Callable[[], None]) -> None:
+        self._changed = changed
         super().__init__(path)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        self._interrupt()
         with super()._writing():
             yield
-        self._interrupt()
+        self._changed()
 
 
 class Installation:
     """A home with a ledger and a first revision. ``behaviours`` say, by sha, what each next worker does.
 
-    ``interrupt`` is called before and after everything that the supervisor does to the ledger or the engine.
+    ``interrupt`` is called after everything that changes the ledger or what the engine has.
     """
 
     def __init__(self, home: Path, *, timing: Timing = QUICK) -> None:
@@ -159,12 +161,12 @@ class Installation:
         self.settings.paths.create(worker_uid=self.settings.worker_uid)
         self.timing = timing
         self.interrupt: Callable[[], None] = lambda: None
-        self.ledger = InterruptibleLedger(self.settings.paths.ledger, lambda: self.interrupt())
+        self.ledger = InterruptibleLedger(self.settings.paths.ledger, self._interrupted)
         self.decisions = Decisions(self.ledger)
         self.revisions = Revisions(self.settings.paths.revisions)
         self.revisions.create()
         self.engine = FakeEngine(self._launch)
-        self.engine.before = self.engine.after = lambda _: self.interrupt()
+        self.engine.changed = self._interrupted
         self.socket = Socket()
         self.activity = Activity()
         self.behaviours: dict[str, list[Behaviour]] = {}
@@ -192,7 +194,10 @@ class Installation:
 
     def approved(self, title: str = "an update", *behaviours: Behaviour, base: Update | None = None) -> Update:
         """An approved update whose workers behave so, the last of these for ever."""
-        update = self.staged(title, base)
+        return self.approve(self.staged(title, base), *behaviours)
+
+    def approve(self, update: Update, *behaviours: Behaviour) -> Update:
+        """The same for an update that is staged."""
         self.behaviours[update.sha or ""] = list(behaviours)
         self.decisions.approve(update.tx_id, by="a test")
         self.nudge()
@@ -215,6 +220,16 @@ class Installation:
         """The update once it is in one of these states; fails the test when it never is."""
         self.until(lambda: self.update(update).status in statuses, seconds, f"{update.title} to be {statuses}")
         return self.update(update)
+
+    # -- as a rebuilder
+
+    def ensure_image(self, revision: Revision) -> Revision:
+        """Have the image of a revision again, under another id."""
+        if self.engine.image(revision.image_id) is not None:
+            return revision
+        image_id = f"{revision.image_id}-again"
+        self.engine.add_image(image_id, revision.image_tag, {LABEL_SHA: revision.sha, LABEL_TX: revision.tx_id})
+        return self.ledger.amend(revision.tx_id, {"image_id": image_id}).revision
 
     # -- supervisors
 
@@ -303,6 +318,9 @@ class Installation:
             assert self.activity.went_back == []
 
     # -- inside
+
+    def _interrupted(self) -> None:
+        self.interrupt()
 
     def _launch(self, spec: ContainerSpec, exited: Callable[[int, bool], None]) -> Process:
         if spec.role != "worker":

@@ -158,7 +158,7 @@ class FakeWorker:
             if self._told_to_end:
                 grant = RoleGrant(role=Role.EXIT)
             before = self._state
-            if grant is not None and self._behaviour.gets_ready:
+            if grant is not None and (self._behaviour.gets_ready or self._told_to_end):
                 self._obey(grant)
             self._misbehave()
             if self._state is before:

@@ -1,0 +1,144 @@
+"""Messages that keep coming while one worker takes over from another: each is answered, once, in its order."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from supervisor.localbot.faults import Poll, PollOutcome
+from tests.support import candidates
+from tests.support.echo import PREFIX, EchoModel
+from tests.support.installation import Install, Installation, wait_for
+
+PAUSE_SECONDS = 0.1
+
+
+@dataclass
+class Conversation:
+    """Somebody who writes numbered messages without waiting for answers."""
+
+    installation: Installation
+    sent: list[str] = field(default_factory=list)
+
+    def during(self, act: Callable[[], object]) -> None:
+        """Write while something is done, a little before it and a little after."""
+        done = threading.Event()
+        writer = threading.Thread(target=self._write, args=(done,))
+        with self.installation.bot() as bot:
+            self._cursor = bot.events()[-1].cursor if bot.events() else 0
+            writer.start()
+            done.wait(1)
+            try:
+                act()
+                done.wait(1)
+            finally:
+                done.set()
+                writer.join()
+            wait_for(lambda: len(self.answers()) >= len(self.sent), 30, "all answers")
+            done.wait(0.5)  # for one too many
+
+    def answers(self) -> list[str]:
+        """What was answered since the beginning, oldest first."""
+        with self.installation.bot() as bot:
+            events = bot.events(self._cursor)
+        return [e.message.text for e in events if e.from_bot and e.message is not None and e.kind == "message"]
+
+    def _write(self, done: threading.Event) -> None:
+        with self.installation.bot() as bot:
+            while not done.wait(PAUSE_SECONDS):
+                text = f"message {len(self.sent) + 1}"
+                bot.send(text)
+                self.sent.append(text)
+
+
+def overlapping(polls: list[Poll]) -> list[tuple[Poll, Poll]]:
+    """Polls of different clients that were open at the same time."""
+    closed = [poll for poll in polls if poll.ended is not None]
+    return [
+        (one, other)
+        for number, one in enumerate(closed)
+        for other in closed[number + 1 :]
+        if one.mark != other.mark and one.ended is not None and other.started < one.ended - 0.01
+    ]
+
+
+@pytest.fixture(scope="module")
+def installation(install: Install) -> Iterator[Installation]:
+    """Up, with a model behind the real adapter that takes a moment and repeats what it is asked."""
+    made = install(
+        OPENAI_API_KEY="sk-echo",
+        OPENAI_MODEL="echo",
+        AUTONOUS_OPENAI_UDS="/run/autonous/echo.sock",
+    )
+    made.paths.create(worker_uid=10001)
+    with EchoModel(seconds=0.05).serve(made.paths.contract_directory / "echo.sock"):
+        made.up()
+        assert made.say("hello") == f"{PREFIX}hello"
+        yield made
+
+
+def assert_each_answered_once(conversation: Conversation) -> None:
+    """None lost, none twice, none before its time."""
+    answers = conversation.answers()
+    assert len(conversation.sent) > 20
+    assert [text for text, times in Counter(answers).items() if times > 1] == []
+    assert answers == [f"{PREFIX}{text}" for text in conversation.sent]
+
+
+def test_a_deploy(installation: Installation, checkout: Path) -> None:
+    """From the start of green to the end of its probation."""
+    tx = installation.stage(candidates.adds_a_module(checkout, "deployed"))
+    conversation = Conversation(installation)
+    conversation.during(lambda: installation.run("approve", tx, "--wait").expect(0))
+    assert_each_answered_once(conversation)
+
+
+def test_a_rollback(installation: Installation) -> None:
+    """By a person, of the active update."""
+    tx = installation.status()["active"]["tx_id"]
+    conversation = Conversation(installation)
+    conversation.during(lambda: installation.run("rollback", tx, "--wait").expect(0))
+    assert_each_answered_once(conversation)
+
+
+def test_a_fall_back(installation: Installation, checkout: Path) -> None:
+    """Green is killed in its probation, in the middle of whatever it does."""
+    tx = installation.stage(candidates.adds_a_module(checkout, "killed"))
+
+    def deploy_and_kill() -> None:
+        installation.run("approve", tx).expect(0)
+        wait_for(lambda: installation.status_of(tx) == "deployed_unstable", 30, "the probation")
+        installation.docker.kill(installation.status()["active"]["container"])
+        wait_for(lambda: installation.status_of(tx) == "rolled_back", 20, "the way back")
+
+    conversation = Conversation(installation)
+    conversation.during(deploy_and_kill)
+    answers = conversation.answers()
+    # Telegram may have taken an answer whose sender died before it could note that: once more is right then.
+    assert [text for text, times in Counter(answers).items() if times > 2] == []
+    assert len(answers) - len(set(answers)) <= 1
+    assert list(dict.fromkeys(answers)) == [f"{PREFIX}{text}" for text in conversation.sent]
+
+
+def test_the_supervisor_away(installation: Installation) -> None:
+    """Killed, and started again."""
+
+    def kill_and_start() -> None:
+        installation.kill_supervisor()
+        installation.up()
+
+    conversation = Conversation(installation)
+    conversation.during(kill_and_start)
+    assert_each_answered_once(conversation)
+
+
+def test_never_two_pollers(installation: Installation) -> None:
+    """All the while there was no moment in which two workers polled: the bot has refused nobody."""
+    with installation.bot() as bot:
+        polls = bot.polls()
+    assert len(polls) > 20
+    assert [poll for poll in polls if poll.outcome is PollOutcome.CONFLICT] == []
+    assert overlapping(polls) == []
