@@ -1,6 +1,6 @@
 # Each target is one line; the work is in scripts/ and in the command line.
 
-.PHONY: help up down purge logs test check bench
+.PHONY: help up down purge logs test check crash bench
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -22,6 +22,9 @@ test: ## the whole suite, with its own set-up
 
 check: ## linters, types, direction of imports
 	@scripts/check
+
+crash: ## kill the supervisor at every place where it could die (long; SEED=n for another order)
+	@scripts/test -m exhaustive tests/crash
 
 bench: ## figures, each beside its limit
 	@scripts/venv && exec .venv/bin/python -m tests.bench

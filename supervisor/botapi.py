@@ -8,7 +8,8 @@ from supervisor.localbot import process
 from supervisor.settings import Settings
 
 _SECONDS: Final = 5.0
-_TELEGRAM: Final = "https://api.telegram.org/bot"
+#: Where Telegram's own Bot API is; a token follows.
+TELEGRAM: Final = "https://api.telegram.org/bot"
 
 
 class BotApiAway(Exception):
@@ -22,7 +23,7 @@ def bot_name(settings: Settings) -> str:
         transport = httpx.HTTPTransport(uds=str(settings.paths.localbot_socket))
     else:
         token = settings.telegram_bot_token or ""
-        base = settings.telegram_api_base_url or _TELEGRAM
+        base = settings.telegram_api_base_url or TELEGRAM
         transport = httpx.HTTPTransport()
     try:
         with httpx.Client(transport=transport, timeout=_SECONDS) as client:

@@ -5,9 +5,10 @@ The client uses the standard library alone, since every command pays for what it
 
 import http.client
 import json
-import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from supervisor.unixhttp import UnixConnection
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -48,8 +49,19 @@ class ControlClient:
         """End the workers and the supervisor; the answer comes before the end."""
         return self._ask("POST", "/down", {})
 
+    def upgrade(self, deps_image_id: str) -> dict[str, Any]:
+        """Take over what the checkout brings; gives ``tx_id, status, code, reason, conflicts``."""
+        return self._ask("POST", "/upgrade", {"deps_image_id": deps_image_id})
+
+    def reload(self, environment: dict[str, str]) -> dict[str, Any]:
+        """Have the supervisor start anew, workers untouched, with these settings in its environment and ``.env``.
+
+        The answer comes before the end.
+        """
+        return self._ask("POST", "/reload", {"environment": environment})
+
     def _ask(self, method: str, route: str, body: object = None) -> dict[str, Any]:
-        connection = _UnixConnection(self._path)
+        connection = UnixConnection(self._path, _SECONDS)
         try:
             connection.request(
                 method, route, json.dumps(body) if body is not None else None, {"Content-Type": "application/json"}
@@ -69,17 +81,6 @@ class ControlClient:
         return answer
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
 class Controlled(Protocol):
     """What a supervisor does for its command line. Methods may block.
 
@@ -97,6 +98,12 @@ class Controlled(Protocol):
 
     def take_down(self) -> None:
         """See ControlClient.down."""
+
+    def upgrade(self, deps_image_id: str) -> dict[str, Any]:
+        """See ControlClient.upgrade."""
+
+    def reload(self, environment: dict[str, str]) -> None:
+        """See ControlClient.reload."""
 
 
 def control_app(supervisor: Controlled) -> "Starlette":
@@ -126,6 +133,14 @@ def control_app(supervisor: Controlled) -> "Starlette":
         supervisor.take_down()
         return JSONResponse({})
 
+    async def upgrade(request: Request) -> JSONResponse:
+        body = await request.json()
+        return JSONResponse(await run_in_threadpool(supervisor.upgrade, body["deps_image_id"]))
+
+    async def reload(request: Request) -> JSONResponse:
+        supervisor.reload((await request.json())["environment"])
+        return JSONResponse({})
+
     async def refuse(_: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"reason": str(error)}, status_code=409)
 
@@ -139,6 +154,8 @@ def control_app(supervisor: Controlled) -> "Starlette":
             Route("/submit", submit, methods=["POST"]),
             *(Route(f"/{name}", decide, methods=["POST"]) for name in ("approve", "cancel", "rollback")),
             Route("/down", down, methods=["POST"]),
+            Route("/reload", reload, methods=["POST"]),
+            Route("/upgrade", upgrade, methods=["POST"]),
         ],
         exception_handlers={Refusal: refuse, LedgerError: refuse, RevisionsError: refuse, Exception: confess},
     )

@@ -77,9 +77,9 @@ class Crew:
         return row if row is not None and row.exited_at is None else None
 
     def living(self, sha: str) -> WorkerRow | None:
-        """A worker of this revision that is up and well, the newest one."""
+        """A worker of this revision that is up, well, and has the settings of now; the newest one."""
         rows = [row for row in self._ledger.living_workers() if row.sha == sha]
-        well = [row for row in rows if self.ailment(row) is None]
+        well = [row for row in rows if self.ailment(row) is None and self._fleet.current(row)]
         return well[-1] if well else None
 
     def _healthy(self, worker: WorkerRow) -> bool:

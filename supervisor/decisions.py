@@ -87,6 +87,8 @@ class Decisions:
             return Decided(update.tx_id, update.status, "it is being rolled back already", already=True)
         active = self._active()
         if active is None or update.tx_id != active.tx_id:
+            if (now := self._ledger.find(update.tx_id).status) is not update.status:
+                raise LostRace(update.tx_id, update.status, now)  # it was the active one a moment ago
             named = f"{active.tx_id[:8]} is" if active else "none is"
             raise Refusal(f"update {update.tx_id[:8]} is {update.status} and not active; {named}")
         if not update.base_sha:

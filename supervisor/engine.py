@@ -27,6 +27,7 @@ import requests
 import urllib3
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
+from supervisor.crashpoints import around
 from supervisor.specs import LABEL_PROJECT, ContainerSpec, create_arguments, violations
 
 DEFAULT_URL: Final = "unix:///var/run/docker.sock"
@@ -171,7 +172,7 @@ class Engine:
 
         Raises EngineUnreachable, and EngineError for an engine that is too old.
         """
-        with _translated(self._url), closing(docker.APIClient(base_url=self._url, version="auto")) as fresh:
+        with _translated(self._url), closing(self._connect()) as fresh:
             info = fresh.version()
         api = tuple(int(part) for part in info["ApiVersion"].split("."))
         if api < MINIMUM_API:
@@ -227,7 +228,8 @@ class Engine:
         """Make an image of a root file system; gives its id."""
         repository, _, version = tag.rpartition(":")
         with _translated(f"import {tag}"):
-            answer = self._api.import_image_from_stream(tar, repository=repository, tag=version, changes=list(changes))
+            # Not "from stream", which announces chunks and then sends none when the stream is a file with a length.
+            answer = self._api.import_image_from_data(tar, repository=repository, tag=version, changes=list(changes))
         for line in answer.splitlines():
             message = json.loads(line)
             if "error" in message:
@@ -255,7 +257,7 @@ class Engine:
         tail: list[str] = []
         image_id = ""
         try:
-            with _translated(f"build {tag}"):
+            with around("engine.build"), _translated(f"build {tag}"):
                 for message in client.build(
                     fileobj=BytesIO(context),
                     custom_context=True,
@@ -263,6 +265,7 @@ class Engine:
                     labels=dict(labels),
                     # The host's own, so that a proxy or an index that listens on this machine alone is reached.
                     network_mode="host" if network else "none",
+                    timeout=timeout,  # without it this call alone waits for ever, whatever the client was told
                     rm=True,
                     forcerm=True,
                     decode=True,
@@ -304,7 +307,7 @@ class Engine:
 
         Raises SpecViolated (the container is removed), NameTaken, ImageMissing.
         """
-        with _translated(f"create {spec.name}"):
+        with around(f"engine.create.{spec.role}"), _translated(f"create {spec.name}"):
             container_id: str = self._api.create_container_from_config(create_arguments(spec), name=spec.name)["Id"]
             inspected = self._api.inspect_container(container_id)
         if found := violations(spec, inspected):
@@ -320,17 +323,18 @@ class Engine:
     def run(self, spec: ContainerSpec) -> str:
         """Create and start; gives the id."""
         container_id = self.create(spec)
-        self.start(container_id)
+        with around(f"engine.start.{spec.role}"):
+            self.start(container_id)
         return container_id
 
     def stop(self, container_id: str, *, seconds: int) -> None:
         """TERM, then KILL after ``seconds``. Nothing happens when it is gone."""
-        with suppress(ContainerGone), _translated(container_id):
+        with around("engine.stop"), suppress(ContainerGone), _translated(container_id):
             self._api.stop(container_id, timeout=seconds)
 
     def kill(self, container_id: str) -> None:
         """KILL at once. Nothing happens when it is gone or dead."""
-        with suppress(ContainerGone), _translated(container_id):
+        with around("engine.kill"), suppress(ContainerGone), _translated(container_id):
             try:
                 self._api.kill(container_id)
             except APIError as error:
@@ -351,7 +355,7 @@ class Engine:
 
     def remove(self, container_id: str) -> None:
         """Kill and remove. Nothing happens when it is gone."""
-        with suppress(ContainerGone), _translated(container_id):
+        with around("engine.remove"), suppress(ContainerGone), _translated(container_id):
             try:
                 self._api.remove_container(container_id, force=True, v=True)
             except APIError as error:
@@ -418,9 +422,12 @@ class Engine:
     def _api(self) -> docker.APIClient:
         # One client for each thread: a requests session is not made for several.
         if not hasattr(self._local, "api"):
-            self._local.api = docker.APIClient(base_url=self._url, version="auto", timeout=self._timeout)
+            self._local.api = self._connect()
         client: docker.APIClient = self._local.api
         return client
+
+    def _connect(self) -> docker.APIClient:
+        return docker.APIClient(base_url=self._url, version="auto", timeout=self._timeout)
 
 
 class Watch:

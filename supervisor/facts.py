@@ -5,12 +5,15 @@ from typing import Final
 
 from supervisor.ledger import Ledger
 
-#: The sha of the revision that was imported last: images of later ones are layered on its image.
-TRUNK: Final = "trunk_sha"
-
 #: What ``/start <code>`` must say to make its sender the owner of a bot that has none.
 CLAIM: Final = "claim_code"
 
+
+#: Keys the digests of settings, see ``changes``.
+DIGEST_KEY: Final = "digest_key"
+
+#: Digests of what the supervisor was started with last.
+STARTED_WITH: Final = "started_with"
 
 #: Tells the containers of this home from those of another that uses the same project name by mistake.
 INSTALLATION: Final = "installation"
@@ -19,6 +22,11 @@ INSTALLATION: Final = "installation"
 def ensure_installation(ledger: Ledger) -> str:
     """The id of this installation, made once."""
     return _ensure(ledger, INSTALLATION, 8)
+
+
+def ensure_digest_key(ledger: Ledger) -> str:
+    """The key of the digests of settings, made once."""
+    return _ensure(ledger, DIGEST_KEY, 32)
 
 
 def ensure_claim_code(ledger: Ledger) -> str:

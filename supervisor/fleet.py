@@ -14,6 +14,7 @@ from typing import Final, Protocol
 
 import structlog
 
+from supervisor.changes import environment_digest
 from supervisor.contract import Redactor, Role
 from supervisor.engine import ContainerView, EngineError, EngineEvent, EngineUnreachable
 from supervisor.ledger import Ledger, LedgerError, NewWorker, Revision, WorkerRow
@@ -22,6 +23,7 @@ from supervisor.removal import remove_tree
 from supervisor.sessions import Sessions, Signal, credential_hash
 from supervisor.settings import Settings
 from supervisor.specs import (
+    LABEL_ENVIRONMENT,
     LABEL_INSTALLATION,
     LABEL_SHA,
     LABEL_TX,
@@ -123,6 +125,8 @@ class Fleet:
         self._engine_lost = False
         self._starting: set[str] = set()
         self._mended: dict[str, tuple[float, float]] = {}
+        self._environments: dict[str, str] = {}
+        self._environment_now: str | None = None
         self._watch: Watch | None = None
 
     @property
@@ -169,7 +173,7 @@ class Fleet:
                     uid=self._settings.worker_uid,
                     network=self.network,
                     environment=self._worker_environment(row, credential),
-                    labels=self._labels(row),
+                    labels={**self._labels(row), LABEL_ENVIRONMENT: self._digest()},
                 )
             )
             self._start_toolbox(row)
@@ -191,6 +195,15 @@ class Fleet:
             epoch=epoch,
             adopted=True,
         )
+
+    def current(self, row: WorkerRow) -> bool:
+        """Whether a worker was started with the settings as they are now. Raises EngineError."""
+        if row.worker_id not in self._environments:
+            view = self.container(row.worker_id)
+            if view is None:
+                return True  # it is gone, which is another matter
+            self._environments[row.worker_id] = view.labels.get(LABEL_ENVIRONMENT, "")
+        return self._environments[row.worker_id] == self._digest()
 
     def container(self, worker_id: str) -> ContainerView | None:
         """The worker's container as the engine sees it now."""
@@ -238,6 +251,7 @@ class Fleet:
             self._deaths.pop(name, None)
             self._ended_with_engine.discard(name)
         self._sessions.close(worker_id)
+        self._environments.pop(worker_id, None)
         uptime = max(0.0, self._clock() - view.started_at) if view and view.started_at else 0.0
         self._ledger.worker_exited(
             worker_id,
@@ -365,6 +379,12 @@ class Fleet:
             "AUTONOUS_WORKER_INSTANCE": str(row.instance),
             "AUTONOUS_PARENT_EVENT_ID": str(row.event_id),
         }
+
+    def _digest(self) -> str:
+        """What tells the environment of workers that are started now from that of others."""
+        if self._environment_now is None:
+            self._environment_now = environment_digest(self._ledger, self._environment())
+        return self._environment_now
 
     def _make_toolbox_directory(self, worker_id: str) -> None:
         directory: Path = self._paths.toolbox(worker_id)

@@ -1,24 +1,32 @@
-"""One supervisor for one home: an advisory lock that the kernel drops with the process."""
+"""One supervisor for one home: an advisory lock that the kernel drops with the process.
+
+The file carries the number of the process that holds it. A process that ends because it was told to wipes its number
+off; one that still stands there after its end has died.
+"""
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+# Whoever looks whether the lock is held has it for an instant, and must not be taken for its holder.
+_LOOKERS_SECONDS: Final = 0.2
+_RETRY_SECONDS: Final = 0.01
 
 
 class HomeInUse(Exception):
-    """Another supervisor runs on this home; the message is one line for the user."""
+    """Another process holds this home; the message is one line for the user."""
 
 
 @contextmanager
-def home_lock(path: Path) -> Iterator[None]:
-    """Hold the home, or raise HomeInUse."""
+def home_lock(path: Path, holder: str = "a supervisor") -> Iterator[None]:
+    """Hold the home, or raise HomeInUse, which calls the one that does ``holder``."""
     with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HomeInUse(f"a supervisor (process {owner(path)}) runs on {path.parent} already") from None
+        if not _taken(file.fileno()):
+            raise HomeInUse(f"{holder} (process {owner(path)}) runs on {path.parent} already")
         file.truncate(0)
         file.write(f"{os.getpid()}\n")
         file.flush()
@@ -33,6 +41,16 @@ def one_at_a_time(path: Path) -> Iterator[None]:
         yield
 
 
+def sign_off(path: Path) -> None:
+    """Note, while holding the lock, that this process ends because it was told to."""
+    path.write_text("")
+
+
+def died(path: Path) -> bool:
+    """Whether the process that held the lock last ended without having been told to."""
+    return not held(path) and owner(path) != "unknown"
+
+
 def owner(path: Path) -> str:
     """The process that wrote itself into the lock, alive or not."""
     try:
@@ -42,7 +60,7 @@ def owner(path: Path) -> str:
 
 
 def held(path: Path) -> bool:
-    """Whether a supervisor runs on this home now."""
+    """Whether a process holds this lock now."""
     try:
         with path.open("r") as file:
             try:
@@ -52,3 +70,16 @@ def held(path: Path) -> bool:
             return False
     except OSError:
         return False
+
+
+def _taken(descriptor: int) -> bool:
+    deadline = time.monotonic() + _LOOKERS_SECONDS
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_RETRY_SECONDS)
+        else:
+            return True

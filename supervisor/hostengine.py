@@ -12,7 +12,6 @@ import http.client
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from typing import Any, Final
 
 from supervisor import apt
 from supervisor.apt import Say
+from supervisor.unixhttp import UnixConnection
 
 DEFAULT_SOCKET: Final = Path("/var/run/docker.sock")
 PACKAGES: Final = ("docker.io", "iptables")
@@ -187,17 +187,6 @@ def _last_line(text: str) -> str:
     return lines[-1].strip() if lines else "no reason given"
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=_ANSWER_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
 def _answers(path: Path) -> bool:
     try:
         _request(path, "/_ping")
@@ -218,7 +207,7 @@ def _get(path: Path, resource: str) -> dict[str, Any]:
 
 
 def _request(path: Path, resource: str) -> bytes:
-    connection = _UnixConnection(path)
+    connection = UnixConnection(path, _ANSWER_SECONDS)
     try:
         connection.request("GET", resource)
         response = connection.getresponse()

@@ -5,25 +5,26 @@ Every step is skipped when it is done already, so a second run takes seconds.
 
 import os
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from supervisor import facts, hostengine
+from supervisor import changes, facts, hostengine, keeper
 from supervisor.contract import Redactor
 from supervisor.control import ControlClient, SupervisorAway
 from supervisor.engine import Engine
 from supervisor.homelock import held, one_at_a_time
 from supervisor.images import build_revision, ensure_deps
-from supervisor.ledger import Ledger, NewUpdate, Origin
+from supervisor.ledger import Ledger, LedgerError, NewUpdate, Origin
 from supervisor.localbot import process as localbot
 from supervisor.paths import CHECKOUT, Paths
-from supervisor.revisions import Revisions, policy
+from supervisor.revisions import Revisions
 from supervisor.settings import Settings
 from supervisor.specs import LABEL_INSTALLATION
+from supervisor.systemd import SystemdService
+from supervisor.upgrade import checkout_files
 
 Say = Callable[[str], None]
 
@@ -52,13 +53,52 @@ def bring_up(settings: Settings, say: Say, *, interactive: bool) -> dict[str, An
             engine.version()
             with Ledger(paths.ledger, redact=Redactor(settings.secrets)) as ledger:
                 _ensure_first_revision(settings, engine, ledger, say)
-                if settings.telegram_bot_token and not settings.allowed_users:
-                    facts.ensure_claim_code(ledger)
         if settings.uses_local_bot:
             localbot.ensure(paths)
-        if not running:
-            _start_supervisor(paths, say)
-    return _wait_until_active(paths, client, say)
+        if running:
+            _await_answer(paths, None)
+            refresh(settings, say)
+            _have_it_kept(settings, say)
+        else:
+            start_supervisor(settings, say)
+        status = _wait_until_active(paths, client, say)
+        if not settings.uses_local_bot:
+            localbot.stop(paths)  # no worker talks to it any more
+    return status
+
+
+def refresh(settings: Settings, say: Say) -> None:
+    """Have a running supervisor start anew when settings or its own code have changed; workers go on.
+
+    Raises InstallationFailed, SupervisorAway, LedgerError.
+    """
+    paths = settings.paths
+    changed = changes.since_start(paths.ledger, settings)
+    if not changed:
+        return
+    if changed.settings:
+        say(f"Changed settings: {', '.join(changed.settings)}.")
+    if changed.code:
+        say("The supervisor's own code has changed.")
+    say("Starting the supervisor anew; the worker goes on...")
+    client = ControlClient(paths.control_socket)
+    client.reload({name: value for name, value in os.environ.items() if name in changes.NAMES})
+    deadline = time.monotonic() + _SUPERVISOR_SECONDS + settings.drain_seconds
+    while not _runs_as_now(settings, client):
+        if time.monotonic() > deadline:
+            log = paths.logs / "supervisor.log"
+            raise InstallationFailed(f"the supervisor did not come up again: {_last_line(log)}; see {log}")
+        time.sleep(0.05)
+
+
+def _runs_as_now(settings: Settings, client: ControlClient) -> bool:
+    try:
+        if changes.since_start(settings.paths.ledger, settings):
+            return False
+        client.status()
+    except (SupervisorAway, LedgerError):
+        return False
+    return True
 
 
 def take_down(settings: Settings, say: Say) -> None:
@@ -67,15 +107,12 @@ def take_down(settings: Settings, say: Say) -> None:
     Raises EngineError when the supervisor is dead and the engine out of reach.
     """
     paths = settings.paths
-    if held(paths.lock):
-        say("Letting the worker finish what it has in hand...")
-        ControlClient(paths.control_socket).down()
-        deadline = time.monotonic() + settings.drain_seconds + 60
-        while held(paths.lock):
-            if time.monotonic() > deadline:
-                raise InstallationFailed(f"the supervisor did not end; see {paths.logs / 'supervisor.log'}")
-            time.sleep(0.05)
-    elif paths.ledger.exists():
+    took_workers_along = _ask_down(settings, say)
+    service = SystemdService(settings)
+    if service.installed:
+        service.stop()
+    keeper.stop(paths)
+    if not took_workers_along and paths.ledger.exists():
         say("No supervisor runs; ending its containers...")
         engine = Engine()
         with Ledger(paths.ledger) as ledger:
@@ -84,6 +121,22 @@ def take_down(settings: Settings, say: Say) -> None:
             if view.labels.get(LABEL_INSTALLATION, mine) == mine:
                 engine.stop(view.id, seconds=int(settings.drain_seconds) + 2)
     localbot.stop(paths)
+
+
+def _ask_down(settings: Settings, say: Say) -> bool:
+    """Have a running supervisor end its workers and itself; False when none runs."""
+    paths = settings.paths
+    if not held(paths.lock):
+        return False
+    _await_answer(paths, None)
+    say("Letting the worker finish what it has in hand...")
+    ControlClient(paths.control_socket).down()
+    deadline = time.monotonic() + settings.drain_seconds + 60
+    while held(paths.lock):
+        if time.monotonic() > deadline:
+            raise InstallationFailed(f"the supervisor did not end; see {paths.supervisor_log}")
+        time.sleep(0.05)
+    return True
 
 
 def _ensure_first_revision(settings: Settings, engine: Engine, ledger: Ledger, say: Say) -> None:
@@ -126,27 +179,23 @@ def _ensure_first_revision(settings: Settings, engine: Engine, ledger: Ledger, s
             "promoted_at": time.time(),
         },
     )
-    ledger.set_fact(facts.TRUNK, update.revision.sha)
     revisions.set_active(update.revision.sha)
 
 
-def checkout_files(checkout: Path) -> dict[str, bytes]:
-    """The files of a checkout that make a revision of the worker."""
-    found = {}
-    for area in policy.AREAS:
-        for path in sorted((checkout / area).rglob("*")):
-            name = path.relative_to(checkout).as_posix()
-            if path.is_file() and policy.belongs(name):
-                found[name] = path.read_bytes()
-    return found
+def start_supervisor(settings: Settings, say: Say) -> None:
+    """Start the supervisor and whoever keeps it running, and return when it answers.
 
-
-def _start_supervisor(paths: Paths, say: Say) -> None:
+    Raises InstallationFailed, ServiceFailed.
+    """
     say("Starting the supervisor...")
-    log = paths.logs / "supervisor.log"
-    with log.open("ab") as output:
+    service = SystemdService(settings)
+    if service.installed:
+        service.start()
+        _await_answer(settings.paths, None)
+        return
+    with settings.paths.supervisor_log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "supervisor", "run"],
+            keeper.SUPERVISOR,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -154,13 +203,20 @@ def _start_supervisor(paths: Paths, say: Say) -> None:
             cwd="/",
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         )
+    _await_answer(settings.paths, process)
+    _have_it_kept(settings, say)
+
+
+def _await_answer(paths: Paths, process: "subprocess.Popen[bytes] | None") -> None:
+    log = paths.supervisor_log
     client = ControlClient(paths.control_socket)
     deadline = time.monotonic() + _SUPERVISOR_SECONDS
     while True:
         try:
             client.status()
         except SupervisorAway:
-            if process.poll() is not None:
+            # Another one may have been quicker; then ours ends, and theirs answers.
+            if process is not None and process.poll() is not None and not held(paths.lock):
                 raise InstallationFailed(f"the supervisor ended at once: {_last_line(log)}; see {log}") from None
             if time.monotonic() > deadline:
                 raise InstallationFailed(f"the supervisor does not answer; see {log}") from None
@@ -169,15 +225,29 @@ def _start_supervisor(paths: Paths, say: Say) -> None:
             return
 
 
+def _have_it_kept(settings: Settings, say: Say) -> None:
+    """Somebody brings it back when it dies: systemd, or a keeper of ours; one in a terminal has its user."""
+    if SystemdService(settings).installed or keeper.runs_in_terminal(settings.paths):
+        return
+    if not keeper.renew(settings.paths):
+        say(f"warning: nobody brings the supervisor back when it dies; see {settings.paths.supervisor_log}")
+
+
 def _wait_until_active(paths: Paths, client: ControlClient, say: Say) -> dict[str, Any]:
     said = False
     deadline = time.monotonic() + _ACTIVE_SECONDS
     while True:
         status = client.status()
-        if status["active"] and status["active"]["health"] == "healthy":
+        renewal = status.get("renewal")
+        if status["active"] and status["active"]["health"] == "healthy" and not renewal:
             return status
+        if renewal and renewal["state"] == "failed":
+            raise InstallationFailed(
+                f"no worker comes up with the changed settings: {renewal['reason']}; the former one goes on"
+            )
         if not said:
-            say("Waiting for the worker to be active and healthy...")
+            waiting = "take over with the changed settings" if renewal else "be active and healthy"
+            say(f"Waiting for the worker to {waiting}...")
             said = True
         if time.monotonic() > deadline:
             raise InstallationFailed(

@@ -1,9 +1,10 @@
-"""The supervisor's own log: lines on standard error, secrets masked at the sink."""
+"""The supervisor's own log: lines on standard error or in its file, secrets masked at the sink."""
 
 import logging
 import sys
 from collections.abc import Iterable, MutableMapping
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 import structlog
 
@@ -12,6 +13,15 @@ from supervisor.contract import Redactor
 
 def to_standard_error(secrets: Iterable[str]) -> None:
     """Set up structlog, and the standard library's loggers of the packages we use, for the process."""
+    _set_up(secrets, sys.stderr)
+
+
+def to_file(secrets: Iterable[str], path: Path) -> None:
+    """The same, at the end of a file: for a command that does the supervisor's work."""
+    _set_up(secrets, path.open("a", buffering=1))
+
+
+def _set_up(secrets: Iterable[str], stream: TextIO) -> None:
     redact = Redactor(secrets)
 
     def masked(_: object, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -25,7 +35,7 @@ def to_standard_error(secrets: Iterable[str]) -> None:
             masked,
             structlog.dev.ConsoleRenderer(colors=False),
         ],
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.PrintLoggerFactory(file=stream),
     )
     # httpx logs each URL, and the Bot API's URLs hold the token.
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -32,7 +32,9 @@ class _Refused(Exception):
 class ScriptedModel:
     """The model behind the server. Thread-safe."""
 
-    def __init__(self, reply: str, *, largest_request: int = LARGEST_REQUEST, remembered: int = MOST_REMEMBERED) -> None:
+    def __init__(
+        self, reply: str, *, largest_request: int = LARGEST_REQUEST, remembered: int = MOST_REMEMBERED
+    ) -> None:
         self._reply = reply
         self._largest_request = largest_request
         self._room_left = remembered

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +35,16 @@ class Paths:
     def setup_lock(self) -> Path:
         """Held by the one `up` that is at work on this home."""
         return self.home / "up.lock"
+
+    @property
+    def keeper_lock(self) -> Path:
+        """Held by the one keeper of this home."""
+        return self.home / "keeper.lock"
+
+    @property
+    def supervisor_log(self) -> Path:
+        """What the supervisor says."""
+        return self.logs / "supervisor.log"
 
     @property
     def revisions(self) -> Path:
@@ -85,7 +94,8 @@ class Paths:
             return inside
         digest = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:12]
         user = Path(f"/run/user/{os.getuid()}")
-        parent = user if user.is_dir() else Path(tempfile.gettempdir())
+        # Not where TMPDIR points to: whoever looks for the sockets may have another one, and it may be long itself.
+        parent = user if user.is_dir() else Path("/tmp")  # noqa: S108 - a foreign directory there is refused
         return parent / f"autonous-{os.getuid()}-{digest}"
 
     @property

@@ -13,10 +13,9 @@ from typing import Any, Final
 
 import structlog
 
-from supervisor import facts
 from supervisor.binding import digest
 from supervisor.engine import BuildFailed, Engine, EngineError, NoSpace
-from supervisor.gates.exam import Examiner
+from supervisor.gates.examprocess import ExamProcess
 from supervisor.gates.rehearsal import Rehearsal
 from supervisor.gates.testgate import TestGate
 from supervisor.gates.testrun import Cancelled, TestRunner
@@ -27,11 +26,13 @@ from supervisor.revisions.policy import RefusalCode, Refused
 from supervisor.sessions import Signal
 from supervisor.settings import Settings
 from supervisor.states import IN_PIPELINE, Status
+from supervisor.trunk import trunk_of
 
 _LOG = structlog.get_logger()
 
 _IDLE_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 5.0
+_LONGEST_ERROR: Final = 32 * 1024  # characters that the ledger keeps of why an update failed
 
 
 class Pipeline:
@@ -60,7 +61,7 @@ class Pipeline:
         self.paused = ""
         run = settings.paths.run
         self._runner = TestRunner(engine, settings.project, settings.worker_uid, run / "test")
-        examiner = Examiner(engine, settings.project, settings.worker_uid, run / "exam")
+        examiner = ExamProcess(engine, settings.project, settings.worker_uid, run / "exam")
         self._rehearsal = Rehearsal(examiner, run / "exam", settings.paths.agent_db)
 
     # -- the way in
@@ -183,18 +184,19 @@ class Pipeline:
 
     def _build(self, update: Update) -> Update:
         base = self._ledger.revision(update.base_sha or "")
+        deps_image_id = update.deps_image_id or base.deps_image_id
         sha = update.sha or ""
         lines: list[str] = []
         try:
             built = build_revision(
                 self._engine,
                 project=self._settings.project,
-                deps_image_id=base.deps_image_id,
+                deps_image_id=deps_image_id,
                 sha=sha,
                 base_sha=base.sha,
                 tx_id=update.tx_id,
                 files=self._revisions.files(sha),
-                trunk=self._trunk(),
+                trunk=self._trunk(base),
                 created=update.created_at,
                 log=lines.append,
                 timeout=self._left(),
@@ -212,7 +214,7 @@ class Pipeline:
             Status.TESTING,
             changes={
                 **_image_columns(built),
-                "deps_image_id": base.deps_image_id,
+                "deps_image_id": deps_image_id,
                 "build_finished_at": finished,
                 "test_started_at": finished,
             },
@@ -278,6 +280,8 @@ class Pipeline:
         payload: Mapping[str, object],
         changes: Mapping[str, object] | None = None,
     ) -> Update:
+        if len(error) > _LONGEST_ERROR:
+            error = f"{error[:_LONGEST_ERROR]}\n... the whole of it is in the step's log"
         return self._ledger.move(
             update.tx_id,
             update.status,
@@ -286,12 +290,9 @@ class Pipeline:
             payload=payload,
         )
 
-    def _trunk(self) -> Trunk | None:
-        sha = self._ledger.fact(facts.TRUNK)
-        if sha is None:
-            return None
-        trunk = self._ledger.revision(sha)
-        return Trunk(image_id=trunk.image_id, sha=sha, files=self._revisions.files(sha))
+    def _trunk(self, base: Revision) -> Trunk:
+        trunk = trunk_of(self._ledger, base.sha).revision
+        return Trunk(image_id=trunk.image_id, sha=trunk.sha, files=self._revisions.files(trunk.sha))
 
     def _good(self) -> Revision:
         return self._ledger.good_revision()

@@ -50,6 +50,7 @@ def state_of(paths: Paths) -> list[Path]:
         *paths.home.glob(f"{paths.localbot_db.name}*"),
         *paths.home.glob("localbot.token*"),
         paths.lock,
+        paths.keeper_lock,
     )
     return [path for path in dict.fromkeys(ours) if path.exists()]
 

@@ -67,6 +67,8 @@ class Rollout:
         self._looked_at = clocks.monotonic()
         self._swept_at = 0.0
         self._standby_not_before = 0.0
+        self._renew_not_before = 0.0
+        self._renewal_failure = ""
         self._polls_failing_since: float | None = None
 
     def stop(self) -> None:
@@ -337,7 +339,43 @@ class Rollout:
         elif holder.sha != good.sha:
             self._make_active(good, at_once=False)
         else:
-            self._keep_standby(holder, good)
+            if not self._fleet.current(holder):
+                self._renew(holder, good)
+            self._keep_standby(self._crew.holder() or holder, good)
+
+    @property
+    def renewal(self) -> dict[str, str] | None:
+        """While the active worker has other settings than now: ``state`` (waiting or failed) and ``reason``."""
+        try:
+            holder = self._crew.holder()
+            if holder is None or self._fleet.current(holder):
+                return None
+        except EngineError as error:
+            return {"state": "waiting", "reason": str(error)}
+        failure = self._renewal_failure
+        return {"state": "failed" if failure else "waiting", "reason": failure}
+
+    def _renew(self, holder: WorkerRow, good: Revision) -> None:
+        """Hand over to a worker of the same revision that has the settings of now.
+
+        One that fails says nothing about the revision: the holder goes on, or takes the lease again.
+        """
+        if self._clocks.monotonic() < self._renew_not_before:
+            return
+        worker = self._crew.living(good.sha) or self._crew.start(self._rebuilder.ensure_image(good))
+        try:
+            self._crew.settle(worker)
+            self._crew.hand_over(worker)
+        except WorkerFailed as failure:
+            _LOG.warning("no worker comes up with the changed settings", error=str(failure))
+            self._renew_not_before = self._clocks.monotonic() + self._timing.standby_retry
+            self._crew.retire(worker, reason=str(failure))
+            if self._crew.holder() is None:
+                self._crew.hand_over(holder)
+            self._renewal_failure = str(failure)
+        else:
+            self._renewal_failure = ""
+            _LOG.info("the changed settings are in force", worker=worker.worker_id)
 
     def _keep_standby(self, holder: WorkerRow, good: Revision) -> None:
         """One worker of N-1 beside the active one, and no other."""

@@ -3,14 +3,17 @@
 import hmac
 import os
 import signal
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from typing import Any, Final
 
 import structlog
 
-from supervisor import __version__, botapi, facts, views
+from supervisor import __version__, botapi, changes, facts, views, wayback
 from supervisor.contract import (
     Claim,
     Claimed,
@@ -23,28 +26,45 @@ from supervisor.contract import (
 )
 from supervisor.control import control_app
 from supervisor.crew import Crew
-from supervisor.decisions import Decisions
+from supervisor.decisions import Decided, Decisions
 from supervisor.engine import Engine, EngineError
 from supervisor.fleet import Fleet
-from supervisor.homelock import home_lock
+from supervisor.homelock import home_lock, sign_off
 from supervisor.ledger import Ledger, NewUpdate, Origin, Update
 from supervisor.localbot import process as localbot
 from supervisor.localbot.store import OWNER
+from supervisor.logfile import rotate
+from supervisor.paths import CHECKOUT
 from supervisor.pipeline import Pipeline
 from supervisor.rebuild import ImageRebuilder
 from supervisor.reconcile import reconcile, refuse_foreign_workers
-from supervisor.revisions import Revisions
+from supervisor.revisions import Revisions, RevisionsError
 from supervisor.rollout import Rollout
 from supervisor.server import contract_app
 from supervisor.sessions import Sessions, Signal
 from supervisor.settings import Settings
 from supervisor.states import FINAL, Status
+from supervisor.timing import IN_SERVICE
 from supervisor.unixserver import UnixServer
+from supervisor.upgrade import checkout_files, take_over
 
 _LOG = structlog.get_logger()
 
 _PROGRESS_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 2.0
+_RESCUE_SECONDS: Final = 180.0
+
+
+class PartEnded(Exception):
+    """A thread of the supervisor has ended by itself; the message is one line for the user."""
+
+
+class RollbackUnfinished(Exception):
+    """The way back is not through; the message is one line for the user."""
+
+    def __init__(self, reason: str, *, interrupted: bool = False) -> None:
+        super().__init__(reason)
+        self.interrupted = interrupted
 
 
 class Service:
@@ -56,6 +76,7 @@ class Service:
         self._signal = Signal()
         self._stop = threading.Event()
         self._take_down = False
+        self._next_environment: dict[str, str] | None = None
         self.sessions = Sessions(self._signal)
         self._ledger = Ledger(self._paths.ledger, redact=Redactor(settings.secrets))
         self._engine = Engine()
@@ -67,29 +88,67 @@ class Service:
         """Supervise until a signal or ``supervisor down``.
 
         SIGTERM and SIGINT end the supervisor alone: workers go on, and the next supervisor adopts them. Raises
-        HomeInUse, EngineError, LedgerError.
+        HomeInUse, EngineError, LedgerError, PartEnded.
         """
-        with home_lock(self._paths.lock), ExitStack() as stack:
-            stack.callback(self._ledger.close)
-            self._revisions.create()
+        with home_lock(self._paths.lock), closing(self._ledger):
+            with self._on_duty() as threads:
+                self._watch_over(threads)
+            if self._next_environment is None:
+                sign_off(self._paths.lock)
+        if self._next_environment is not None:
+            # The same process, so that whoever watches over it notices nothing.
+            arguments = [sys.executable, "-m", "supervisor", "run"]
+            os.execve(sys.executable, arguments, self._next_environment)  # noqa: S606 - a program of ours
+
+    def roll_back(self, prefix: str) -> Decided:
+        """``supervisor rollback`` where no supervisor runs: take the decision and carry it out here.
+
+        Serves workers until the target is active and has polled; they go on at the end. What is not needed for that
+        and does not come up is gone without. Raises HomeInUse, Refusal, LedgerError, EngineError, RollbackUnfinished.
+        """
+        with home_lock(self._paths.lock), closing(self._ledger):
+            if self._ledger.find(prefix).status is not Status.ROLLED_BACK:
+                self._engine.version()  # nothing is decided that could not be begun
+            decided = self._decisions.rollback(prefix)
+            if decided.status is Status.ROLLED_BACK:
+                return decided
+            with self._on_duty(rescue=True) as threads:
+                self._await_way_back(decided.tx_id, threads)
+            return replace(
+                decided, status=self._ledger.find(decided.tx_id).status, message="rolled back", already=False
+            )
+
+    @contextmanager
+    def _on_duty(self, *, rescue: bool = False) -> Iterator[list[threading.Thread]]:
+        """Everything up, then everything ended in order. A ``rescue`` has no pipeline and does with less."""
+        with ExitStack() as stack:
+            with _dispensable(rescue, "the repository of revisions"):
+                self._revisions.create()
             self._started_event = self._ledger.append(
                 EventType.PROCESS_STARTED, {"role": "supervisor", "pid": os.getpid(), "version": __version__}
             )
+            changes.remember(self._ledger, self._settings)
             self._build_parts()
             self._set_owners()
-            if self._settings.uses_local_bot:
-                localbot.ensure(self._paths)
+            if self._settings.telegram_bot_token and not self._settings.allowed_users:
+                facts.ensure_claim_code(self._ledger)
+            self._keep_local_bot()
             refuse_foreign_workers(self._engine, self._ledger, self._settings.project)
-            reconcile(self._engine, self._ledger, self._fleet, self._revisions, self._settings.project)
+            with _dispensable(rescue, "the repository of revisions"):
+                reconcile(self._engine, self._ledger, self._fleet, self._revisions, self._settings.project)
             stack.enter_context(UnixServer(contract_app(self), self._paths.contract_socket))
-            stack.enter_context(UnixServer(control_app(self), self._paths.control_socket, mode=0o600))
+            with _dispensable(rescue, "the control socket"):
+                stack.enter_context(UnixServer(control_app(self), self._paths.control_socket, mode=0o600))
             self.sessions.forgive_silence()  # nobody could be heard before
-            threads = self._start_threads()
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: self._stop.set())
-            _LOG.info("supervisor started", pid=os.getpid(), home=str(self._paths.home))
-            self._watch_over(threads)
-            self._end(threads)
+            threads = self._start_threads(pipeline=not rescue)
+            _LOG.info("supervisor started", pid=os.getpid(), home=str(self._paths.home), rescue=rescue)
+            try:
+                yield threads
+            finally:
+                self._stop.set()
+                self._end(threads)
 
     def _build_parts(self) -> None:
         self._fleet = Fleet(
@@ -136,12 +195,13 @@ class Service:
             bot_api_answers=lambda: botapi.answers(self._settings),
         )
 
-    def _start_threads(self) -> list[threading.Thread]:
+    def _start_threads(self, *, pipeline: bool) -> list[threading.Thread]:
         work: dict[str, Callable[[], None]] = {
             "watch": lambda: self._fleet.watch(self._stop),
-            "pipeline": self._pipeline.run,
             "rollout": self._rollout.run,
         }
+        if pipeline:
+            work["pipeline"] = self._pipeline.run
         threads = [threading.Thread(target=target, name=name, daemon=True) for name, target in work.items()]
         for thread in threads:
             thread.start()
@@ -150,10 +210,34 @@ class Service:
     def _watch_over(self, threads: list[threading.Thread]) -> None:
         while not self._stop.wait(_LOOK_SECONDS):
             self._keep_local_bot()
-            if dead := [thread.name for thread in threads if not thread.is_alive()]:
-                # Half a supervisor is worse than none: end, and whoever keeps it running starts it anew.
-                _LOG.error("a part of the supervisor has ended", part=dead[0])
-                self._stop.set()
+            rotate(self._paths.supervisor_log)
+            self._refuse_half(threads)
+
+    def _refuse_half(self, threads: list[threading.Thread]) -> None:
+        # Half a supervisor is worse than none: end, and whoever keeps it running starts it anew.
+        dead = [thread.name for thread in threads if not thread.is_alive()]
+        if dead and not self._stop.is_set():
+            raise PartEnded(f"a part of the supervisor has ended: {dead[0]}")
+
+    def _await_way_back(self, tx_id: str, threads: list[threading.Thread]) -> None:
+        """Until the update is rolled back and the worker that is active then has polled."""
+        ends = time.monotonic() + _RESCUE_SECONDS + self._settings.drain_seconds
+        while (update := self._ledger.find(tx_id)).status is Status.ROLLBACK_PENDING:
+            if self._stop.is_set():
+                raise RollbackUnfinished("the way back was interrupted; `make up` goes on", interrupted=True)
+            self._refuse_half(threads)
+            if wayback.failed(self._ledger, update):
+                raise RollbackUnfinished("no earlier revision runs; see `supervisor logs`")
+            if time.monotonic() > ends:
+                raise RollbackUnfinished("the way back takes too long; see `supervisor logs`")
+            self._signal.wait(_LOOK_SECONDS / 10)
+        if not self._signal.until(lambda: self._stop.is_set() or self._polls(), IN_SERVICE.first_poll):
+            _LOG.warning("the worker that is active now has not polled yet")
+
+    def _polls(self) -> bool:
+        lease = self._ledger.lease()
+        session = self.sessions.get(lease.worker_id) if lease else None
+        return session is not None and session.beat.polls_ok > 0
 
     def _keep_local_bot(self) -> None:
         if self._settings.uses_local_bot:
@@ -228,7 +312,10 @@ class Service:
 
     def status(self) -> dict[str, Any]:
         """For ``status --json``."""
-        return views.status(self._ledger, running=True, session_of=self.sessions.get, paused=self._pipeline.paused)
+        shown = views.status(self._ledger, running=True, session_of=self.sessions.get, paused=self._pipeline.paused)
+        if renewal := self._rollout.renewal:
+            shown["renewal"] = renewal
+        return shown
 
     def history(self) -> list[dict[str, Any]]:
         """For ``history --json``."""
@@ -268,6 +355,26 @@ class Service:
         self._stop.set()
         self._signal.notify()
 
+    def upgrade(self, deps_image_id: str) -> dict[str, Any]:
+        """What the checkout brings, as an update."""
+        outcome = take_over(
+            self._ledger,
+            self._revisions,
+            self._engine,
+            checkout_files(CHECKOUT),
+            deps_image_id=deps_image_id,
+            parent_id=self._started_event,
+        )
+        self._signal.notify()
+        return outcome.plain()
+
+    def reload(self, environment: dict[str, str]) -> None:
+        """Start anew in the same process, with these settings and those of ``.env``; workers go on."""
+        kept = {name: value for name, value in os.environ.items() if name not in changes.NAMES}
+        self._next_environment = kept | {name: environment[name] for name in environment.keys() & changes.NAMES}
+        self._stop.set()
+        self._signal.notify()
+
     # -- inside
 
     def _worker_environment(self) -> dict[str, str]:
@@ -285,6 +392,17 @@ class Service:
 
     def _set_owners(self) -> None:
         self.sessions.set_owners(self._owners())
+
+
+@contextmanager
+def _dispensable(rescue: bool, what: str) -> Iterator[None]:
+    """In a rescue, go on without something that does not come up."""
+    try:
+        yield
+    except (RevisionsError, OSError) as error:
+        if not rescue:
+            raise
+        _LOG.warning("going on without", part=what, error=str(error))
 
 
 def _submitted(update: Update) -> Submitted:

@@ -15,6 +15,7 @@ from dotenv import dotenv_values
 from platformdirs import user_state_path
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from supervisor.contract import Redactor
 from supervisor.paths import CHECKOUT, Paths
 from supervisor.specs import WORKER_UID
 
@@ -217,4 +218,5 @@ def _one_line(error: ValidationError) -> str:
     field = next(f for f in Settings.model_fields.values() if f.alias == alias)
     allowed = field.description or "another value"
     shown = alias if alias in SECRET_NAMES else f"{alias}={first['input']!r}"
-    return f"{shown} cannot be used: it must be {allowed}"
+    # A key that was pasted into the wrong line is known by its shape.
+    return Redactor()(f"{shown} cannot be used: it must be {allowed}")

@@ -20,8 +20,11 @@ LABEL_SHA: Final = "autonous.sha"
 LABEL_TX: Final = "autonous.tx"
 LABEL_WORKER: Final = "autonous.worker"
 LABEL_INSTALLATION: Final = "autonous.installation"
+LABEL_ENVIRONMENT: Final = "autonous.environment"
 
 _ENGINE_SOCKETS: Final = ("docker.sock", "containerd.sock", "podman.sock")
+_ENGINE_DIRECTORIES: Final = ("/run/containerd", "/var/run/containerd", "/run/podman", "/var/run/podman")
+_LOG_CONFIG: Final = {"Type": "json-file", "Config": {"max-size": "5m", "max-file": "2"}}
 
 
 @dataclass(frozen=True)
@@ -89,9 +92,9 @@ def create_arguments(spec: ContainerSpec) -> dict[str, Any]:
             "MemorySwap": limits.memory,
             "NanoCpus": int(limits.cpus * 1e9),
             "PidsLimit": limits.pids,
-            "Tmpfs": {"/tmp": f"rw,nosuid,nodev,size={limits.tmpfs},mode=1777"},  # noqa: S108 - inside it
+            "Tmpfs": _tmpfs(limits),
             "Ulimits": [{"Name": "fsize", "Soft": limits.file_size, "Hard": limits.file_size}],
-            "LogConfig": {"Type": "json-file", "Config": {"max-size": "5m", "max-file": "2"}},
+            "LogConfig": _LOG_CONFIG,
             "Mounts": [
                 {
                     "Type": "bind",
@@ -123,24 +126,44 @@ def violations(spec: ContainerSpec, inspected: Mapping[str, Any]) -> list[str]:
         "restart policy": (host["RestartPolicy"]["Name"], "no"),
         "pid namespace": (host["PidMode"], ""),
         "ipc namespace": (host["IpcMode"], "private"),
+        "uts namespace": (host["UTSMode"], ""),
         "user namespace": (host["UsernsMode"], ""),
+        "added groups": (host["GroupAdd"] or [], []),
         "devices": (host["Devices"] or [], []),
+        "device rules": (host["DeviceCgroupRules"] or [], []),
         "device requests": (host.get("DeviceRequests") or [], []),
         "binds": (host["Binds"] or [], []),
         "published ports": (host["PortBindings"] or {}, {}),
         "volumes from": (host["VolumesFrom"] or [], []),
         "memory": (host["Memory"], limits.memory),
         "pids": (host["PidsLimit"], limits.pids),
+        "file size": (_ulimit(host, "fsize"), limits.file_size),
+        "tmpfs": (host["Tmpfs"], _tmpfs(limits)),
+        "log": (host["LogConfig"], _LOG_CONFIG),
         "mounts": (
             sorted((m["Source"], m["Destination"], not m["RW"]) for m in inspected["Mounts"]),
             sorted((str(m.source), m.target, m.read_only) for m in spec.mounts),
         ),
     }
     found = [f"{what} is {is_!r}, not {should!r}" for what, (is_, should) in expected.items() if is_ != should]
-    found += [f"{m.target} reaches the engine" for m in spec.mounts if m.source.name in _ENGINE_SOCKETS]
+    found += [f"{mount.target} reaches the engine" for mount in spec.mounts if _reaches_engine(mount.source)]
     if spec.uid == 0:
         found.append("it would run as root")
     return found
+
+
+def _reaches_engine(source: Path) -> bool:
+    """Whether it is an engine's socket, or a directory that one is in."""
+    directories = [Path("/run"), Path("/var/run"), *map(Path, _ENGINE_DIRECTORIES)]
+    return source.name in _ENGINE_SOCKETS or any(directory.is_relative_to(source) for directory in directories)
+
+
+def _ulimit(host: Mapping[str, Any], name: str) -> int | None:
+    return next((limit["Hard"] for limit in host["Ulimits"] or () if limit["Name"] == name), None)
+
+
+def _tmpfs(limits: Limits) -> dict[str, str]:
+    return {"/tmp": f"rw,nosuid,nodev,size={limits.tmpfs},mode=1777"}  # noqa: S108 - inside the container
 
 
 def worker_spec(

@@ -34,7 +34,6 @@ MOST_CONNECTIONS: Final = 256
 _EXTENSION: Final = "autonous.connection"
 _GRACE_SECONDS: Final = 0.05  # for answers that are being written when the server is told to stop
 _STOP_SECONDS: Final = 10.0  # by then every task was cancelled: what still runs is stuck
-_TICK_SECONDS: Final = 1.0
 _KEEP_ALIVE_SECONDS: Final = 75  # longer than any client keeps an idle connection, so that it never reuses a dying one
 _OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _SILENCE_SECONDS: Final = 60.0  # between two lines about connections that cannot be had
@@ -151,7 +150,7 @@ class _BySocket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its waits: it stops when told to, not at the next tick, and leaves no stream open."""
+    """uvicorn without its ticks: it stops when told to, leaves no stream open, and costs nothing while it is idle."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -180,9 +179,7 @@ class _Server(uvicorn.Server):
             loop.default_exception_handler(context)
 
     async def main_loop(self) -> None:
-        while not (self._ended.is_set() or await self.on_tick(0)):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), _TICK_SECONDS)
+        await self._ended.wait()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         del sockets  # asyncio's servers own and close them
@@ -286,6 +283,8 @@ class UnixServer:
                 log_config=None,  # the process's own logging stays as it is
                 log_level="warning",
                 access_log=False,
+                date_header=False,  # the ticks would keep it up to date
+                server_header=False,
             )
             config.most_connections, config.complaints = self._most_connections, _Complaints()
             self._server = _Server(config)

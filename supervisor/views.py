@@ -10,14 +10,28 @@ from supervisor.sessions import Session
 from supervisor.states import PENDING
 
 SessionOf = Callable[[str], Session | None]
+ContainerRuns = Callable[[str], bool | None]
 
 
-def status(ledger: Ledger, *, running: bool, session_of: SessionOf, paused: str = "") -> dict[str, Any]:
+def status(
+    ledger: Ledger,
+    *,
+    running: bool,
+    session_of: SessionOf = lambda _: None,
+    container_runs: ContainerRuns = lambda _: None,
+    paused: str = "",
+) -> dict[str, Any]:
     """Who is active, who stands by, what waits.
 
-    ``session_of`` gives what a worker says of itself, None for one that nobody heard of. ``paused`` says why the
-    pipeline waits.
+    ``session_of`` gives what a worker says of itself, None for one that nobody heard of; ``container_runs`` is asked
+    where no supervisor is ``running``, and gives None when it cannot tell. ``paused`` says why the pipeline waits.
     """
+
+    def health(worker: WorkerRow) -> str:
+        return (
+            _health(session_of(worker.worker_id)) if running else _unwatched(worker, container_runs(worker.worker_id))
+        )
+
     lease = ledger.lease()
     living = {row.worker_id: row for row in ledger.living_workers()}
     active = living.get(lease.worker_id) if lease else None
@@ -33,11 +47,9 @@ def status(ledger: Ledger, *, running: bool, session_of: SessionOf, paused: str 
         "pending": [_pending(update) for update in ledger.having(*PENDING)],
     }
     if active is not None and lease is not None:
-        health = _health(session_of(active.worker_id), running)
-        shown["active"] = {**_worker(active), "health": health, "epoch": lease.epoch, "since": lease.granted_at}
+        shown["active"] = {**_worker(active), "health": health(active), "epoch": lease.epoch, "since": lease.granted_at}
     if standby is not None:
-        health = _health(session_of(standby.worker_id), running)
-        shown["standby"] = {**_worker(standby), "health": health, "since": standby.spawned_at}
+        shown["standby"] = {**_worker(standby), "health": health(standby), "since": standby.spawned_at}
     if base:
         previous = ledger.revision(base)
         shown["previous"] = {"sha": previous.sha, "tx_id": previous.tx_id, "image_id": previous.image_id}
@@ -46,9 +58,9 @@ def status(ledger: Ledger, *, running: bool, session_of: SessionOf, paused: str 
     return shown
 
 
-def history(ledger: Ledger, *, limit: int | None = None) -> list[dict[str, Any]]:
+def history(ledger: Ledger) -> list[dict[str, Any]]:
     """All updates with their images, newest first."""
-    updates = ledger.updates(limit=limit)
+    updates = ledger.updates()
     good = ledger.good_sha()
     base = next((u.base_sha for u in updates if u.sha == good), None)
     return [
@@ -91,10 +103,16 @@ def _worker(row: WorkerRow) -> dict[str, Any]:
     return {"sha": row.sha, "tx_id": row.tx_id, "container": row.worker_id}
 
 
-def _health(session: Session | None, running: bool) -> str:
-    if not running:
-        # Nobody watches it: its container runs, and that is all that is known.
+def _unwatched(worker: WorkerRow, runs: bool | None) -> str:
+    """Nobody hears its beat: it is as well as can be told from outside when it came up once and its process lives."""
+    if runs is None:
         return "starting"
+    if not runs:
+        return "unhealthy"
+    return "healthy" if worker.ready_at else "starting"
+
+
+def _health(session: Session | None) -> str:
     if session is None or session.last_beat is None or session.state is WorkerState.STARTING:
         return "starting"
     return "healthy" if session.healthy(time.monotonic()) else "unhealthy"

@@ -16,7 +16,7 @@ from supervisor.hostengine import EngineMissing, find_engine
 from supervisor.images import Deps, ensure_deps
 
 TESTS = Path(__file__).parent
-WANT_ENGINE = (TESTS / "engine", TESTS / "e2e")
+WANT_ENGINE = (TESTS / "engine", TESTS / "e2e", TESTS / "crash")
 
 
 @functools.cache

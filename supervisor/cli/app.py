@@ -5,7 +5,7 @@ from collections.abc import Callable
 import typer
 
 from supervisor import __version__
-from supervisor.cli import decide, lifecycle, looking, talking
+from supervisor.cli import decide, images, lifecycle, looking, talking, upkeep
 
 app = typer.Typer(
     name="supervisor",
@@ -31,9 +31,11 @@ def _root(
 
 _PANELS: dict[str, list[Callable[..., None]]] = {
     "Running": [lifecycle.run, lifecycle.up, lifecycle.down, lifecycle.status],
-    "Updates": [decide.submit, decide.approve, decide.cancel, decide.rollback],
+    "Updates": [decide.submit, decide.approve, decide.cancel, decide.rollback, images.upgrade],
     "Looking": [looking.history, looking.show, looking.diff, looking.source, looking.logs, looking.events],
+    "Images": [images.images, images.gc],
     "Talking": [talking.chat, talking.say],
+    "Upkeep": [upkeep.doctor, upkeep.install_service],
 }
 for panel, commands in _PANELS.items():
     for command in commands:

@@ -4,23 +4,40 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from supervisor import settings as settings_module
+from supervisor.cli.completion import updates
 from supervisor.cli.errors import FAILED, CommandFailed
 from supervisor.cli.lifecycle import AsJson
 from supervisor.cli.text import printable
 
 if TYPE_CHECKING:
-    from supervisor.ledger import Ledger, Update
+    from supervisor.ledger import Update
+    from supervisor.settings import Settings
 
-Tx = Annotated[str, typer.Argument(metavar="TX", help="The update's id, or the beginning of it.")]
+_TX_HELP: Final = "The update's id, or the beginning of it."
+Tx = Annotated[str, typer.Argument(metavar="TX", help=_TX_HELP, autocompletion=updates())]
+Staged = Annotated[str, typer.Argument(metavar="TX", help=_TX_HELP, autocompletion=updates("staged"))]
+Unfinished = Annotated[
+    str,
+    typer.Argument(
+        metavar="TX",
+        help=_TX_HELP,
+        autocompletion=updates("created", "building", "testing", "self_checking", "staged", "approved"),
+    ),
+]
+InService = Annotated[
+    str, typer.Argument(metavar="TX", help=_TX_HELP, autocompletion=updates("deployed_unstable", "promoted"))
+]
 Wait = Annotated[bool, typer.Option("--wait", help="End when there is a result.")]
 
 _LOOK_SECONDS: Final = 0.1
+_STARTING_SECONDS: Final = 20.0
 
 
 def submit(
@@ -37,7 +54,11 @@ def submit(
             raise CommandFailed(f"{name} cannot be used: it must be one line of printable characters")
     patch = _read(file)
     title = title or ("a patch from standard input" if file == "-" else Path(file).stem)
-    answer = _client().submit(patch_hex=patch.hex(), title=title, why=why, force=force)
+    report(_client().submit(patch_hex=patch.hex(), title=title, why=why, force=force), wait, as_json)
+
+
+def report(answer: dict[str, Any], wait: bool, as_json: bool) -> None:
+    """Tell what became of an update that was handed in, with ``wait`` when it is staged or over."""
     if wait and answer["status"] != "refused":
         from supervisor.states import FINAL, Status
 
@@ -55,21 +76,73 @@ def submit(
         typer.echo(f"Look at it with `supervisor show {answer['tx_id'][:8]}`, then `supervisor approve` it.", err=True)
 
 
-def approve(tx: Tx, wait: Wait = False, as_json: AsJson = False) -> None:
+def approve(tx: Staged, wait: Wait = False, as_json: AsJson = False) -> None:
     """Let a staged update be deployed. With --wait: until it is promoted, or how else it ends."""
     answer = _client().decide("approve", tx)
     _finish(answer, wait, as_json, good=("approved", "deploying", "deployed_unstable", "promoted"))
 
 
-def cancel(tx: Tx, as_json: AsJson = False) -> None:
+def cancel(tx: Unfinished, as_json: AsJson = False) -> None:
     """End an update that was not deployed yet."""
     _finish(_client().decide("cancel", tx), False, as_json, good=("cancelled",))
 
 
-def rollback(tx: Tx, wait: Wait = False, as_json: AsJson = False) -> None:
-    """Go back to what was there before the active update; no model is involved."""
-    answer = _client().decide("rollback", tx)
+def rollback(tx: InService, wait: Wait = False, as_json: AsJson = False) -> None:
+    """Go back to what was there before the active update; no model and, if need be, no supervisor is involved."""
+    answer = _ask_for_way_back(tx)
     _finish(answer, wait, as_json, good=("rollback_pending", "rolled_back"))
+
+
+def _ask_for_way_back(tx: str) -> dict[str, Any]:
+    """By the supervisor, or by this process where none runs; one that is just starting is waited for."""
+    from supervisor.control import SupervisorAway
+    from supervisor.homelock import HomeInUse, held
+
+    settings = settings_module.load()
+    deadline = time.monotonic() + _STARTING_SECONDS
+    while True:
+        try:
+            answer: dict[str, Any] = _client().decide("rollback", tx)
+        except SupervisorAway:
+            try:
+                if not held(settings.paths.lock):
+                    return _go_back_alone(settings, tx)
+            except HomeInUse:
+                pass  # somebody was quicker to start one
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_LOOK_SECONDS)
+        else:
+            return answer
+
+
+def _go_back_alone(settings: "Settings", tx: str) -> dict[str, Any]:
+    from supervisor.installation import InstallationFailed, start_supervisor
+    from supervisor.ledger import Ledger
+    from supervisor.logs import to_file
+    from supervisor.service import RollbackUnfinished, Service
+    from supervisor.systemd import ServiceFailed
+
+    def say(line: str) -> None:
+        typer.echo(line, err=True)
+
+    with Ledger.read_only(settings.paths.ledger) as ledger:
+        ledger.find(tx)  # nothing is set up for an update that does not exist
+    settings.paths.create(worker_uid=settings.worker_uid)
+    to_file(settings.secrets, settings.paths.supervisor_log)
+    say("No supervisor runs; going back without it...")
+    try:
+        decided = Service(settings).roll_back(tx)
+    except RollbackUnfinished as unfinished:
+        if not unfinished.interrupted:
+            start_supervisor(settings, say)
+        raise
+    if not decided.already:
+        try:
+            start_supervisor(settings, say)
+        except (InstallationFailed, ServiceFailed) as error:
+            say(f"warning: {error}")
+    return asdict(decided)
 
 
 def _finish(answer: dict[str, Any], wait: bool, as_json: bool, *, good: tuple[str, ...]) -> None:
@@ -91,6 +164,7 @@ def _finish(answer: dict[str, Any], wait: bool, as_json: bool, *, good: tuple[st
 
 def _follow(tx_id: str, done: "Callable[[Update], bool]", *, quiet: bool) -> "Update":
     """Look at the ledger until the update is where it should be, telling each new status."""
+    from supervisor import wayback
     from supervisor.homelock import held
     from supervisor.ledger import Ledger
 
@@ -101,7 +175,7 @@ def _follow(tx_id: str, done: "Callable[[Update], bool]", *, quiet: bool) -> "Up
             if update.status != told and not quiet:
                 typer.echo(f"{update.status}...", err=True)
                 told = update.status
-            if update.status == "rollback_pending" and _rollback_failed(ledger, update):
+            if update.status == "rollback_pending" and wayback.failed(ledger, update):
                 raise CommandFailed(f"update {tx_id[:8]}: no earlier revision runs; see `supervisor logs`")
             if not held(paths.lock):
                 raise CommandFailed(
@@ -109,20 +183,6 @@ def _follow(tx_id: str, done: "Callable[[Update], bool]", *, quiet: bool) -> "Up
                 )
             time.sleep(_LOOK_SECONDS)
     return update
-
-
-def _rollback_failed(ledger: "Ledger", update: "Update") -> bool:
-    """Whether the way back that is asked for now has been tried to its end."""
-    from supervisor.contract import EventType
-
-    newest = ledger.events(
-        EventType.UPDATE_ROLLBACK_STARTED,
-        EventType.UPDATE_ROLLBACK_FAILED,
-        parent_id=update.event_id,
-        newest_first=True,
-        limit=1,
-    )
-    return bool(newest) and newest[0].event_type == EventType.UPDATE_ROLLBACK_FAILED
 
 
 def _read(file: str) -> bytes:

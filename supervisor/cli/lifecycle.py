@@ -28,6 +28,7 @@ def run() -> None:
 def up() -> None:
     """Set everything up, start it, and end when the worker is active and healthy."""
     from supervisor import installation
+    from supervisor.cli.images import newer
     from supervisor.cli.tables import console, status_table
 
     settings = settings_module.load()
@@ -39,6 +40,8 @@ def up() -> None:
     out.print()
     for line in _what_next(settings):
         out.print(line, markup=False)
+    if news := newer(settings):
+        _say(news)
 
 
 def down() -> None:
@@ -60,7 +63,7 @@ def status(as_json: AsJson = False) -> None:
 
     out = console()
     if not shown["running"]:
-        out.print("[red]The supervisor is not running[/red]; `make up` starts it. What it knew last:")
+        out.print("[red]The supervisor is not running[/red]; `make up` starts it. What it left behind:")
     if shown.get("paused"):
         out.print(f"Paused: {shown['paused']}", markup=False)
     out.print(status_table(shown))
@@ -73,10 +76,11 @@ def _status(settings: "Settings") -> dict[str, Any]:
         return ControlClient(settings.paths.control_socket).status()
     except SupervisorAway:
         from supervisor import views
+        from supervisor.enginelook import container_runs
         from supervisor.ledger import Ledger
 
         with Ledger.read_only(settings.paths.ledger) as ledger:
-            return views.status(ledger, running=False, session_of=lambda _: None)
+            return views.status(ledger, running=False, container_runs=container_runs)
 
 
 def _what_next(settings: "Settings") -> list[str]:

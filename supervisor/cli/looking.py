@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from supervisor import settings as settings_module
+from supervisor.cli.completion import updates
 from supervisor.cli.decide import Tx
 from supervisor.cli.errors import CommandFailed
 from supervisor.cli.lifecycle import AsJson
@@ -78,7 +79,10 @@ def source(directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new 
 
 def logs(
     tx: Annotated[
-        str | None, typer.Argument(metavar="[TX]", help="The steps of this update; else the supervisor's log.")
+        str | None,
+        typer.Argument(
+            metavar="[TX]", help="The steps of this update; else the supervisor's log.", autocompletion=updates()
+        ),
     ] = None,
     lines: Annotated[int, typer.Option("-n", "--lines", min=1, help="The last lines of the supervisor's log.")] = 50,
 ) -> None:
@@ -100,7 +104,7 @@ def logs(
 
 
 def events(
-    tx: Annotated[str | None, typer.Option("--tx", help="The events of this update.")] = None,
+    tx: Annotated[str | None, typer.Option("--tx", help="The events of this update.", autocompletion=updates())] = None,
     root: Annotated[int | None, typer.Option("--id", help="The event to start from.")] = None,
     depth: Annotated[int | None, typer.Option("-L", "--level", min=1, help="How many levels to show.")] = None,
     no_payload: Annotated[bool, typer.Option("--no-payload", help="Names only.")] = False,

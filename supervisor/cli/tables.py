@@ -78,6 +78,26 @@ def history_table(entries: Iterable[dict[str, Any]]) -> Table:
     return table
 
 
+def images_table(images: Iterable[dict[str, Any]]) -> Table:
+    """Each image with its sizes, and why it stays; ``*`` is active, ``-1`` is N-1."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("", "IMAGE", "NAME", "REVISION", "UPDATE", "SIZE", "ADDS", "STAYS BECAUSE"):
+        last = title == "STAYS BECAUSE"
+        table.add_column(title, justify="right" if title in ("SIZE", "ADDS") else "left", no_wrap=not last)
+    for image in images:
+        table.add_row(
+            "*" if image["active"] else "-1" if image["n_minus_1"] else "",
+            image["image_id"].removeprefix("sha256:")[:12],
+            image["tag"] or "-",
+            (image["sha"] or "-")[:12],
+            (image["tx_id"] or "-")[:8],
+            size(image["size_bytes"]),
+            size(image["unique_bytes"]),
+            ", ".join(image["reasons"]) or "[red]nothing: gc takes it[/red]",
+        )
+    return table
+
+
 def plain(text: str) -> str:
     """Untrusted text for a table: no control codes, no markup."""
     from rich.markup import escape

@@ -36,9 +36,9 @@ from supervisor.localbot.client import LocalBotClient
 from supervisor.localbot.store import OWNER, BotStore
 from supervisor.modelserver import ScriptedModel
 from supervisor.paths import give
+from supervisor.removal import remove_tree
 from supervisor.server import contract_app
 from supervisor.sessions import Session, Sessions, Signal, credential_hash
-from supervisor.removal import remove_tree
 from supervisor.specs import MIB, ContainerSpec, Mount, gate_spec
 from supervisor.unixserver import UnixServer
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from supervisor.engine import Engine, EngineError, NoSpace, engine_url
+from supervisor.engine import Engine, NoSpace, engine_url
 from supervisor.gates import untrusted
 from supervisor.gates.exam import BEHAVES, Candidate, CutShort, Part, Result, container_name
 from supervisor.gates.examroom import Order
@@ -45,15 +45,21 @@ class _Misbehaved(Exception):
     """The candidate's doing ended the exam; the message says what it did."""
 
 
-@dataclass(frozen=True)
 class ExamProcess:
-    """Holds exams, each in a process of its own. ``directory`` must leave room for sockets' names."""
+    """Holds exams, each in a process of its own. ``directory`` must leave room for sockets' names.
 
-    engine: Engine
-    project: str
-    uid: int
-    directory: Path
-    longest: float = LONGEST_EXAM_SECONDS
+    ``longest`` is the time in seconds that one exam may take. To be used by one thread.
+    """
+
+    def __init__(
+        self, engine: Engine, project: str, uid: int, directory: Path, *, longest: float = LONGEST_EXAM_SECONDS
+    ) -> None:
+        self.uid = uid
+        self._engine = engine
+        self._project = project
+        self._directory = directory
+        self._longest = longest
+        self._spare: _Process | None = None
 
     def examine(
         self,
@@ -61,31 +67,40 @@ class ExamProcess:
         *,
         waived: frozenset[str] = frozenset(),
         cancelled: Callable[[], bool] = lambda: False,
+        another: bool = False,
     ) -> Result:
         """Hold one exam to its end, its first failed part, or what the candidate made of it.
 
-        Raises EngineError, Cancelled, and CutShort when only the exam's process could not use the engine.
+        With ``another`` the process for the next one is started meanwhile. Raises EngineError, Cancelled, and CutShort
+        when only the exam's process could not use the engine.
         """
-        room = self.directory / secrets.token_hex(4)
+        room = self._directory / secrets.token_hex(4)
         scales = _Scales(candidate.state, room)
-        process = _Process(self._order(candidate, room, waived))
+        process, self._spare = self._spare or _Process(), None
+        process.give(self._order(candidate, room, waived))
         fault = ""
         try:
-            self._watch(process, scales, cancelled)
+            self._watch(process, scales, cancelled, another=another)
         except _Misbehaved as error:
             fault = str(error)
             process.kill()
         finally:
             process.end()
-            self.engine.remove(container_name(self.project, room))
+            self._engine.remove(container_name(self._project, room))
             remove_tree(room)
         if scales.disk_ran_low and not scales.disk_came_back():
             raise NoSpace("the host's disk lost space to somebody else while an exam was held")
         return self._result(process, fault, waived)
 
+    def rest(self) -> None:
+        """No exam follows: let go of a process that waits for one."""
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.end()
+
     def _order(self, candidate: Candidate, room: Path, waived: frozenset[str]) -> Order:
         return Order(
-            project=self.project,
+            project=self._project,
             uid=self.uid,
             room=str(room),
             image_id=candidate.image_id,
@@ -93,23 +108,25 @@ class ExamProcess:
             state=str(candidate.state),
             epoch=candidate.epoch,
             waived=tuple(sorted(waived)),
-            seconds=self.longest,
+            seconds=self._longest,
         )
 
-    def _watch(self, process: "_Process", scales: "_Scales", cancelled: Callable[[], bool]) -> None:
+    def _watch(self, process: "_Process", scales: "_Scales", cancelled: Callable[[], bool], *, another: bool) -> None:
         """Listen until the process has said all. Raises _Misbehaved, Cancelled."""
-        deadline = time.monotonic() + self.longest
+        deadline = time.monotonic() + self._longest
         next_look = 0.0
         while process.listen(_LOOK_SECONDS):
             now = time.monotonic()
             if now > deadline:
-                raise _Misbehaved(f"the exam did not end within {self.longest:g} s")
+                raise _Misbehaved(f"the exam did not end within {self._longest:g} s")
             if now < next_look:
                 continue
             next_look = now + _LOOK_SECONDS
             if cancelled():
                 raise Cancelled
             scales.look()
+            if another and self._spare is None and process.words.content:
+                self._spare = _Process()  # now that the processor has time for it
 
     def _result(self, process: "_Process", fault: str, waived: frozenset[str]) -> Result:
         told = _told(bytes(process.words.content))
@@ -117,7 +134,7 @@ class ExamProcess:
         if process.errors.content:
             log += f"\n== the exam itself\n{process.errors.text()}"
         if told.engine and not fault:
-            self.engine.version()  # when it is away for us as well, this says so
+            self._engine.version()  # when it is away for us as well, this says so
             raise CutShort(f"the exam was cut short while the engine answered: {told.engine}")
         if fault or told.log is None:
             during = f" while {told.in_hand!r} was asked" if told.in_hand else ""
@@ -135,7 +152,9 @@ class _Scales:
     disk_ran_low: bool = False
 
     def __post_init__(self) -> None:
-        self._most = 3 * untrusted.weigh(self.state, most=sys.maxsize) + _MAY_WRITE
+        self._most = _MAY_WRITE
+        with suppress(untrusted.Overweight):  # left so by another exam; the first look tells
+            self._most += 3 * untrusted.weigh(self.state, most=sys.maxsize)
         self._free = shutil.disk_usage(self.state).free
 
     def look(self) -> None:
@@ -158,9 +177,9 @@ class _Scales:
 
 
 class _Process:
-    """The process of one exam, and what it has said so far."""
+    """The process of one exam, which waits for its order, and what it has said so far."""
 
-    def __init__(self, order: Order) -> None:
+    def __init__(self) -> None:
         passed_on = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "supervisor.gates.examroom"],
@@ -178,8 +197,11 @@ class _Process:
         for stream, heard in ((self._process.stdout, self.words), (self._process.stderr, self.errors)):
             assert stream is not None  # noqa: S101 - they are pipes, as asked for above
             self._selector.register(stream, selectors.EVENT_READ, heard)
+
+    def give(self, order: Order) -> None:
+        """Have it begin."""
         assert self._process.stdin is not None  # noqa: S101
-        with suppress(BrokenPipeError):  # it died already, and is asked below how
+        with suppress(BrokenPipeError):  # it died already, and is asked at its end how
             self._process.stdin.write(order.encoded())
             self._process.stdin.flush()
 
@@ -270,6 +292,3 @@ def _told(words: bytes) -> _Told:
             case {"engine": str(reason)}:
                 told.engine = reason
     return told
-
-
-__all__ = ["LONGEST_EXAM_SECONDS", "EngineError", "ExamProcess"]

@@ -29,7 +29,7 @@ from supervisor.gates.exam import Candidate, Examiner, Part
 from supervisor.gates.testrun import Cancelled
 from supervisor.specs import MIB
 
-_MEMORY_BYTES: Final = 1024 * MIB  # of addresses; what is really used stays far below
+_MEMORY_BYTES: Final = 768 * MIB  # of addresses; what is really used stays far below
 _OPEN_FILES: Final = 1024
 
 
@@ -116,7 +116,7 @@ if __name__ == "__main__":
     code = 1
     try:
         code = main()
-    except BaseException:  # noqa: BLE001 - the last one to be told of it
+    except BaseException:  # the last one to be told of it
         traceback.print_exc()
     # At once: threads that answer a candidate are not waited for.
     sys.stderr.flush()

@@ -1,23 +1,41 @@
 """The exam of a candidate, and then of its base on what the candidate left behind: the way back is proven first.
 
-A part that base itself fails now, on a copy of the state that no candidate has touched, says nothing about the
-candidate and is waived; without the first parts there is no exam at all.
+A part that base itself fails now, each time that it is asked and on a copy of the state that no candidate has touched,
+says nothing about the candidate and is waived; without the first parts there is no exam at all.
 """
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from supervisor.backup import backup
-from supervisor.gates.exam import COMES_UP, TAKES_THE_LEASE, Candidate, Examiner, Part, Result
+from supervisor.gates.exam import BEHAVES, COMES_UP, TAKES_THE_LEASE, Candidate, CutShort, Part, Result
 from supervisor.ledger import Blame, Revision
 from supervisor.paths import give
+from supervisor.removal import remove_tree
 
-_INDISPENSABLE: Final = frozenset({COMES_UP, TAKES_THE_LEASE})
+_INDISPENSABLE: Final = frozenset({COMES_UP, TAKES_THE_LEASE, BEHAVES})
+#: How often base must fail a part before it is waived: a candidate can make one moment a bad one for everybody.
+_CONTROLS: Final = 2
 _TAIL_LINES: Final = 15
+
+
+class Examining(Protocol):
+    """Who holds the exams."""
+
+    @property
+    def uid(self) -> int:
+        """The user that candidates run as."""
+
+    def examine(
+        self, candidate: Candidate, *, waived: frozenset[str], cancelled: Callable[[], bool], another: bool
+    ) -> Result:
+        """One exam, and ``another`` soon. Raises EngineError, Cancelled, CutShort."""
+
+    def rest(self) -> None:
+        """No exam follows."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +74,7 @@ class Rehearsed:
 class Rehearsal:
     """Holds both exams. ``directory`` is private, ``agent_db`` the state that is copied, if it exists."""
 
-    examiner: Examiner
+    examiner: Examining
     directory: Path
     agent_db: Path
 
@@ -65,34 +83,23 @@ class Rehearsal:
 
         Raises EngineError, Cancelled.
         """
-
-        def sit(revision: Revision, state: Path, epoch: int) -> Result:
-            sitter = Candidate(image_id=revision.image_id, sha=revision.sha, state=state, epoch=epoch)
-            return self.examiner.examine(sitter, waived=frozenset(waived), cancelled=cancelled)
-
-        waived: set[str] = set()
-        while True:
-            with self._state_copy() as state:
-                results = {"candidate": sit(candidate, state, epoch)}
-                if results["candidate"].failed is None:
-                    results["base_after"] = sit(base, state, epoch + 1)
-            who, failed = next(((who, r.failed) for who, r in results.items() if r.failed), ("", None))
-            if failed is None:
-                return _rehearsed(results, waived, "", None)
-            with self._state_copy() as untouched:
-                control = sit(base, untouched, epoch).failed
-            said = f"{_WHO[who]} failed the part {failed.name!r}: {failed.detail}"
-            if control is None or control.name != failed.name:
-                return _rehearsed(results, waived, said, Blame.OWN)
-            if failed.name in _INDISPENSABLE:
-                return _rehearsed(results, waived, f"{said}; so does base by itself now", Blame.EXTERNAL)
-            waived.add(failed.name)
+        sitting = _Sitting(self, candidate, base, epoch, cancelled)
+        try:
+            return sitting.hold()
+        except CutShort:
+            # Once may be the engine's doing. An engine that answers us, and twice not the exam, is the candidate's.
+            try:
+                return sitting.hold()
+            except CutShort as again:
+                return _rehearsed({"candidate": Result((), "")}, set(), str(again), Blame.OWN)
+        finally:
+            self.examiner.rest()
 
     @contextmanager
-    def _state_copy(self) -> Iterator[Path]:
+    def state_copy(self) -> Iterator[Path]:
         """A directory with a copy of agent.db, which is deleted afterwards."""
         directory = self.directory / "state"
-        shutil.rmtree(directory, ignore_errors=True)
+        remove_tree(directory)
         directory.mkdir(parents=True, mode=0o700)
         try:
             if self.agent_db.exists():
@@ -101,7 +108,53 @@ class Rehearsal:
             give(directory, self.examiner.uid)
             yield directory
         finally:
-            shutil.rmtree(directory, ignore_errors=True)
+            remove_tree(directory)
+
+
+@dataclass
+class _Sitting:
+    """One candidate and its base, in as many exams as it takes."""
+
+    rehearsal: Rehearsal
+    candidate: Revision
+    base: Revision
+    epoch: int
+    cancelled: Callable[[], bool]
+    waived: set[str] = field(default_factory=set)
+
+    def hold(self) -> Rehearsed:
+        while True:
+            results = self._both()
+            who, failed = next(((who, r.failed) for who, r in results.items() if r.failed), ("", None))
+            if failed is None:
+                return _rehearsed(results, self.waived, "", None)
+            said = f"{_WHO[who]} failed the part {failed.name!r}: {failed.detail}"
+            if not self._base_fails_too(failed):
+                return _rehearsed(results, self.waived, said, Blame.OWN)
+            if failed.name in _INDISPENSABLE:
+                return _rehearsed(results, self.waived, f"{said}; so does base by itself now", Blame.EXTERNAL)
+            self.waived.add(failed.name)
+
+    def _both(self) -> dict[str, Result]:
+        with self.rehearsal.state_copy() as state:
+            results = {"candidate": self._sit(self.candidate, state, self.epoch, another=True)}
+            if results["candidate"].failed is None:
+                results["base_after"] = self._sit(self.base, state, self.epoch + 1)
+        return results
+
+    def _base_fails_too(self, failed: Part) -> bool:
+        for _ in range(_CONTROLS):
+            with self.rehearsal.state_copy() as untouched:
+                control = self._sit(self.base, untouched, self.epoch).failed
+            if control is None or control.name != failed.name:
+                return False
+        return True
+
+    def _sit(self, revision: Revision, state: Path, epoch: int, *, another: bool = False) -> Result:
+        sitter = Candidate(image_id=revision.image_id, sha=revision.sha, state=state, epoch=epoch)
+        return self.rehearsal.examiner.examine(
+            sitter, waived=frozenset(self.waived), cancelled=self.cancelled, another=another
+        )
 
 
 _WHO: Final = {"candidate": "the candidate", "base_after": "base, on the state that the candidate migrated,"}

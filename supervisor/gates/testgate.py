@@ -3,13 +3,28 @@
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from supervisor.gates import weakening
 from supervisor.gates.judgement import BAD, Runs, Verdict, judge, suspects
-from supervisor.gates.testrun import Report, TestRunner
+from supervisor.gates.testrun import Outcome, Report
 
 _TRIES: Final = 3
+
+
+class Runner(Protocol):
+    """Runs tests in containers; see :class:`supervisor.gates.testrun.TestRunner`."""
+
+    def run(
+        self,
+        image_id: str,
+        *,
+        tests: Mapping[str, bytes] | None = None,
+        only: Iterable[str] = (),
+        timeout: float,
+        cancelled: Callable[[], bool],
+    ) -> Report:
+        """Run the image's own tests, or ``tests`` in their place."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +33,7 @@ class TestGate:
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
-    runner: TestRunner
+    runner: Runner
     left: Callable[[], float]
     cancelled: Callable[[], bool]
 
@@ -39,23 +54,27 @@ class TestGate:
         own = self._run(image_id)
         again = weakening.needs_base_run(base_tests, own_tests)
         runs = Runs(own, self._run(image_id, tests=base_tests, only=again) if again else None)
-        excused = self._failing_on_base(base_image_id, suspects(runs, comparison))
-        verdict = judge(runs, comparison, failing_on_base=excused)
+        # A name that base does not have was made up, or is new to a file: nothing of base's excuses it.
+        doubtful = {n: excuses for n, excuses in suspects(runs, comparison).items() if _file(n) in base_tests}
+        verdict = judge(runs, comparison, excused=self._excused_by(base_image_id, doubtful))
         return verdict, _log(runs, verdict)
 
-    def _failing_on_base(self, base_image_id: str, doubtful: Iterable[str]) -> set[str]:
-        """Which of these tests base fails as well, each time that it is asked: one bad moment excuses nobody.
+    def _excused_by(self, base_image_id: str, doubtful: Mapping[str, frozenset[Outcome]]) -> set[str]:
+        """Which of these tests base does not pass either, with what of base's excuses each.
 
-        A test that base does not have, as with a new parameter, is not excused either.
+        Base has to fail a test each time that it is asked: one bad moment excuses nobody. A skip is no accident, so
+        once is enough. A test that base does not have, as with a new parameter, is not excused.
         """
-        left = set(doubtful)
+        left, excused = dict(doubtful), set()
         for _ in range(_TRIES):
             if not left:
                 break
             # Whole files: pytest runs nothing at all when one of the ids that it is given does not exist.
             outcomes = self._run(base_image_id, only=tuple({_file(node) for node in left})).outcomes
-            left = {node for node in left if outcomes.get(node, outcomes.get(_file(node))) in BAD}
-        return left
+            found = {node: outcomes.get(node, outcomes.get(_file(node))) for node in left}
+            excused |= {n for n, outcome in found.items() if outcome is Outcome.SKIPPED and outcome in left[n]}
+            left = {n: left[n] for n, outcome in found.items() if outcome in BAD}
+        return excused | left.keys()
 
     def _run(self, image_id: str, *, tests: Mapping[str, bytes] | None = None, only: tuple[str, ...] = ()) -> Report:
         return self.runner.run(image_id, tests=tests, only=only, timeout=self.left(), cancelled=self.cancelled)

@@ -162,8 +162,10 @@ def parse_report(path: Path, *, trouble: str = "", log: str = "", seconds: float
             reading.read(report)
     except FileNotFoundError:
         trouble = trouble or "the tests left no report"
-    except Exception as error:  # noqa: BLE001 - what a report can provoke has no end, and is all the same
-        trouble = trouble or untrusted.line(f"the report cannot be read: {error or type(error).__name__}", _LONGEST_TROUBLE)
+    except Exception as error:  # what a report can provoke has no end, and is all the same
+        trouble = trouble or untrusted.line(
+            f"the report cannot be read: {error or type(error).__name__}", _LONGEST_TROUBLE
+        )
     if reading.size == 0:
         trouble = trouble or "the tests left no report"
     if not reading.finished:

@@ -42,12 +42,16 @@ class FewerAssertions:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Base against candidate, test by test. ``changed_files`` are the base files that differ or are gone."""
+    """Base against candidate, test by test.
+
+    ``changed_files`` are the base files that differ or are gone, ``new_files`` those that only the candidate has.
+    """
 
     verdicts: Mapping[TestId, Verdict]
     fewer_assertions: tuple[FewerAssertions, ...]
     new_skips: tuple[TestId, ...]
     changed_files: frozenset[str]
+    new_files: frozenset[str] = frozenset()
 
     @cached_property
     def gating(self) -> frozenset[TestId]:
@@ -69,6 +73,8 @@ class Comparison:
 
         Of such a test the source is not known, so the whole file stands for it.
         """
+        if test[0] in self.new_files:
+            return Verdict.NEW
         known = Verdict.CHANGED if test[0] in self.changed_files else Verdict.UNCHANGED
         return self.verdicts.get(test, known)
 
@@ -104,6 +110,7 @@ def compare(base: Mapping[str, bytes], candidate: Mapping[str, bytes]) -> Compar
         fewer_assertions=tuple(fewer),
         new_skips=tuple(skips),
         changed_files=frozenset(path for path in base if candidate.get(path) != base[path]),
+        new_files=frozenset(candidate.keys() - base.keys()),
     )
 
 

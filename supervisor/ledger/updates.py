@@ -6,6 +6,7 @@ from dataclasses import asdict, fields
 from typing import Any, Final
 
 from supervisor.contract.events import EventType
+from supervisor.crashpoints import around
 from supervisor.ledger.errors import (
     AmbiguousPrefix,
     BadColumns,
@@ -33,10 +34,16 @@ _BEYOND_HEX: Final = "g"  # sorts after every character of an id
 class Updates(Store):
     """Everything about updates."""
 
-    def create(self, new: NewUpdate, *, parent_id: int | None = None) -> Update:
-        """Record a submission: a row in ``created`` and its ``update.txn.created``."""
-        with self._writing():
-            return self._insert(new, Status.CREATED, {}, parent_id)
+    def create(
+        self, new: NewUpdate, *, changes: Mapping[str, object] = _NOTHING, parent_id: int | None = None
+    ) -> Update:
+        """Record a submission: a row in ``created`` and its ``update.txn.created``.
+
+        ``changes`` are other columns that are known already. Raises BadColumns.
+        """
+        values = self._columns(changes)
+        with around("ledger.create"), self._writing():
+            return self._insert(new, Status.CREATED, values, parent_id)
 
     def genesis(
         self, new: NewUpdate, *, changes: Mapping[str, object] = _NOTHING, parent_id: int | None = None
@@ -47,7 +54,7 @@ class Updates(Store):
         Raises GenesisExists when a revision was promoted before, BadColumns.
         """
         values = self._columns(changes)
-        with self._writing():
+        with around("ledger.genesis"), self._writing():
             if self.good_sha() is not None:
                 raise GenesisExists
             now = self._clock()
@@ -78,7 +85,7 @@ class Updates(Store):
         if (restored is not None) != (target is Status.ROLLED_BACK):
             raise ValueError("a finished rollback, and nothing else, names the sha that it restored")
         values = self._columns(changes)
-        with self._writing():
+        with around(f"ledger.{source}.{target}"), self._writing():
             now = self._clock()
             here = (Artifact.tx_id == tx_id) & (Artifact.status == source)
             values |= {"status": target, "updated_at": now}
@@ -99,7 +106,7 @@ class Updates(Store):
         Raises UnknownUpdate, and BadColumns for the status and whatever else only the ledger writes.
         """
         values = self._columns(changes)
-        with self._writing():
+        with around("ledger.amend"), self._writing():
             self._run(Artifact.update({**values, "updated_at": self._clock()}).where(Artifact.tx_id == tx_id))
             return self._get(tx_id)
 

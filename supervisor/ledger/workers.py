@@ -8,6 +8,7 @@ from typing import Any, Final
 from peewee import fn
 
 from supervisor.contract.events import EventType
+from supervisor.crashpoints import around
 from supervisor.ledger.errors import UnknownWorker, WorkerGone
 from supervisor.ledger.models import EventRecord, LeaseRecord, WorkerRecord
 from supervisor.ledger.store import Store
@@ -26,7 +27,7 @@ class Workers(Store):
 
     def register_worker(self, new: NewWorker, *, parent_id: int | None = None) -> WorkerRow:
         """Record a worker that is about to be started, with its ``worker.spawned``; of its credential only a digest."""
-        with self._writing():
+        with around("ledger.worker"), self._writing():
             now = self._clock()
             spawned = EventRecord.event_type == EventType.WORKER_SPAWNED
             instance = 1 + self._count(EventRecord.select().where(spawned))
@@ -89,7 +90,7 @@ class Workers(Store):
         """
         end = {"exit_code": exit_code, "oom": oom, "reason": reason, "uptime_seconds": uptime_seconds}
         end = {**self._clean(end), "crashed": crashed}
-        with self._writing():
+        with around("ledger.exit"), self._writing():
             worker = self.worker(worker_id)
             if worker.exited_at is not None:
                 return False
@@ -107,7 +108,7 @@ class Workers(Store):
 
     def grant_lease(self, worker_id: str) -> Lease:
         """Give the lease to this worker, with the next epoch. Raises UnknownWorker, WorkerGone."""
-        with self._writing():
+        with around("ledger.lease"), self._writing():
             worker = self.worker(worker_id)
             if worker.exited_at is not None:
                 raise WorkerGone(worker_id)

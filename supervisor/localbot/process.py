@@ -36,6 +36,11 @@ def token(paths: Paths) -> str:
     return file.read_text()
 
 
+def running(paths: Paths) -> bool:
+    """Whether the local bot's process of this home lives; costs next to nothing to ask."""
+    return held(_pid_file(paths))
+
+
 def ensure(paths: Paths) -> None:
     """Start the local bot unless it answers, and return when it does. Raises LocalBotFailed."""
     if _answers(paths):
@@ -57,20 +62,19 @@ def ensure(paths: Paths) -> None:
     deadline = time.monotonic() + _START_SECONDS
     while not _answers(paths):
         # Another one may have been quicker; then ours ends, and theirs answers.
-        if time.monotonic() > deadline or (process.poll() is not None and not held(_pid_file(paths))):
+        if time.monotonic() > deadline or (process.poll() is not None and not running(paths)):
             raise LocalBotFailed(f"the local bot did not come up; see {log}")
         time.sleep(0.05)
 
 
 def stop(paths: Paths) -> None:
     """End the local bot of this home, if it runs."""
-    file = _pid_file(paths)
-    if not held(file):
+    if not running(paths):
         return
     with suppress(ValueError, ProcessLookupError):
-        os.kill(int(owner(file)), signal.SIGTERM)
+        os.kill(int(owner(_pid_file(paths))), signal.SIGTERM)
     deadline = time.monotonic() + _STOP_SECONDS
-    while held(file) and time.monotonic() < deadline:
+    while running(paths) and time.monotonic() < deadline:
         time.sleep(0.05)
 
 

@@ -4,11 +4,13 @@ The only place in the supervisor that runs git.
 """
 
 from supervisor.revisions.difftext import ChangeKind, FileChange
+from supervisor.revisions.merging import Conflict
 from supervisor.revisions.policy import RefusalCode, Refused
 from supervisor.revisions.repository import (
     Applied,
     Commit,
     DirectoryInUse,
+    MergeConflict,
     Revisions,
     RevisionsError,
     RevisionsUnusable,
@@ -19,8 +21,10 @@ __all__ = [
     "Applied",
     "ChangeKind",
     "Commit",
+    "Conflict",
     "DirectoryInUse",
     "FileChange",
+    "MergeConflict",
     "RefusalCode",
     "Refused",
     "Revisions",

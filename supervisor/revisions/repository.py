@@ -8,6 +8,7 @@ its own; only what policy has let through is moved into the repository.
       RevisionsUnusable   git or the repository cannot be used; nobody's patch is to blame
       UnknownRevision     no such commit
       DirectoryInUse      the target of an export is not an empty directory
+      MergeConflict       two sides changed the same; tells where, file by file
 
 What policy refuses is a ``policy.Refused``.
 """
@@ -22,8 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from supervisor.revisions import difftext, gitargv, policy
+from supervisor.revisions import difftext, gitargv, merging, policy
 from supervisor.revisions.difftext import FileChange, FileDiff
+from supervisor.revisions.merging import Conflict
 from supervisor.revisions.policy import RefusalCode, Refused
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 _ACTIVE: Final = "refs/heads/active"
 _QUARANTINES: Final = "quarantine"
 _SHA: Final = re.compile(r"[0-9a-f]{40}")
+_MAX_CONFLICTS: Final = 127  # git merge-file ends with their number, and beyond with an error
 _TX_ID: Final = re.compile(r"[0-9a-f]+(?:-[0-9a-f]+)*")
 
 
@@ -54,6 +57,14 @@ class UnknownRevision(RevisionsError):
 
 class DirectoryInUse(RevisionsError):
     """A revision is written into a new or empty directory only."""
+
+
+class MergeConflict(RevisionsError):
+    """Two sides changed the same; ``conflicts`` has an entry for each file."""
+
+    def __init__(self, conflicts: Sequence[Conflict]) -> None:
+        super().__init__("; ".join(f"{policy.shown(c.path)}: {c.reason}" for c in conflicts))
+        self.conflicts = tuple(conflicts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +122,7 @@ class Revisions:
             if parent is not None:
                 git.require(parent)
             tree = git.store(files, quarantine.folder)
-            sha = git.commit(tree, message=message, when=when, parent=parent)
+            sha = git.commit(tree, message=message, when=when, parents=(parent,) if parent else ())
             quarantine.admit()
             git.run("update-ref", f"refs/imports/{sha}", sha)
         return Commit(sha, tree)
@@ -132,10 +143,48 @@ class Revisions:
             tree = git.run("write-tree").decode().strip()
             diffs = _judge(git, base, git.entries(tree), base_sha, tree)
             message = _message(title, why, tx_id=tx_id, base_sha=base_sha)
-            sha = git.commit(tree, message=message, when=when, parent=base_sha)
+            sha = git.commit(tree, message=message, when=when, parents=(base_sha,))
             quarantine.admit()
             git.run("update-ref", f"refs/tx/{tx_id}", sha)
         return Applied(sha, tree, difftext.patch_id(diffs), tuple(diff.change for diff in diffs))
+
+    def merged(self, base_sha: str, ours_sha: str, theirs: Mapping[str, bytes]) -> dict[str, bytes]:
+        """The files that come of what a revision and the trusted side, with the files ``theirs``, made of ``base_sha``.
+
+        Writes nothing. Raises MergeConflict, and ``Refused`` for what no revision may hold.
+        """
+        policy.check_import(theirs)
+        base, ours = self.files(base_sha), self.files(ours_sha)
+        with tempfile.TemporaryDirectory() as folder, self._opened() as git:
+            files, conflicts = merging.merge(base, ours, theirs, lambda *sides: git.merge_text(sides, Path(folder)))
+        if conflicts:
+            raise MergeConflict(conflicts)
+        policy.check_import(files)
+        return files
+
+    def take_over(
+        self, base_sha: str, files: Mapping[str, bytes], imported: str, *, tx_id: str, title: str, why: str, when: float
+    ) -> Applied:
+        """Make a revision of merged ``files`` on top of ``base_sha``, as ``refs/tx/<tx_id>``.
+
+        ``imported`` is the import that was merged, the revision's second parent.
+        """
+        policy.check_import(files)
+        with self._quarantine() as quarantine, self._opened(quarantine) as git:
+            tree = git.store(files, quarantine.folder)
+            diffs = difftext.parse(git.diff(git.require(base_sha), tree))
+            message = _message(title, why, tx_id=tx_id, base_sha=base_sha)
+            parents = dict.fromkeys((base_sha, git.require(imported)))
+            sha = git.commit(tree, message=message, when=when, parents=tuple(parents))
+            quarantine.admit()
+            git.run("update-ref", f"refs/tx/{tx_id}", sha)
+        return Applied(sha, tree, difftext.patch_id(diffs), tuple(diff.change for diff in diffs))
+
+    def imported(self, sha: str) -> str:
+        """The import that a revision made by ``take_over`` merged; of any other, the revision itself."""
+        with self._opened() as git:
+            line = git.run("rev-list", "--parents", "--max-count=1", git.require(sha)).decode().split()
+        return line[2] if len(line) > 2 else sha  # noqa: PLR2004 - itself, its base, and the import
 
     def files(self, sha: str, under: str = "") -> dict[str, bytes]:
         """The files of a revision by path, all or those in the folder ``under``."""
@@ -326,6 +375,17 @@ class _Git:
             raise RevisionsUnusable(f"{self._path}: git apply: {gitargv.short(complaint)}")
         raise Refused(RefusalCode.APPLY_FAILED, f"the patch does not apply: {gitargv.short(complaint)}")
 
+    def merge_text(self, sides: Sequence[bytes], folder: Path) -> bytes | None:
+        """Merge the text of a file, given base, ours and theirs; None when both changed the same lines."""
+        names = [folder / name for name in ("base", "ours", "theirs")]
+        for name, content in zip(names, sides, strict=True):
+            name.write_bytes(content)
+        base, ours, theirs = map(str, names)
+        status, text, complaint = self._try(("merge-file", "--stdout", "--quiet", ours, base, theirs))
+        if not 0 <= status <= _MAX_CONFLICTS:
+            raise RevisionsUnusable(f"{self._path}: git merge-file: {gitargv.short(complaint)}")
+        return text if status == 0 else None
+
     def store(self, files: Mapping[str, bytes], folder: Path) -> str:
         """Write blobs and a tree of these files; returns the tree."""
         names = []
@@ -338,10 +398,10 @@ class _Git:
         self.run("update-index", "-z", "--index-info", stdin="".join(lines).encode())
         return self.run("write-tree").decode().strip()
 
-    def commit(self, tree: str, *, message: str, when: float, parent: str | None) -> str:
-        parents = ("-p", parent) if parent else ()
+    def commit(self, tree: str, *, message: str, when: float, parents: Sequence[str]) -> str:
+        named = [word for parent in parents for word in ("-p", parent)]
         stdin = message.encode(errors="replace")
-        return self.run("commit-tree", *parents, tree, stdin=stdin, identity=gitargv.identity(when)).decode().strip()
+        return self.run("commit-tree", *named, tree, stdin=stdin, identity=gitargv.identity(when)).decode().strip()
 
     def _try(
         self, command: Sequence[str], stdin: bytes = b"", identity: Mapping[str, str] | None = None

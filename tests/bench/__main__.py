@@ -4,6 +4,7 @@ It has installations of its own and takes them down again. Exit code 1 when a li
 """
 
 import argparse
+import os
 import signal
 import sys
 import tempfile
@@ -34,37 +35,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (EngineMissing, ImagesUnavailable) as error:
         _say(f"error: {error}")
         return 3
-    with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        figures = _measure(Path(name), engine, options)
-    console().print(table(figures))
-    _say(f"Took {time.monotonic() - started:.0f} s.")
+    figures: list[Figure] = []
+    load_before = os.getloadavg()[0]
+    try:
+        with tempfile.TemporaryDirectory(prefix="bench-") as name:
+            figures.extend(_measure(Path(name), engine, options))
+    finally:  # what was measured is shown, whatever came then
+        console().print(table(figures))
+    _say(
+        f"Took {time.monotonic() - started:.0f} s on {os.cpu_count()} cores; the machine's load was {load_before:.1f} "
+        f"before, {os.getloadavg()[0]:.1f} after. Other work on it makes every time longer."
+    )
     missed = [figure.name for figure in figures if figure.missed]
     if missed:
         _say(f"Missed: {', '.join(missed)}.")
     return 1 if missed and not options.report_only else 0
 
 
-def _measure(directory: Path, engine: Engine, options: argparse.Namespace) -> list[Figure]:
+def _measure(directory: Path, engine: Engine, options: argparse.Namespace) -> Iterator[Figure]:
     _say("Event append and role changes...")
-    figures = [*appending.measure(directory, options.batches), *roles.measure(directory, options.role_changes)]
+    yield from appending.measure(directory, options.batches)
+    yield from roles.measure(directory, options.role_changes)
     with _installation(directory / "a", all_tests=True) as whole:
         _say(f"{options.rounds} patches through all gates, each beside the bare build and test run...")
-        figures += pipeline.measure(whole, engine, options.rounds)
+        yield from pipeline.measure(whole, engine, options.rounds)
         _say("One is promoted, so that N-1 stands by...")
         path, text = pipeline.one_line(whole.checkout, "promoted")
         whole.promote(patch_of(whole.checkout, {path: text}))
         whole.settled()
         _say(f"Idle for {options.idle_seconds:g} s...")
-        figures += resting.measure(whole, options.idle_seconds)
+        yield from resting.measure(whole, options.idle_seconds)
         _say(f"Commands over {options.records} more updates...")
-        figures += commands.measure(whole, records=options.records, runs=options.command_runs)
+        yield from commands.measure(whole, records=options.records, runs=options.command_runs)
     # Few of the worker's tests: their time is measured above, and these updates are about what comes after.
     with _installation(directory / "b", all_tests=False) as quick:
         _say("Deploys and ways back under load...")
-        figures += deploys.Deploys(quick, engine).measure(
+        yield from deploys.Deploys(quick, engine).measure(
             planned=options.deploys, killed=options.kills, wedged=options.wedges, say=_say
         )
-    return figures
 
 
 @contextmanager

@@ -136,7 +136,7 @@ def test_wrong_usage(never_up: Installation, arguments: tuple[str, ...]) -> None
 @pytest.mark.parametrize("command", ["up", "status"])
 def test_a_value_that_cannot_be_used(never_up: Installation, command: str, name: str, value: str) -> None:
     """2; the line names it and says what is allowed."""
-    line = never_up.run(command, **{name: value}).refusal(2)
+    line = never_up.run(command, settings={name: value}).refusal(2)
     assert name in line
     assert value in line
     assert "it must be" in line
@@ -145,14 +145,14 @@ def test_a_value_that_cannot_be_used(never_up: Installation, command: str, name:
 
 def test_a_secret_that_cannot_be_used_is_not_repeated(never_up: Installation) -> None:
     """It is named, and its value is not."""
-    line = never_up.run("up", TELEGRAM_BOT_TOKEN=TOKEN).refusal(2)
+    line = never_up.run("up", settings={"TELEGRAM_BOT_TOKEN": TOKEN}).refusal(2)
     assert "TELEGRAM_BOT_TOKEN" in line
     assert TOKEN not in line
 
 
 def test_a_provider_without_its_key(never_up: Installation) -> None:
     """Explicit `openai` without a key stops the start."""
-    assert "OPENAI_API_KEY" in never_up.run("up", AUTONOUS_MODEL_PROVIDER="openai").refusal(2)
+    assert "OPENAI_API_KEY" in never_up.run("up", settings={"AUTONOUS_MODEL_PROVIDER": "openai"}).refusal(2)
 
 
 class TestEnvironmentFile:
@@ -187,7 +187,7 @@ def test_a_home_that_cannot_be_made(install: Install, tmp_path: Path) -> None:
     made = install()
     home = str(tmp_path / "file" / "home")
     for command in ("up", "run"):
-        line = made.run(command, AUTONOUS_HOME=home).refusal()
+        line = made.run(command, settings={"AUTONOUS_HOME": home}).refusal()
         assert f"AUTONOUS_HOME={home} cannot be used" in line
 
 
@@ -225,19 +225,19 @@ def test_a_ledger_that_is_no_database(install: Install) -> None:
 def test_an_engine_that_is_out_of_reach(install: Install, host: str) -> None:
     """3; the line names where it was looked for. With an engine again it simply comes up."""
     made = install()
-    assert host in made.run("up", DOCKER_HOST=host).refusal(3)
+    assert host in made.run("up", settings={"DOCKER_HOST": host}).refusal(3)
 
 
 def test_run_without_an_engine(installation: Installation, unharmed: None, install: Install) -> None:
     """In the foreground, too: 3 and one line."""
     made = install()
-    assert "engine" in made.run("run", DOCKER_HOST=NO_ENGINE).refusal(3)
+    assert "engine" in made.run("run", settings={"DOCKER_HOST": NO_ENGINE}).refusal(3)
 
 
 def test_up_after_the_engine_was_out_of_reach(install: Install) -> None:
     """The failed attempt is in nobody's way."""
     made = install()
-    made.run("up", DOCKER_HOST=NO_ENGINE).expect(3)
+    made.run("up", settings={"DOCKER_HOST": NO_ENGINE}).expect(3)
     made.up()
     assert made.status()["active"]["health"] == "healthy"
 
@@ -247,8 +247,8 @@ def test_down_without_supervisor_and_engine(install: Install) -> None:
     made = install()
     made.up()
     made.kill_supervisor()
-    assert "engine" in made.run("down", DOCKER_HOST=NO_ENGINE).err.splitlines()[-1]
-    made.run("down", DOCKER_HOST=NO_ENGINE).expect(3)
+    assert "engine" in made.run("down", settings={"DOCKER_HOST": NO_ENGINE}).err.splitlines()[-1]
+    made.run("down", settings={"DOCKER_HOST": NO_ENGINE}).expect(3)
     assert len(made.containers()) == 1
     made.down()
     assert made.containers() == []

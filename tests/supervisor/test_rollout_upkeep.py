@@ -172,12 +172,47 @@ def test_workers_go_on_while_the_engine_is_away(installation: Installation) -> N
         installation.until(lambda: installation.active() not in (None, blue))
 
 
-def test_a_worker_that_died_while_the_engine_was_away_is_found(installation: Installation) -> None:
-    """What happened while nobody watched is found by looking."""
+def test_a_worker_that_ended_with_the_engine_is_started_again_without_blame(installation: Installation) -> None:
+    """What happened while nobody watched is found by looking, and is no crash of the worker's."""
     with installation.supervised():
         blue = installation.becomes_active(installation.genesis)
         installation.engine.go_away()
-        installation.engine.crash(blue.worker_id)
+        installation.engine.crash(blue.worker_id, code=137)
         time.sleep(0.1)
         installation.engine.come_back()
         installation.until(lambda: installation.active() not in (None, blue), 3)
+        assert installation.ledger.worker(blue.worker_id).exited_at is not None
+        assert installation.ledger.crashes(installation.genesis.sha or "", 0) == []
+
+
+def test_a_green_that_ended_with_the_engine_is_proven_anew(installation: Installation) -> None:
+    """Its probation begins again, and it is promoted when it passes that."""
+    installation.change(stable_window_seconds=0.8)
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        update = installation.approved()
+        installation.reaches(update, S.DEPLOYED_UNSTABLE)
+        green = installation.becomes_active(update)
+        installation.engine.go_away()
+        installation.engine.crash(green.worker_id, code=137)
+        time.sleep(0.1)
+        installation.engine.come_back()
+        update = installation.reaches(update, S.PROMOTED)
+        again = installation.becomes_active(update)
+        assert again.worker_id != green.worker_id
+        assert update.promoted_at is not None
+        assert update.promoted_at - again.spawned_at > 0.8
+
+
+def test_n_minus_1_whose_image_is_gone_is_built_again(installation: Installation) -> None:
+    """A clean-up from outside does not take the way back away."""
+    with installation.supervised():
+        blue = installation.becomes_active(installation.genesis)
+        update = installation.promoted()
+        installation.until(lambda: EventType.UPDATE_CLEANUP_COMPLETED in installation.events(update))
+        installation.engine.remove_image(installation.genesis.image_id or "")
+        installation.engine.crash(blue.worker_id)
+        installation.until(lambda: installation.running_shas().count(str(installation.genesis.sha)) == 1)
+        installation.roll_back(update)
+        installation.reaches(update, S.ROLLED_BACK)
+        installation.becomes_active(installation.genesis)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,8 +101,8 @@ class Installation:
         }
         return {**passed_on, **own, **QUICK, **self.settings}
 
-    def run(self, *arguments: str, given: bytes = b"", **environment: str) -> Result:
-        """Run a command to its end, whatever it ends with."""
+    def run(self, *arguments: str, given: bytes = b"", settings: Mapping[str, str] | None = None) -> Result:
+        """Run a command to its end, whatever it ends with; ``settings`` are for this one alone."""
         process = subprocess.run(
             [sys.executable, "-m", "supervisor", *arguments],
             input=given,
@@ -110,7 +110,7 @@ class Installation:
             check=False,
             timeout=COMMAND_SECONDS,
             cwd=self.checkout,
-            env={**self.environment, **environment},
+            env={**self.environment, **(settings or {})},
         )
         return Result(" ".join(arguments), process.returncode, process.stdout.decode(), process.stderr.decode())
 
@@ -188,9 +188,26 @@ class Installation:
         return int(owner(self.paths.lock))
 
     def kill_supervisor(self) -> None:
-        """SIGKILL, and see it gone."""
-        os.kill(self.supervisor_pid(), signal.SIGKILL)
+        """SIGKILL, also to a keeper that would start another one; and see it gone."""
+        supervisor = self.supervisor_pid()
+        self._kill_holder(self._keeper_lock)
+        os.kill(supervisor, signal.SIGKILL)
         wait_for(lambda: not held(self.paths.lock), 5, "the end of the supervisor")
+
+    @property
+    def localbot_lock(self) -> Path:
+        """Held by the local bot's process."""
+        return self.paths.localbot_db.with_name(f"{self.paths.localbot_db.name}.pid")
+
+    @property
+    def _keeper_lock(self) -> Path:
+        return self.home / "keeper.lock"
+
+    def _kill_holder(self, lock: Path) -> None:
+        if held(lock):
+            with suppress(ProcessLookupError, ValueError):
+                os.kill(int(owner(lock)), signal.SIGKILL)
+            wait_for(lambda: not held(lock), 5, f"the end of the process that held {lock.name}")
 
     # -- what the engine sees
 
@@ -216,10 +233,8 @@ class Installation:
 
     def remove(self) -> None:
         """End and remove all there is of it, whatever state it is in; the home's files stay to be looked at."""
-        for lock in (self.paths.lock, self.paths.localbot_db.with_name(f"{self.paths.localbot_db.name}.pid")):
-            if held(lock):
-                with suppress(ProcessLookupError, ValueError):
-                    os.kill(int(owner(lock)), signal.SIGKILL)
+        for lock in (self._keeper_lock, self.paths.lock, self.localbot_lock):
+            self._kill_holder(lock)
         engine = Engine()
         for view in engine.containers(self.project):
             engine.remove(view.id)

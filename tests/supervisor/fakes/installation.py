@@ -3,6 +3,7 @@
 The installation outlives its supervisors, which are started, stopped and killed in it.
 """
 
+import shutil
 import threading
 import time
 import uuid
@@ -58,9 +59,12 @@ class Killed(BaseException):
 
 
 class Supervisor:
-    """A running supervisor: the threads that the service would start, without its sockets."""
+    """A running supervisor: the threads that the service would start, without its sockets.
 
-    def __init__(self, installation: "Installation") -> None:
+    One that is not ``rolling`` leaves everything to the test.
+    """
+
+    def __init__(self, installation: "Installation", *, rolling: bool = True) -> None:
         self._installation = installation
         self._stop = threading.Event()
         self.signal = Signal()
@@ -98,10 +102,9 @@ class Supervisor:
             bot_api_answers=lambda: installation.bot_api_answers,
             timing=installation.timing,
         )
-        targets: dict[str, Callable[[], None]] = {
-            "watch": lambda: self.fleet.watch(self._stop),
-            "rollout": self._roll,
-        }
+        targets: dict[str, Callable[[], None]] = {"watch": lambda: self.fleet.watch(self._stop)}
+        if rolling:
+            targets["rollout"] = self._roll
         self._threads = [threading.Thread(target=run, name=name, daemon=True) for name, run in targets.items()]
 
     def start(self) -> None:
@@ -113,10 +116,15 @@ class Supervisor:
         for thread in self._threads:
             thread.start()
 
-    def stop(self) -> None:
-        """As on SIGTERM: workers go on. Harmless after a kill."""
+    def ask_to_stop(self) -> None:
+        """Have everything come to its end, which this does not wait for."""
         self._stop.set()
         self.rollout.stop()
+        self.signal.notify()
+
+    def stop(self) -> None:
+        """As on SIGTERM: workers go on. Harmless after a kill."""
+        self.ask_to_stop()
         self._installation.socket.sessions = None
         self.fleet.stop_watching()
         for thread in self._threads:
@@ -125,8 +133,8 @@ class Supervisor:
 
     def wait_until_killed(self, seconds: float = 5.0) -> bool:
         """Whether it was killed within the time; what is left of it is put away then."""
-        self._threads[1].join(seconds)
-        killed = not self._threads[1].is_alive()
+        self._threads[-1].join(seconds)
+        killed = not self._threads[-1].is_alive()
         if killed:
             self.stop()
         return killed
@@ -233,9 +241,9 @@ class Installation:
 
     # -- supervisors
 
-    def start(self) -> Supervisor:
+    def start(self, *, rolling: bool = True) -> Supervisor:
         """A new supervisor, at work."""
-        supervisor = Supervisor(self)
+        supervisor = Supervisor(self, rolling=rolling)
         self._supervisors.append(supervisor)
         supervisor.start()
         return supervisor
@@ -312,6 +320,7 @@ class Installation:
         for view in self.engine.containers(PROJECT):
             self.engine.remove(view.id)
         self.ledger.close()
+        shutil.rmtree(self.settings.paths.run)  # outside of a home whose name is too long for sockets
         if kind is None:
             # What holds whatever a test does.
             assert self.activity.overlaps == []

@@ -1,0 +1,188 @@
+"""Taking over what a newer checkout brings: merged with what the agent made of itself, as an update like any other.
+
+The base of the merge is the import that the active revision grew from. Nothing is created when there is a conflict.
+"""
+
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from supervisor.contexts import contract_hash, trusted_contract
+from supervisor.images import LABEL_CONTRACT, ImageFacts, base_tag, deps_tag
+from supervisor.ledger import Ledger, NewUpdate, Origin, Revision, Update
+from supervisor.revisions import Conflict, MergeConflict, Refused, Revisions, policy
+from supervisor.states import PENDING
+from supervisor.trunk import trunk_of
+
+_TITLE = "what the checkout brings"
+
+
+class TaggedImage(ImageFacts, Protocol):
+    """What is asked of an image here."""
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Its names."""
+
+
+class Engine(Protocol):
+    """The part of the engine that is asked."""
+
+    def image(self, reference: str) -> TaggedImage | None:
+        """The image of that id or tag, or None."""
+
+
+@dataclass(frozen=True)
+class News:
+    """What a checkout has that the active revision did not grow from. ``files`` are paths."""
+
+    files: tuple[str, ...] = ()
+    dependencies: bool = False
+    contract: bool = False
+
+    def __bool__(self) -> bool:
+        return self.dependencies or self.contract or bool(self.files)
+
+    def __str__(self) -> str:
+        number = len(self.files)
+        parts = [f"{number} file{'s' if number != 1 else ''}"] if number else []
+        parts += ["dependencies"] if self.dependencies else []
+        parts += ["the contract with the supervisor"] if self.contract else []
+        return ", ".join(parts)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of it. ``status`` is ``current``, ``conflict``, ``refused``, or that of ``update``."""
+
+    status: str
+    update: Update | None = None
+    code: str = ""
+    reason: str = ""
+    conflicts: tuple[Conflict, ...] = ()
+
+    def plain(self) -> dict[str, Any]:
+        """For ``--json``."""
+        return {
+            "tx_id": self.update.tx_id if self.update else None,
+            "status": self.status,
+            "code": self.code,
+            "reason": self.reason,
+            "conflicts": [asdict(conflict) for conflict in self.conflicts],
+        }
+
+
+def checkout_files(checkout: Path) -> dict[str, bytes]:
+    """The files of a checkout that make a revision of the worker."""
+    found = {}
+    for area in policy.AREAS:
+        for path in sorted((checkout / area).rglob("*")):
+            name = path.relative_to(checkout).as_posix()
+            if path.is_file() and policy.belongs(name):
+                found[name] = path.read_bytes()
+    return found
+
+
+def news(ledger: Ledger, revisions: Revisions, engine: Engine, files: Mapping[str, bytes]) -> News:
+    """What is new in the checkout, whose worker has these ``files``."""
+    good = ledger.good_revision()
+    known = revisions.files(_import_below(ledger, revisions, good))
+    changed = sorted(path for path in known.keys() | files.keys() if known.get(path) != files.get(path))
+    image = engine.image(good.image_id)
+    contract = image is not None and image.labels.get(LABEL_CONTRACT) != contract_hash(trusted_contract())
+    return News(tuple(changed), dependencies=_other_lock(engine, good), contract=contract)
+
+
+def under_way(ledger: Ledger) -> bool:
+    """Whether an update from the checkout waits for the gates or for a person."""
+    return any(update.origin is Origin.UPSTREAM for update in ledger.having(*PENDING))
+
+
+def take_over(
+    ledger: Ledger,
+    revisions: Revisions,
+    engine: Engine,
+    files: Mapping[str, bytes],
+    *,
+    deps_image_id: str,
+    parent_id: int | None,
+) -> Outcome:
+    """Record an update that brings the checkout's ``files`` and dependencies into the active revision.
+
+    ``deps_image_id`` is the image of the checkout's lock. The same again while it is still under way is that update.
+    Raises RevisionsUnusable, LedgerError, EngineError.
+    """
+    good = ledger.good_revision()
+    brought = news(ledger, revisions, engine, files)
+    below = _import_below(ledger, revisions, good)
+    try:
+        merged = revisions.merged(below, good.sha, files)
+    except MergeConflict as conflict:
+        reason = "the checkout and the agent changed the same"
+        return Outcome("conflict", code="conflict", reason=reason, conflicts=conflict.conflicts)
+    except Refused as refused:
+        return Outcome("refused", code=refused.code, reason=refused.reason)
+    same_files = merged == revisions.files(good.sha)
+    if same_files and not (brought.dependencies or brought.contract):
+        return Outcome("current", reason="the worker has all that the checkout brings")
+    deps = deps_image_id if brought.dependencies or engine.image(good.deps_image_id) is None else good.deps_image_id
+    for update in ledger.having(*PENDING):
+        under_way = update.origin is Origin.UPSTREAM and (update.base_sha, update.deps_image_id) == (good.sha, deps)
+        if under_way and update.sha and revisions.files(update.sha) == merged:
+            return Outcome(update.status, update, reason="it is under way already")
+    update = _record(ledger, revisions, good, below, files, merged, deps, str(brought), parent_id)
+    return Outcome(update.status, update)
+
+
+def _record(
+    ledger: Ledger,
+    revisions: Revisions,
+    good: Revision,
+    below: str,
+    files: Mapping[str, bytes],
+    merged: Mapping[str, bytes],
+    deps_image_id: str,
+    why: str,
+    parent_id: int | None,
+) -> Update:
+    now = time.time()
+    tx_id = str(uuid.uuid4())
+    imported = below
+    if files != revisions.files(below):
+        imported = revisions.commit_files(files, message="Import of the checkout's worker", when=now, parent=below).sha
+    applied = revisions.take_over(good.sha, merged, imported, tx_id=tx_id, title=_TITLE, why=why, when=now)
+    return ledger.create(
+        NewUpdate(
+            tx_id=tx_id,
+            origin=Origin.UPSTREAM,
+            patch=revisions.diff(good.sha, applied.sha).encode(),
+            base_sha=good.sha,
+            base_tx_id=good.tx_id,
+            title=_TITLE,
+            why=why,
+        ),
+        # With the row, so that a crash leaves either all of it or nothing that the pipeline would take up.
+        changes={
+            "sha": applied.sha,
+            "tree": applied.tree,
+            "patch_id": applied.patch_id,
+            "changes": [asdict(change) for change in applied.changes],
+            "deps_image_id": deps_image_id,
+        },
+        parent_id=parent_id,
+    )
+
+
+def _import_below(ledger: Ledger, revisions: Revisions, good: Revision) -> str:
+    """The import that the active revision grew from: the base of the merge."""
+    return revisions.imported(trunk_of(ledger, good.sha).revision.sha)
+
+
+def _other_lock(engine: Engine, good: Revision) -> bool:
+    """Whether the checkout's lock makes another dependency image than the one the active revision stands on."""
+    standing = engine.image(good.deps_image_id)
+    base = engine.image(base_tag())
+    return standing is not None and (base is None or deps_tag(base.id) not in standing.tags)

@@ -1,0 +1,37 @@
+"""The real supervisor is killed once in every state of an update, on the real engine."""
+
+import pytest
+
+from tests.crash.road import Road
+from tests.support.installation import Install
+
+#: A place in each state, in the order in which an update comes by them.
+IN_EVERY_STATE = {
+    "created": "ledger.created.building.before",
+    "building": "engine.build.after",
+    "testing": "engine.start.test.after",
+    "self_checking": "ledger.self_checking.staged.before",
+    "staged": "ledger.staged.approved.before",
+    "approved": "ledger.approved.deploying.before",
+    "deploying": "ledger.lease.before",
+    "deploying, after the switch": "ledger.deploying.deployed_unstable.before",
+    "deployed_unstable": "ledger.deployed_unstable.promoted.before",
+    "promoted": "ledger.promoted.rollback_pending.before",
+    "rollback_pending": "ledger.rollback_pending.rolled_back.before",
+}
+
+
+@pytest.fixture(scope="module")
+def road(install: Install, tmp_path_factory: pytest.TempPathFactory) -> Road:
+    """Up, with a keeper."""
+    return Road(install, tmp_path_factory.mktemp("bombs"))
+
+
+def test_a_death_in_every_state_changes_nothing_about_the_end(road: Road) -> None:
+    """The whole chain in order, an event with each move, base active again at the end, and every message answered."""
+    before = road.installation.active_sha()
+    pids = {road.installation.supervisor_pid()}
+    tx = road.walk("killed_in_every_state", list(IN_EVERY_STATE.values()))
+    pids.add(road.installation.supervisor_pid())
+    assert len(pids) == 2  # another process than at the start
+    road.check(tx, before)

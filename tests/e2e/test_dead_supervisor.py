@@ -1,0 +1,152 @@
+"""What can be done while no supervisor runs, and what the next one finds after a restart of the machine."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supervisor.contract import EventType
+from supervisor.homelock import held
+from supervisor.ledger import Ledger
+from tests.support import candidates
+from tests.support.installation import Install, Installation, Result
+
+NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
+
+
+@pytest.fixture(scope="module")
+def installation(install: Install) -> Installation:
+    """Up."""
+    made = install()
+    made.up()
+    return made
+
+
+@pytest.fixture(scope="module")
+def genesis(installation: Installation) -> str:
+    """The first revision's sha."""
+    return installation.active_sha()
+
+
+@pytest.fixture
+def dead(installation: Installation, genesis: str) -> Iterator[Installation]:
+    """The installation with its supervisor killed, and nobody who brings it back."""
+    installation.up()
+    installation.settled()
+    installation.kill_supervisor()
+    yield installation
+    installation.up()
+
+
+@pytest.fixture(scope="module")
+def promoted(installation: Installation, genesis: str, checkout: Path) -> str:
+    """An update that is active; what was before it stands by."""
+    return installation.promote(candidates.answers(checkout, "I am the second."))
+
+
+def test_status_looks_at_the_containers(dead: Installation) -> None:
+    """A worker that came up and lives is healthy, one whose container has stopped is not."""
+    status = dead.status()
+    assert (status["running"], status["active"]["health"]) == (False, "healthy")
+    dead.docker.kill(status["active"]["container"])
+    assert dead.status()["active"]["health"] == "unhealthy"
+
+
+def test_status_without_an_engine(dead: Installation) -> None:
+    """What the ledger knows, and no claim about health."""
+    status = dead.run("status", "--json", settings=NO_ENGINE).expect(0).json
+    assert (status["running"], status["active"]["health"]) == (False, "starting")
+
+
+def test_rollback_without_supervisor_and_engine(promoted: str, dead: Installation) -> None:
+    """3, and nothing is decided that could not be begun."""
+    dead.run("rollback", promoted, settings=NO_ENGINE).expect(3)
+    assert dead.status_of(promoted) == "promoted"
+
+
+def test_rollback_of_what_is_not_active(promoted: str, dead: Installation) -> None:
+    """Refused as ever; no supervisor is started for it."""
+    first = dead.history()[-1]["tx_id"]
+    result = dead.run("rollback", first).expect(1)
+    assert promoted[:8] in result.err.splitlines()[-1]
+    assert not held(dead.paths.lock)
+
+
+def test_after_a_restart_of_the_machine(promoted: str, genesis: str, dead: Installation) -> None:
+    """Nothing runs, neither of itself nor by the engine; then the one active worker is of the revision that was."""
+    before = dead.status()["active"]
+    granted = len(leases(dead))
+    for role in ("worker", "toolbox"):
+        for container in dead.containers(role):
+            assert container["HostConfig"]["RestartPolicy"]["Name"] == "no"
+            dead.docker.kill(container["Id"])
+    dead.up()
+    active = dead.settled()["active"]
+    assert active["sha"] == before["sha"] != genesis
+    assert active["container"] != before["container"]
+    assert leases(dead)[granted:] == [before["sha"]], "only the revision that was active got the lease"
+    assert dead.say("hello").startswith("I am the second.")
+
+
+@dataclass(frozen=True)
+class WayBack:
+    """A roll-back while no supervisor ran."""
+
+    tx: str
+    before: dict[str, Any]
+    result: Result
+
+
+@pytest.fixture(scope="module")
+def way_back(promoted: str, installation: Installation) -> WayBack:
+    """Of the active update."""
+    installation.up()
+    before = installation.settled()
+    installation.kill_supervisor()
+    return WayBack(promoted, before, installation.run("rollback", promoted, "--json").expect(0))
+
+
+def test_rollback_without_a_supervisor(way_back: WayBack, genesis: str, installation: Installation) -> None:
+    """N-1, which lives on, becomes active; then a supervisor runs again, with somebody who keeps it running."""
+    assert way_back.result.json == {"tx_id": way_back.tx, "status": "rolled_back", "reason": "rolled back"}
+    after = installation.status()
+    assert after["running"] is True
+    assert after["active"]["sha"] == genesis
+    assert after["active"]["container"] == way_back.before["standby"]["container"]
+    assert held(installation.paths.keeper_lock)
+    assert installation.say("who are you?").startswith("I am the offline stand-in")
+
+
+def test_a_second_time(way_back: WayBack, dead: Installation) -> None:
+    """It says that it is done already, exits with 0, and starts nothing."""
+    assert "already" in dead.run("rollback", way_back.tx).expect(0).out
+    assert not held(dead.paths.lock)
+
+
+def test_rollback_where_no_supervisor_comes_up(
+    way_back: WayBack, dead: Installation, checkout: Path, genesis: str
+) -> None:
+    """Whatever keeps a supervisor from starting, the way back is gone; that none runs after it is told."""
+    dead.up()
+    tx = dead.promote(candidates.adds_a_module(checkout, "third"))
+    dead.kill_supervisor()
+    dead.paths.control_socket.unlink(missing_ok=True)
+    dead.paths.control_socket.mkdir()
+    try:
+        assert dead.run("run").code == 1
+        result = dead.run("rollback", tx).expect(0)
+        assert "rolled_back" in result.out
+        assert result.err.splitlines()[-1].startswith("warning: the supervisor ended at once")
+        assert not held(dead.paths.lock)
+        assert dead.status()["active"]["sha"] == genesis
+        assert dead.say("still there?")
+    finally:
+        dead.paths.control_socket.rmdir()
+
+
+def leases(installation: Installation) -> list[str]:
+    """The revisions that were given the lease, in this order."""
+    with Ledger.read_only(installation.paths.ledger) as ledger:
+        return [str(event.payload["sha"]) for event in ledger.events(EventType.LEASE_GRANTED)]

@@ -1,0 +1,432 @@
+"""Candidates that mean harm to who judges them: each is judged in time, and the supervisor and its host stay well."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+
+from supervisor.engine import Engine
+from supervisor.gates.exam import BEHAVES, Candidate
+from supervisor.gates.examprocess import ExamProcess
+from supervisor.gates.testrun import Cancelled
+from supervisor.paths import give
+from supervisor.specs import WORKER_UID
+from tests.supervisor.localbot_support import short_directory
+from tests.support import candidates
+from tests.support.checkouts import patch_of
+from tests.support.installation import Install, Installation, wait_for
+from worker.models.dummy import OFFLINE_REPLY
+
+MIB = 1024 * 1024
+CANARY = "sk-canary/5d1b+hostile=e8b2/do-not-leak"
+TEST = "tests/worker/test_aaa_hostile.py"
+IN_THE_EXAM = 'import os, sys\nif os.environ.get("AUTONOUS_WORKER_INSTANCE") == "0":\n'
+AS_BEFORE = "from worker.app import main\nsys.exit(main())\n"
+BEHAVES_ITSELF = f"{IN_THE_EXAM}    pass\n{AS_BEFORE}"
+
+
+def hostile_in_the_exam(checkout: Path, source: str, then: str = AS_BEFORE) -> bytes:
+    """Does this before it starts as ever, in an exam and nowhere else."""
+    indented = "".join(f"    {line}\n" for line in source.strip().splitlines())
+    return patch_of(checkout, {candidates.MAIN: f"{IN_THE_EXAM}{indented}{then}"})
+
+
+def hostile_test(checkout: Path, source: str) -> bytes:
+    """A test module that runs before all others."""
+    return patch_of(checkout, {TEST: source})
+
+
+@dataclass
+class Watch:
+    """Looks at a supervisor all the time, and at the processes and files that it has."""
+
+    installation: Installation
+    files: list[int] = field(default_factory=list)
+    rss: list[int] = field(default_factory=list)
+    disk: list[int] = field(default_factory=list)
+    children: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+
+    def __enter__(self) -> Self:
+        self._pid = self.installation.supervisor_pid()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        proc = Path(f"/proc/{self._pid}")
+        while not self._stop.wait(0.05):
+            self.files.append(len(list((proc / "fd").iterdir())))
+            status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
+            self.rss.append(int(status["VmRSS"].split()[0]) * 1024)
+            self.disk.append(_size(self.installation.paths.run))
+            for task in (proc / "task").iterdir():
+                with contextlib.suppress(OSError):
+                    for child in map(int, (task / "children").read_text().split()):
+                        self._look_at(child)
+
+    def _look_at(self, child: int) -> None:
+        command = Path(f"/proc/{child}/cmdline").read_bytes()
+        if b"examroom" in command:
+            self.children[child] = (command, Path(f"/proc/{child}/environ").read_bytes())
+
+    def assert_well(self) -> None:
+        """As many open files and as much memory as ever."""
+        assert max(self.files) < 150
+        assert max(self.rss) - self.rss[0] < 40 * MIB
+
+
+def _size(directory: Path) -> int:
+    total, todo = 0, [str(directory)]
+    while todo:
+        with contextlib.suppress(OSError), os.scandir(todo.pop()) as listing:
+            for entry in listing:
+                total += entry.stat(follow_symlinks=False).st_blocks * 512
+                if entry.is_dir(follow_symlinks=False):
+                    todo.append(entry.path)
+    return total
+
+
+def assert_all_is_well(installation: Installation) -> None:
+    """Nothing of a gate is left, little was logged, and the worker answers as before."""
+    for role in ("test", "exam"):
+        assert installation.containers(role) == []
+    for gate in ("test", "exam"):
+        directory = installation.paths.run / gate
+        assert not directory.exists() or list(directory.iterdir()) == []
+    assert (installation.paths.logs / "supervisor.log").stat().st_size < MIB
+    assert installation.status()["pending"] == []
+    assert installation.say("still there?") == OFFLINE_REPLY
+
+
+@pytest.fixture(scope="module")
+def installation(install: Install) -> Installation:
+    """Up, with a key that nobody may see."""
+    made = install(OPENAI_API_KEY=CANARY, AUTONOUS_MODEL_PROVIDER="dummy")
+    made.up()
+    return made
+
+
+@pytest.fixture
+def watch(installation: Installation) -> Iterator[Watch]:
+    """Watches during a test; afterwards all must be well."""
+    with Watch(installation) as watching:
+        yield watching
+    assert_all_is_well(installation)
+
+
+# -- in the exam
+
+FLOODS = """
+import socket
+def flood(name):
+    held = []
+    for _ in range(1000):
+        one = socket.socket(socket.AF_UNIX)
+        try:
+            one.connect("/run/autonous/" + name)
+            one.send(b"GET / HTTP/1.1")
+        except OSError:
+            pass
+        held.append(one)
+    return held
+held = [flood(name) for name in ("supervisor.sock", "localbot.sock", "model.sock")]
+del held
+"""
+POSTS = """
+import http.client, json, socket
+class Connection(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self.host)
+body = json.dumps({"messages": [{"role": "user", "content": "[]," * 3_000_000}]})
+token = os.environ["TELEGRAM_BOT_TOKEN"]
+paths = {"model": "/v1/chat/completions", "localbot": f"/bot{token}/sendMessage", "supervisor": "/v1/beat"}
+for _ in range(10):
+    for name, path in paths.items():
+        try:
+            Connection(f"/run/autonous/{name}.sock").request("POST", path, body, {"content-type": "application/json"})
+        except OSError:
+            pass
+"""
+
+
+@pytest.mark.parametrize("attack", [FLOODS, POSTS], ids=["3,000 connections", "9 MB requests"])
+def test_an_attack_on_the_exams_servers(installation: Installation, checkout: Path, watch: Watch, attack: str) -> None:
+    """It hits a process of the exam's own, with limits and without secrets; the supervisor does not notice."""
+    answer = installation.submit(hostile_in_the_exam(checkout, attack))
+    assert answer["status"] == "staged", answer
+    watch.assert_well()
+    assert len(watch.children) == 2
+    for command, environ in watch.children.values():
+        assert CANARY.encode() not in command + environ
+        assert b"AUTONOUS" not in environ
+    installation.run("cancel", answer["tx_id"]).expect(0)
+
+
+WRITES = """
+for number in range(20):
+    with open(f"{DIRECTORY}/{number}", "wb") as file:
+        for _ in range(64):
+            file.write(bytes(1 << 20))
+"""
+DIGS = """
+os.chdir("/state")
+for _ in range(3000):
+    os.mkdir("a")
+    os.chdir("a")
+"""
+WAITS = "import time\ntime.sleep(3600)\n"
+
+
+@pytest.mark.parametrize(
+    ("attack", "reason"),
+    [
+        (WRITES.replace("{DIRECTORY}", "/state"), "it wrote too much into its state: more than 64 MiB"),
+        (WRITES.replace("{DIRECTORY}", "/run/toolbox"), "it wrote too much into the directories that it shares"),
+        (DIGS, "it wrote too much into its state: directories that cannot be looked into"),
+    ],
+    ids=["state", "toolbox", "depth"],
+)
+def test_a_candidate_that_fills_the_disk(
+    installation: Installation, checkout: Path, watch: Watch, attack: str, reason: str
+) -> None:
+    """It is ended while it writes, blamed for it, and what it wrote is removed."""
+    answer = installation.submit(hostile_in_the_exam(checkout, attack, then=WAITS))
+    assert answer["status"] == "self_check_failed", answer
+    assert f"the candidate failed the part {BEHAVES!r}: {reason}" in answer["reason"]
+    assert "while 'comes up' was asked" in answer["reason"]
+    assert installation.show(answer["tx_id"])["blame"] == "own"
+    assert max(watch.disk) < 1024 * MIB
+    watch.assert_well()
+
+
+# -- in its tests
+
+
+def judged(installation: Installation, patch: bytes) -> dict[str, Any]:
+    """How the tests of a candidate ended."""
+    answer = installation.submit(patch)
+    assert answer["status"] == "test_failed", answer
+    shown = installation.show(answer["tx_id"])
+    text = shown["last_error"]
+    assert len(text) < 40_000
+    assert all(character.isprintable() or character in "\n\t" for character in text)
+    return shown
+
+
+def test_tests_that_fill_the_disk(installation: Installation, checkout: Path, watch: Watch) -> None:
+    """All that they can write of the host's is one file, and that has a size."""
+    source = """
+def test_fill():
+    with open("/report", "wb") as file:
+        while True:
+            file.write(bytes(1 << 20))
+"""
+    assert "the report cannot be read" in judged(installation, hostile_test(checkout, source))["last_error"]
+    source = 'import pathlib\n\ndef test_more():\n    pathlib.Path("/report/more").write_text("x")\n'
+    assert "Not a directory" in judged(installation, hostile_test(checkout, source))["last_error"]
+    assert max(watch.disk) < 80 * MIB
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "'[' * 200_000",
+        '\'{"id": "\' + \'x\' * 8_000_000 + \'", "outcome": "failed"}\'',
+        '\'{"id": "\\\\u001b[2J\\\\ud800"}\'',
+    ],
+    ids=["deep", "long", "escapes"],
+)
+def test_a_report_that_harms_its_reader(installation: Installation, checkout: Path, watch: Watch, line: str) -> None:
+    """It is no report, and the tests failed by that."""
+    source = (
+        f'import os\n\ndef test_report():\n    with open("/report", "a") as file:\n        file.write({line} + "\\n")\n'
+    )
+    assert "the report cannot be read" in judged(installation, hostile_test(checkout, source))["last_error"]
+    watch.assert_well()
+
+
+def test_forged_names_and_texts(installation: Installation, checkout: Path, watch: Watch) -> None:
+    """What is kept of them is short and does nothing to a terminal."""
+    source = """
+import json
+
+def test_forge():
+    with open("/report", "a") as file:
+        for number in range(3000):
+            name = f"tests/worker/test_x.py::test_{number}\\n\\x1b[2J APPROVED " + "x" * 400
+            file.write(json.dumps({"id": name, "outcome": "failed", "text": "\\x1b[31m" + "y" * 4000}) + "\\n")
+"""
+    summary = judged(installation, hostile_test(checkout, source))["test_summary"]
+    assert summary["failed"] == 3000
+    assert len(summary["failing"]) == 200
+    assert all(name.isprintable() and len(name) <= 300 for name in summary["failing"])
+    watch.assert_well()
+
+
+def test_tests_that_are_skipped_by_another_test(installation: Installation, checkout: Path, watch: Watch) -> None:
+    """The tests of base did not run, so they have not been passed."""
+    source = """
+import pytest
+
+def test_first(request):
+    for item in request.session.items:
+        item.add_marker(pytest.mark.skip(reason="not today"))
+"""
+    shown = judged(installation, hostile_test(checkout, source))
+    assert "tests that base passes were skipped: tests/worker/test_models_dummy.py::" in shown["last_error"]
+    assert candidates.CHANGED_TEST in shown["test_summary"]["new_skips"]
+
+
+def test_a_fork_bomb(install: Install, checkout: Path) -> None:
+    """It ends with the time that the tests have; what it made goes with its container."""
+    installation = install(AUTONOUS_UPDATE_PIPELINE_TIMEOUT_SECONDS="15")
+    installation.up()
+    source = """
+import os
+
+def test_bomb():
+    while True:
+        try:
+            os.fork()
+        except OSError:
+            pass
+"""
+    started = time.monotonic()
+    with Watch(installation) as watch:
+        assert "the tests did not end within" in judged(installation, hostile_test(checkout, source))["last_error"]
+    assert time.monotonic() - started < 60
+    watch.assert_well()
+    assert_all_is_well(installation)
+
+
+def test_processes_that_stay_behind(installation: Installation, checkout: Path, watch: Watch) -> None:
+    """They end with the tests, which nobody waits for."""
+    source = """
+import subprocess, sys
+
+def test_leave():
+    for _ in range(20):
+        subprocess.Popen([sys.executable, "-c", "import time; time.sleep(4711)"], start_new_session=True)
+"""
+    answer = installation.submit(hostile_test(checkout, source))
+    assert answer["status"] == "staged", answer
+    assert not [p for p in Path("/proc").glob("[0-9]*/cmdline") if _says(p, b"sleep(4711)")]
+    installation.run("cancel", answer["tx_id"]).expect(0)
+
+
+def _says(file: Path, words: bytes) -> bool:
+    try:
+        return words in file.read_bytes()
+    except OSError:
+        return False
+
+
+# -- the exam's process itself
+
+
+@dataclass
+class Exam:
+    """Exams of an installation's own revision, held by this process."""
+
+    installation: Installation
+    directory: Path
+
+    def __post_init__(self) -> None:
+        (newest, *_) = self.installation.history()
+        state = self.directory / "state"
+        state.mkdir()
+        give(state, WORKER_UID)
+        self.candidate = Candidate(newest["image_id"], newest["sha"], state, epoch=1)
+
+    def process(self, longest: float = 60) -> ExamProcess:
+        return ExamProcess(Engine(), self.installation.project, WORKER_UID, self.directory, longest=longest)
+
+    def assert_nothing_left(self) -> None:
+        assert [path.name for path in self.directory.iterdir()] == ["state"]
+        assert self.installation.containers("exam") == []
+        assert processes() == set()
+
+
+def processes() -> set[int]:
+    """The exam processes of this one."""
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            found |= {
+                int(p)
+                for p in (task / "children").read_text().split()
+                if _says(Path(f"/proc/{p}/cmdline"), b"examroom")
+            }
+    return found
+
+
+@pytest.fixture
+def exam(installation: Installation) -> Iterator[Exam]:
+    with short_directory() as directory:
+        yield Exam(installation, directory)
+
+
+def test_an_exam_in_a_process_of_its_own(exam: Exam) -> None:
+    """It is passed, and nothing of it is left."""
+    held = exam.process().examine(exam.candidate)
+    assert held.failed is None
+    assert len(held.parts) == 7
+    exam.assert_nothing_left()
+
+
+def test_the_process_for_the_next_exam(exam: Exam) -> None:
+    """It waits until it is used or let go."""
+    process = exam.process()
+    assert process.examine(exam.candidate, another=True).failed is None
+    (waiting,) = processes()
+    assert process.examine(exam.candidate, another=True).failed is None
+    assert waiting not in processes()
+    process.rest()
+    exam.assert_nothing_left()
+
+
+def test_an_exam_that_takes_too_long(exam: Exam) -> None:
+    """It is the candidate's fault, whatever was asked when the time was over."""
+    failed = exam.process(longest=0.5).examine(exam.candidate).failed
+    assert failed is not None
+    assert (failed.name, failed.detail.partition(" while")[0]) == (BEHAVES, "the exam did not end within 0.5 s")
+    exam.assert_nothing_left()
+
+
+def test_an_exam_whose_process_dies(exam: Exam) -> None:
+    """The same, and its container is removed."""
+
+    def kill() -> None:
+        wait_for(lambda: exam.installation.containers("exam"), 10, "the exam's container")
+        os.kill(processes().pop(), signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    failed = exam.process().examine(exam.candidate).failed
+    killer.join()
+    assert failed is not None
+    assert (failed.name, failed.detail) == (BEHAVES, "it ended the exam: SIGKILL while 'comes up' was asked")
+    exam.assert_nothing_left()
+
+
+def test_an_exam_that_is_cancelled(exam: Exam) -> None:
+    """Its process lets go of everything."""
+    with pytest.raises(Cancelled):
+        exam.process().examine(exam.candidate, cancelled=lambda: bool(exam.installation.containers("exam")))
+    exam.assert_nothing_left()

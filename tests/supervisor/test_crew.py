@@ -1,0 +1,229 @@
+"""The lease and how it moves, driven by hand: no roll-out runs beside these tests."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from supervisor.contract import EventType, Role
+from supervisor.crew import NoPoll, Stopping, WorkerFailed, WorkerLate
+from supervisor.ledger import Update, WorkerRow
+from tests.supervisor.fakes.installation import Installation, Supervisor
+from tests.supervisor.fakes.workers import Behaviour
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    with Installation(tmp_path / "home") as made:
+        yield made
+
+
+@pytest.fixture
+def supervisor(installation: Installation) -> Supervisor:
+    return installation.start(rolling=False)
+
+
+def worker(
+    installation: Installation, supervisor: Supervisor, *behaviours: Behaviour, of: Update | None = None
+) -> WorkerRow:
+    """A worker that was started, of a revision of its own or of the given one."""
+    update = of or installation.staged()
+    installation.behaviours[update.sha or ""] = list(behaviours)
+    return supervisor.crew.start(update.revision)
+
+
+def active(installation: Installation, supervisor: Supervisor, *behaviours: Behaviour) -> WorkerRow:
+    """A worker that holds the lease."""
+    row = worker(installation, supervisor, *behaviours)
+    supervisor.crew.settle(row)
+    supervisor.crew.hand_over(row)
+    return row
+
+
+def test_the_lease_moves_in_one_order_only(installation: Installation, supervisor: Supervisor) -> None:
+    """Drain, release, grant, activate: in the ledger, and nobody is active between the two."""
+    blue = active(installation, supervisor)
+    green = worker(installation, supervisor)
+    supervisor.crew.settle(green)
+    supervisor.crew.hand_over(green)
+    events = installation.ledger.events(EventType.WORKER_DRAINED, EventType.LEASE_GRANTED, EventType.WORKER_ACTIVATED)
+    assert [(event.event_type, event.payload["worker_id"]) for event in events[-3:]] == [
+        (EventType.WORKER_DRAINED, blue.worker_id),
+        (EventType.LEASE_GRANTED, green.worker_id),
+        (EventType.WORKER_ACTIVATED, green.worker_id),
+    ]
+    assert [(m.worker_id, m.active, m.epoch) for m in installation.activity.moments] == [
+        (blue.worker_id, True, 1),
+        (blue.worker_id, False, 1),
+        (green.worker_id, True, 2),
+    ]
+    holder = supervisor.crew.holder()
+    assert holder is not None
+    assert holder.worker_id == green.worker_id
+
+
+def test_the_former_holder_stands_by(installation: Installation, supervisor: Supervisor) -> None:
+    """It is told so, and may be made active again with a later epoch."""
+    blue = active(installation, supervisor)
+    green = worker(installation, supervisor)
+    supervisor.crew.settle(green)
+    supervisor.crew.hand_over(green)
+    session = supervisor.crew.session(blue)
+    assert session is not None
+    assert session.grant.role is Role.STANDBY
+    supervisor.crew.hand_over(blue)
+    assert installation.activity.epochs == [1, 2, 3]
+
+
+def test_a_holder_is_confirmed_with_the_epoch_that_it_has(installation: Installation, supervisor: Supervisor) -> None:
+    """Handing over to the one who holds the lease grants nothing new; it is how a cut hand-over goes on."""
+    blue = active(installation, supervisor)
+    supervisor.crew.hand_over(blue)
+    assert installation.activity.epochs == [1]
+    assert len(installation.told(EventType.LEASE_GRANTED)) == 1
+
+
+def test_at_once_means_that_the_holder_is_killed(installation: Installation, supervisor: Supervisor) -> None:
+    """No drain is waited for, and it is seen dead before the grant."""
+    blue = active(installation, supervisor, Behaviour(work_in_hand=30))
+    green = worker(installation, supervisor)
+    supervisor.crew.settle(green)
+    started = time.monotonic()
+    supervisor.crew.hand_over(green, at_once=True)
+    assert time.monotonic() - started < 0.5
+    granted = installation.ledger.events(EventType.LEASE_GRANTED, newest_first=True, limit=1)[0]
+    assert installation.activity.let_go_at(blue.worker_id) <= granted.timestamp
+    assert installation.told(EventType.WORKER_DRAINED) == []
+
+
+def test_the_drain_is_told_its_deadline(installation: Installation, supervisor: Supervisor) -> None:
+    """So that the worker can cut its run in time."""
+    blue = active(installation, supervisor, Behaviour(work_in_hand=0.3))
+    green = worker(installation, supervisor)
+    supervisor.crew.settle(green)
+    moving = threading.Thread(target=supervisor.crew.hand_over, args=(green,))
+    moving.start()
+    installation.until(lambda: supervisor.sessions.get(blue.worker_id).grant.role is Role.DRAIN)  # type: ignore[union-attr]
+    session = supervisor.crew.session(blue)
+    assert session is not None
+    assert session.grant.deadline_seconds == installation.settings.drain_seconds
+    moving.join(5)
+
+
+def test_a_holder_that_dies_in_its_drain_is_not_waited_for(installation: Installation, supervisor: Supervisor) -> None:
+    """Its death is as good as its release."""
+    installation.change(drain_seconds=30)
+    supervisor.stop()
+    supervisor = installation.start(rolling=False)
+    blue = active(installation, supervisor, Behaviour(lets_go=False, exits_after=0.2))
+    green = worker(installation, supervisor)
+    supervisor.crew.settle(green)
+    started = time.monotonic()
+    supervisor.crew.hand_over(green)
+    assert time.monotonic() - started < 2
+    assert blue.worker_id not in installation.activity.active()
+
+
+def test_a_lease_is_not_granted_before_the_killed_holder_is_seen_dead(
+    installation: Installation, supervisor: Supervisor
+) -> None:
+    """An engine that cannot say so keeps the lease where it is."""
+    from supervisor.engine import EngineUnreachable
+
+    active(installation, supervisor, Behaviour(lets_go=False))
+    green = worker(installation, supervisor)
+    supervisor.crew.settle(green)
+    installation.engine.go_away()
+    with pytest.raises(EngineUnreachable):
+        supervisor.crew.hand_over(green, at_once=True)
+    assert len(installation.told(EventType.LEASE_GRANTED)) == 1
+
+
+def test_a_successor_that_does_not_take_over_is_late(installation: Installation, supervisor: Supervisor) -> None:
+    """It lives and says that it is well, but the lease is not taken up."""
+    active(installation, supervisor)
+    green = worker(installation, supervisor, Behaviour(takes_over=False))
+    supervisor.crew.settle(green)
+    with pytest.raises(WorkerLate, match=r"it did not take over within 0\.6 s"):
+        supervisor.crew.hand_over(green)
+
+
+def test_a_worker_that_never_polls_is_told_from_one_that_fails(
+    installation: Installation, supervisor: Supervisor
+) -> None:
+    """NoPoll may be the Bot API's fault; an exit is the worker's."""
+    silent = active(installation, supervisor, Behaviour(polls=False))
+    with pytest.raises(NoPoll, match="it never polled successfully"):
+        supervisor.crew.first_poll(silent)
+    dying = worker(installation, supervisor, Behaviour(polls=False, exits_after=0.1))
+    supervisor.crew.settle(dying)
+    supervisor.crew.hand_over(dying)
+    with pytest.raises(WorkerFailed) as failure:
+        supervisor.crew.first_poll(dying)
+    assert not isinstance(failure.value, WorkerLate)
+
+
+def test_a_worker_is_settled_only_when_it_stays_well(installation: Installation, supervisor: Supervisor) -> None:
+    """Ready is recorded once; one that comes up and goes again at once is refused."""
+    row = worker(installation, supervisor)
+    supervisor.crew.settle(row)
+    supervisor.crew.settle(installation.ledger.worker(row.worker_id))
+    assert len(installation.told(EventType.WORKER_READY)) == 1
+
+
+def test_a_wait_ends_when_the_supervisor_does(installation: Installation, supervisor: Supervisor) -> None:
+    """Nobody is blamed for what was cut short."""
+    row = worker(installation, supervisor, Behaviour(gets_ready=False))
+    threading.Timer(0.1, supervisor.ask_to_stop).start()
+    with pytest.raises(Stopping):
+        supervisor.crew.settle(row)
+
+
+def test_the_newest_well_worker_of_a_revision_is_chosen(installation: Installation, supervisor: Supervisor) -> None:
+    """One that has died is passed over, though the ledger has no word of its end yet."""
+    update = installation.staged()
+    older, newer = (worker(installation, supervisor, of=update) for _ in range(2))
+    for row in (older, newer):
+        supervisor.crew.settle(row)
+    chosen = supervisor.crew.living(str(update.sha))
+    assert chosen is not None
+    assert chosen.worker_id == newer.worker_id
+    installation.engine.crash(newer.worker_id)
+    installation.until(lambda: supervisor.fleet.died(newer.worker_id))
+    chosen = supervisor.crew.living(str(update.sha))
+    assert chosen is not None
+    assert chosen.worker_id == older.worker_id
+    assert supervisor.crew.living("f" * 40) is None
+
+
+def test_a_worker_that_cannot_be_started_leaves_nothing_behind(
+    installation: Installation, supervisor: Supervisor
+) -> None:
+    """No container, no open credential; its row says why."""
+    from supervisor.engine import ImageMissing
+
+    update = installation.staged()
+    installation.engine.remove_image(update.image_id or "")
+    with pytest.raises(ImageMissing):
+        supervisor.crew.start(update.revision)
+    assert installation.engine.containers("fake") == []
+    assert installation.ledger.living_workers() == []
+    assert supervisor.sessions.all() == []
+    exited = installation.told(EventType.WORKER_EXITED)[-1]
+    assert str(exited["reason"]).startswith("not started: no such image")
+
+
+def test_retiring_ends_both_containers_and_the_credential(installation: Installation, supervisor: Supervisor) -> None:
+    """What is put away cannot speak any more; doing it twice changes nothing."""
+    row = worker(installation, supervisor)
+    supervisor.crew.settle(row)
+    assert len(installation.engine.containers("fake")) == 2
+    for _ in range(2):
+        supervisor.crew.retire(row, reason="no longer needed")
+    assert installation.engine.containers("fake") == []
+    assert supervisor.crew.session(row) is None
+    ended = installation.ledger.worker(row.worker_id)
+    assert (ended.exit_code, ended.reason, ended.crashed) == (0, "no longer needed", False)
+    assert len(installation.told(EventType.WORKER_EXITED)) == 1
