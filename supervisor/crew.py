@@ -76,6 +76,11 @@ class Crew:
         row = self._ledger.worker(lease.worker_id) if lease else None
         return row if row is not None and row.exited_at is None else None
 
+    def in_service(self) -> bool:
+        """Whether a worker holds the lease and nothing is known to be wrong with it."""
+        holder = self.holder()
+        return holder is not None and self.ailment(holder) is None
+
     def living(self, sha: str) -> WorkerRow | None:
         """A worker of this revision that is up, well, and has the settings of now; the newest one."""
         rows = [row for row in self._ledger.living_workers() if row.sha == sha]

@@ -65,6 +65,7 @@ class _Case:
 
     settings: Settings
     environ: Mapping[str, str]
+    env_file: Path
     engine: Engine | None = None
     engine_root: Path | None = None
     ledger: Ledger | None = None
@@ -78,9 +79,11 @@ class _Case:
 Check = Callable[[_Case], Iterator[Finding]]
 
 
-def examine(settings: Settings, environ: Mapping[str, str] = os.environ) -> list[Finding]:
+def examine(
+    settings: Settings, environ: Mapping[str, str] = os.environ, env_file: Path = settings_module.ENV_FILE
+) -> list[Finding]:
     """Look at everything, in the order in which one thing stands on another."""
-    case = _Case(settings, environ)
+    case = _Case(settings, environ, env_file)
     found: list[Finding] = []
     try:
         for check in _CHECKS:
@@ -230,9 +233,9 @@ def _owner_of(path: Path, case: _Case) -> int:
     return case.settings.worker_uid if inside else os.getuid()
 
 
-def _env_file(_: _Case) -> Iterator[Finding]:
-    file = settings_module.ENV_FILE
-    if warning := settings_module.env_file_warning():
+def _env_file(case: _Case) -> Iterator[Finding]:
+    file = case.env_file
+    if warning := settings_module.env_file_warning(file):
         yield Finding("env file", Level.WARN, warning.partition(";")[0], f"`chmod 600 {file}`")
     elif file.exists():
         yield Finding("env file", Level.OK, f"{file} is yours alone")

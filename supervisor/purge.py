@@ -13,21 +13,27 @@ from supervisor.engine import Engine
 from supervisor.paths import Paths
 from supervisor.settings import Settings
 from supervisor.specs import LABEL_PROJECT
+from supervisor.systemd import SystemdService
 
 
 def plan(settings: Settings, engine: Engine) -> list[str]:
     """What there is to remove, a line each."""
     images = engine.images({LABEL_PROJECT: settings.project})
+    service = SystemdService(settings)
     return [
         *(f"container {view.name}" for view in engine.containers(settings.project)),
         *(f"image     {', '.join(image.tags) or image.id[:19]}" for image in images),
         *(f"state     {path}" for path in state_of(settings.paths)),
+        *([f"service   {service.path}"] if service.installed else []),
     ]
 
 
 def purge(settings: Settings, engine: Engine) -> None:
-    """Remove it all. Raises EngineError, OSError."""
+    """Remove it all. Raises EngineError, ServiceFailed, OSError."""
     installation.take_down(settings, lambda _: None)
+    service = SystemdService(settings)
+    if service.installed:
+        service.remove()
     for view in engine.containers(settings.project):
         engine.remove(view.id)
     for image in engine.images({LABEL_PROJECT: settings.project}):

@@ -29,6 +29,8 @@ from supervisor.crew import Crew
 from supervisor.decisions import Decided, Decisions
 from supervisor.engine import Engine, EngineError
 from supervisor.fleet import Fleet
+from supervisor.gates.examprocess import ExamProcess
+from supervisor.gates.rehearsal import Rehearsal
 from supervisor.homelock import home_lock, sign_off
 from supervisor.ledger import Ledger, NewUpdate, Origin, Update
 from supervisor.localbot import process as localbot
@@ -36,7 +38,7 @@ from supervisor.localbot.store import OWNER
 from supervisor.logfile import rotate
 from supervisor.paths import CHECKOUT
 from supervisor.pipeline import Pipeline
-from supervisor.rebuild import ImageRebuilder
+from supervisor.rebuild import ImageRebuilder, Reexamination
 from supervisor.reconcile import reconcile, refuse_foreign_workers
 from supervisor.revisions import Revisions, RevisionsError
 from supervisor.rollout import Rollout
@@ -143,6 +145,8 @@ class Service:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: self._stop.set())
             threads = self._start_threads(pipeline=not rescue)
+            if not rescue:
+                self._rebuilder.catch_up()
             _LOG.info("supervisor started", pid=os.getpid(), home=str(self._paths.home), rescue=rescue)
             try:
                 yield threads
@@ -177,6 +181,15 @@ class Service:
             signal=self._signal,
             stopping=self._stop.is_set,
         )
+        self._rebuilder = ImageRebuilder(
+            engine=self._engine,
+            ledger=self._ledger,
+            revisions=self._revisions,
+            project=self._settings.project,
+            exam=self._reexamination(),
+            in_service=lambda: not self._stop.is_set() and crew.in_service(),
+            stopping=self._stop.is_set,
+        )
         self._rollout = Rollout(
             engine=self._engine,
             ledger=self._ledger,
@@ -186,14 +199,15 @@ class Service:
             sessions=self.sessions,
             settings=self._settings,
             signal=self._signal,
-            rebuilder=ImageRebuilder(
-                engine=self._engine,
-                ledger=self._ledger,
-                revisions=self._revisions,
-                project=self._settings.project,
-            ),
+            rebuilder=self._rebuilder,
             bot_api_answers=lambda: botapi.answers(self._settings),
         )
+
+    def _reexamination(self) -> Reexamination:
+        # A room of its own: the pipeline may hold an exam at the same time.
+        room, uid = self._paths.run / "again", self._settings.worker_uid
+        examiner = ExamProcess(self._engine, self._settings.project, uid, room)
+        return Reexamination(Rehearsal(examiner, room, self._paths.agent_db), self._ledger)
 
     def _start_threads(self, *, pipeline: bool) -> list[threading.Thread]:
         work: dict[str, Callable[[], None]] = {

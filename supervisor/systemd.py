@@ -4,6 +4,7 @@ import getpass
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Final
 from dotenv import dotenv_values
 
 from supervisor import keeper
+from supervisor.control import ControlClient, SupervisorAway
 from supervisor.homelock import held
 from supervisor.paths import CHECKOUT
 from supervisor.settings import ENV_FILE, WORKER_NAMES, Settings
@@ -20,6 +22,8 @@ Say = Callable[[str], None]
 
 _USAGE: Final = 2  # the exit code for settings that cannot be used: the next try would end alike
 _SECONDS: Final = 120.0
+_ANSWER_SECONDS: Final = 30.0
+_POLL_SECONDS: Final = 0.1
 #: What the unit itself says, so that the service stays the one of this home whatever ``.env`` says later.
 _SAID_BY_UNIT: Final = ("AUTONOUS_HOME", "AUTONOUS_PROJECT", "DOCKER_HOST")
 
@@ -92,9 +96,10 @@ class SystemdService:
 
     @property
     def remedy(self) -> str:
-        """The commands that take it away again."""
+        """What takes it away again."""
         return (
-            f"{self._control} disable --now {self.name} && rm {self.path} && {self._control} daemon-reload; `make up`"
+            f"`{self._control} disable --now {self.name} && rm {self.path} && {self._control} daemon-reload`, "
+            "then `make up`"
         )
 
     def unit(self) -> str:
@@ -161,6 +166,7 @@ class SystemdService:
             keeper.stop(paths)
             keeper.end_supervisor(paths)
             self.start()
+            self._await_answer()
             say("The supervisor runs under systemd now.")
         else:
             say("It starts with the machine, or now by `make up`.")
@@ -189,6 +195,21 @@ class SystemdService:
     @property
     def _control(self) -> str:
         return "systemctl" if self._machine.uid == 0 else "systemctl --user"
+
+    def _await_answer(self) -> None:
+        paths = self._settings.paths
+        deadline = time.monotonic() + _ANSWER_SECONDS
+        while True:
+            try:
+                ControlClient(paths.control_socket).status()
+            except SupervisorAway:
+                if time.monotonic() > deadline:
+                    raise ServiceFailed(
+                        f"the supervisor does not come up under systemd; see {paths.supervisor_log}"
+                    ) from None
+                time.sleep(_POLL_SECONDS)
+            else:
+                return
 
     def _let_linger(self, say: Say) -> None:
         """A user's services start with the machine only when the user may linger."""

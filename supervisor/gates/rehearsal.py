@@ -72,7 +72,7 @@ class Rehearsed:
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """Holds both exams. ``directory`` is private, ``agent_db`` the state that is copied, if it exists."""
+    """Holds both exams. ``directory`` is for nothing else, ``agent_db`` the state that is copied, if it exists."""
 
     examiner: Examining
     directory: Path
@@ -83,6 +83,7 @@ class Rehearsal:
 
         Raises EngineError, Cancelled.
         """
+        remove_tree(self.directory)  # what one that was killed has left
         sitting = _Sitting(self, candidate, base, epoch, cancelled)
         try:
             return sitting.hold()

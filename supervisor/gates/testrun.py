@@ -63,7 +63,7 @@ class Report:
 
 @dataclass(frozen=True)
 class TestRunner:
-    """Runs tests in containers of one installation. ``directory`` is private to the supervisor."""
+    """Runs tests in containers of one installation, one run at a time. ``directory`` is for nothing else."""
 
     __test__ = False  # not a test class, whatever pytest thinks of its name
 
@@ -85,6 +85,7 @@ class TestRunner:
 
         ``only`` are files or node ids to run. ``timeout`` in seconds. Raises EngineError, Cancelled.
         """
+        remove_tree(self.directory)  # what one that was killed has left
         scratch = self.directory / secrets.token_hex(6)
         try:
             mounts = self._prepare(scratch, tests)

@@ -119,7 +119,7 @@ def test_what_containers_can_write(watch: ContainerWatch) -> None:
         for role in ROLES
     }
     assert writable == {
-        "worker": {"/state", "/run/autonous", "/run/toolbox"},
+        "worker": {"/state", "/run/toolbox"},
         "toolbox": {"/workspace", "/run/toolbox"},
         "test": {"/report"},
         "exam": {"/state", "/run/autonous", "/run/toolbox"},

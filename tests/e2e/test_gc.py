@@ -98,21 +98,25 @@ def test_n_minus_1_that_loses_its_image_is_built_again(install: Install, checkou
     """Removed from outside with its container: it stands by again on a new image, examined before it was accepted."""
     installation = install()
     installation.up()
-    genesis = installation.history()[0]
     installation.promote(candidates.adds_a_module(checkout, "one"))
+    one = installation.history()[0]
+    installation.promote(candidates.adds_a_module(checkout, "two"))
     standby = wait_for(lambda: installation.status()["standby"], 20, "a warm N-1")
+    assert standby["sha"] == one["sha"]
+    installation.kill_supervisor()  # which would start another on the same image at once
     for name in (standby["container"], f"{standby['container']}-toolbox"):
         installation.docker.remove_container(name, force=True)
-    installation.docker.remove_image(genesis["image_id"], force=True, noprune=True)
+    installation.docker.remove_image(one["image_tag"], force=True)
+    installation.up()
 
     def again() -> bool:
         now = installation.status()["standby"]
         return bool(now) and now["container"] != standby["container"] and now["health"] == "healthy"
 
     wait_for(again, 60, "N-1 on a new image")
-    rebuilt = next(entry for entry in installation.history() if entry["tx_id"] == genesis["tx_id"])
-    assert rebuilt["image_id"] != genesis["image_id"]
-    told = installation.run("events", "--tx", genesis["tx_id"], "--json").expect(0).out
+    rebuilt = next(entry for entry in installation.history() if entry["tx_id"] == one["tx_id"])
+    assert rebuilt["image_id"] != one["image_id"]
+    told = installation.run("events", "--tx", one["tx_id"], "--json").expect(0).out
     assert told.index("update.build.completed") < told.index("update.self_check.completed")
     active = installation.status()["active"]
     installation.run("rollback", active["tx_id"], "--wait").expect(0)

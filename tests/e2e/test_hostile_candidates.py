@@ -64,6 +64,10 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Look no further."""
         self._stop.set()
         self._thread.join()
 
@@ -101,13 +105,15 @@ def _size(directory: Path) -> int:
     return total
 
 
+def left_of_gates(installation: Installation) -> list[object]:
+    """Containers and files of tests and exams."""
+    files = [path for gate in ("test", "exam") for path in (installation.paths.run / gate).glob("*")]
+    return [*files, *installation.containers("test"), *installation.containers("exam")]
+
+
 def assert_all_is_well(installation: Installation) -> None:
     """Nothing of a gate is left, little was logged, and the worker answers as before."""
-    for role in ("test", "exam"):
-        assert installation.containers(role) == []
-    for gate in ("test", "exam"):
-        directory = installation.paths.run / gate
-        assert not directory.exists() or list(directory.iterdir()) == []
+    wait_for(lambda: not left_of_gates(installation), 10, "the end of the gates' containers and files")
     assert (installation.paths.logs / "supervisor.log").stat().st_size < MIB
     assert installation.status()["pending"] == []
     assert installation.say("still there?") == OFFLINE_REPLY
@@ -190,6 +196,14 @@ for _ in range(3000):
     os.mkdir("a")
     os.chdir("a")
 """
+HIDES = """
+held = []
+for number in range(3):
+    held.append(open(f"/state/{number}", "wb"))
+    os.unlink(f"/state/{number}")
+    for _ in range(700):
+        held[-1].write(bytes(1 << 20))
+"""
 WAITS = "import time\ntime.sleep(3600)\n"
 
 
@@ -198,9 +212,10 @@ WAITS = "import time\ntime.sleep(3600)\n"
     [
         (WRITES.replace("{DIRECTORY}", "/state"), "it wrote too much into its state: more than 64 MiB"),
         (WRITES.replace("{DIRECTORY}", "/run/toolbox"), "it wrote too much into the directories that it shares"),
+        (HIDES, "it wrote too much, into files that it had removed"),
         (DIGS, "it wrote too much into its state: directories that cannot be looked into"),
     ],
-    ids=["state", "toolbox", "depth"],
+    ids=["state", "toolbox", "removed files", "depth"],
 )
 def test_a_candidate_that_fills_the_disk(
     installation: Installation, checkout: Path, watch: Watch, attack: str, reason: str
@@ -213,6 +228,24 @@ def test_a_candidate_that_fills_the_disk(
     assert installation.show(answer["tx_id"])["blame"] == "own"
     assert max(watch.disk) < 1024 * MIB
     watch.assert_well()
+
+
+def test_an_exam_whose_supervisor_is_killed(installation: Installation, checkout: Path) -> None:
+    """Its process ends by itself and takes the container with it; the exam is held anew by the next supervisor."""
+    with Watch(installation) as watch:
+        tx = installation.run("submit", "-", "--json", given=hostile_in_the_exam(checkout, "pass", WAITS)).json["tx_id"]
+        wait_for(lambda: installation.containers("exam"), 30, "the exam")
+        (exam,) = installation.containers("exam")
+        (process,) = watch.children
+        watch.stop()
+        installation.kill_supervisor()
+    wait_for(lambda: not Path(f"/proc/{process}").exists(), 10, "the end of the exam's process")
+    assert exam["Id"] not in {found["Id"] for found in installation.containers("exam")}
+    installation.up()
+    wait_for(lambda: installation.containers("exam"), 30, "another exam")
+    installation.run("cancel", tx).expect(0)
+    wait_for(lambda: not installation.containers("exam"), 10, "the end of the exam")
+    assert_all_is_well(installation)
 
 
 # -- in its tests

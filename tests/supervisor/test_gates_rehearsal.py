@@ -73,11 +73,18 @@ def test_base_sits_after_the_candidate_on_its_state(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_an_exam_that_was_killed_has_left_is_removed(tmp_path: Path) -> None:
+    """Nobody else would ever do it."""
+    (tmp_path / "4711" / "contract").mkdir(parents=True)
+    held(Examiner([]), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_part_is_waived_only_when_base_fails_it_twice(tmp_path: Path) -> None:
     """Each time on a state that no candidate has touched; then all begins anew."""
     examiner = Examiner([ANSWERS, ANSWERS, ANSWERS])
     rehearsed = held(examiner, tmp_path)
-    assert (rehearsed.reason, rehearsed.waived) == ("", {ANSWERS})
+    assert (rehearsed.reason, rehearsed.waived) == ("", frozenset({ANSWERS}))
     assert examiner.sat == ["c", "b", "b", "c", "b"]
     assert examiner.states == ["", "", "", "", "c"]
 
@@ -88,7 +95,7 @@ def test_one_bad_moment_of_base_waives_nothing(tmp_path: Path, controls: list[st
     examiner = Examiner([ANSWERS, *controls])
     rehearsed = held(examiner, tmp_path)
     assert rehearsed.reason == f"the candidate failed the part {ANSWERS!r}: no"
-    assert (rehearsed.blame, rehearsed.waived) == (Blame.OWN, set())
+    assert (rehearsed.blame, rehearsed.waived) == (Blame.OWN, frozenset())
     assert examiner.sat == ["c"] + ["b"] * len(controls)
 
 
@@ -97,7 +104,7 @@ def test_what_no_exam_can_do_without_is_never_waived(tmp_path: Path, part: str) 
     """When base fails it too, there is no verdict on the candidate."""
     rehearsed = held(Examiner([part, part, part]), tmp_path)
     assert rehearsed.reason.endswith("so does base by itself now")
-    assert (rehearsed.blame, rehearsed.waived) == (Blame.EXTERNAL, set())
+    assert (rehearsed.blame, rehearsed.waived) == (Blame.EXTERNAL, frozenset())
 
 
 def test_an_exam_that_was_cut_short_is_held_again(tmp_path: Path) -> None:

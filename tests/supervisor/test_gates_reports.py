@@ -22,7 +22,8 @@ def report(path: Path, *lines: object, rest: bytes = b"") -> Report:
 def passed(nodes: Iterable[str] = (NODE,)) -> list[dict[str, object]]:
     """The lines of a run in which all is well."""
     names = list(nodes)
-    return [{"collected": names}, *({"id": n, "outcome": "passed"} for n in names), {"finished": 0}]
+    outcomes: list[dict[str, object]] = [{"id": name, "outcome": "passed"} for name in names]
+    return [{"collected": names}, *outcomes, {"finished": 0}]
 
 
 def test_a_whole_report(tmp_path: Path) -> None:

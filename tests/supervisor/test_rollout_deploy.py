@@ -208,12 +208,11 @@ def test_the_engine_may_be_away_for_a_while_in_a_deploy(installation: Installati
 
 
 def test_other_updates_of_the_old_base_are_superseded_at_promotion(installation: Installation) -> None:
-    """Staged and approved ones on the former base end; one that still waits in the pipeline is left to it."""
+    """Staged and approved ones on the former base end, and name the update that took their place."""
+    staged = installation.staged("staged")
+    first = installation.approved("first")
+    second = installation.approved("second")
     with installation.supervised():
-        installation.becomes_active(installation.genesis)
-        staged = installation.staged("staged")
-        first = installation.approved("first")
-        second = installation.approved("second")
         installation.reaches(first, S.PROMOTED)
         for update in (staged, second):
             ended = installation.reaches(update, S.SUPERSEDED)

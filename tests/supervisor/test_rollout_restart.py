@@ -85,7 +85,7 @@ def test_a_probation_goes_on_with_what_is_left_of_its_window(installation: Insta
         assert installation.active() == green
         assert update.deploy_finished_at is not None
         assert update.promoted_at is not None
-        assert 0.8 <= update.promoted_at - update.deploy_finished_at < 1.5
+        assert 0.8 <= update.promoted_at - update.deploy_finished_at < 3
 
 
 def test_a_green_that_died_while_no_supervisor_ran_is_proven_anew(installation: Installation) -> None:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ if os.environ.get("FAIL_AT") in sys.argv:
 class Systemd:
     """A machine of its own with these programs on its path."""
 
-    def __init__(self, directory: Path, *, uid: int = 0, **environ: str) -> None:
+    def __init__(self, directory: Path, environ: Mapping[str, str] | None = None, *, uid: int = 0) -> None:
         self.told_file = directory / "told"
         programs = directory / "bin"
         programs.mkdir()
@@ -37,7 +38,7 @@ class Systemd:
             (programs / name).chmod(0o755)
         (directory / "run/systemd/system").mkdir(parents=True)
         own = {"PATH": f"{programs}:{os.environ['PATH']}", "TOLD": str(self.told_file), "HOME": str(directory / "user")}
-        self.machine = Machine(root=directory, uid=uid, environ={**own, **environ})
+        self.machine = Machine(root=directory, uid=uid, environ={**own, **(environ or {})})
 
     @property
     def told(self) -> list[list[str]]:
@@ -81,7 +82,7 @@ def test_the_user_unit(tmp_path: Path, home: Path) -> None:
 def test_no_secret_is_in_the_unit(tmp_path: Path, home: Path) -> None:
     """Whatever the shell that installs it holds."""
     keys = {"OPENAI_API_KEY": "sk-very-secret", "TELEGRAM_BOT_TOKEN": "12345:very-secret"}
-    machine = Systemd(tmp_path, **keys).machine
+    machine = Systemd(tmp_path, keys).machine
     assert "very-secret" not in SystemdService(settings(home, **keys), machine).unit()
 
 
@@ -110,7 +111,7 @@ def test_install(tmp_path: Path, home: Path) -> None:
     assert (tmp_path / "etc/systemd/system/autonous.service").read_text() == service.unit()
     assert systemd.told == [["systemctl", "daemon-reload"], ["systemctl", "enable", "autonous.service"]]
     assert service.installed
-    assert said[-1].startswith("To remove it: systemctl disable --now autonous.service && rm ")
+    assert said[-1].startswith("To remove it: `systemctl disable --now autonous.service && rm ")
 
 
 def test_install_for_a_user(tmp_path: Path, home: Path) -> None:
@@ -128,7 +129,7 @@ def test_install_for_a_user(tmp_path: Path, home: Path) -> None:
 def test_settings_that_only_the_shell_has(tmp_path: Path, home: Path) -> None:
     """Are named, without their values: the service will not have them."""
     said: list[str] = []
-    machine = Systemd(tmp_path, OPENAI_API_KEY="sk-very-secret", AUTONOUS_HOME=str(home)).machine
+    machine = Systemd(tmp_path, {"OPENAI_API_KEY": "sk-very-secret", "AUTONOUS_HOME": str(home)}).machine
     SystemdService(settings(home), machine).install(said.append)
     warnings = [line for line in said if line.startswith("warning")]
     assert len(warnings) == 1
@@ -159,7 +160,7 @@ def test_start_stop_and_remove(tmp_path: Path, home: Path) -> None:
 
 def test_a_systemd_that_refuses(tmp_path: Path, home: Path) -> None:
     """Its last word is told."""
-    service = SystemdService(settings(home), Systemd(tmp_path, FAIL_AT="enable").machine)
+    service = SystemdService(settings(home), Systemd(tmp_path, {"FAIL_AT": "enable"}).machine)
     with pytest.raises(ServiceFailed, match="because the test says so"):
         service.install(lambda _: None)
 

@@ -190,18 +190,18 @@ class Installation:
     def kill_supervisor(self) -> None:
         """SIGKILL, also to a keeper that would start another one; and see it gone."""
         supervisor = self.supervisor_pid()
-        self._kill_holder(self._keeper_lock)
+        self.kill_keeper()
         os.kill(supervisor, signal.SIGKILL)
         wait_for(lambda: not held(self.paths.lock), 5, "the end of the supervisor")
+
+    def kill_keeper(self) -> None:
+        """SIGKILL to whoever would start another supervisor; the one that runs goes on."""
+        self._kill_holder(self.paths.keeper_lock)
 
     @property
     def localbot_lock(self) -> Path:
         """Held by the local bot's process."""
         return self.paths.localbot_db.with_name(f"{self.paths.localbot_db.name}.pid")
-
-    @property
-    def _keeper_lock(self) -> Path:
-        return self.home / "keeper.lock"
 
     def _kill_holder(self, lock: Path) -> None:
         if held(lock):
@@ -233,7 +233,7 @@ class Installation:
 
     def remove(self) -> None:
         """End and remove all there is of it, whatever state it is in; the home's files stay to be looked at."""
-        for lock in (self._keeper_lock, self.paths.lock, self.localbot_lock):
+        for lock in (self.paths.keeper_lock, self.paths.lock, self.localbot_lock):
             self._kill_holder(lock)
         engine = Engine()
         for view in engine.containers(self.project):

@@ -1,0 +1,56 @@
+"""What programs read: each command prints what its shape says, in each of its states."""
+
+from pathlib import Path
+
+import pytest
+
+from supervisor.cli.shapes import SHAPES
+from tests.support import candidates
+from tests.support.installation import Install, Installation
+
+
+@pytest.fixture(scope="module")
+def installation(install: Install, checkout: Path) -> Installation:
+    """With an active update, one that was refused, and one that failed."""
+    made = install()
+    made.up()
+    made.promote(candidates.adds_a_module(checkout, "shapes"))
+    made.run("submit", "-", "--json", given=b"no patch")
+    made.run("submit", "-", "--wait", "--json", given=candidates.crashes_at_start(checkout))
+    return made
+
+
+def fits(installation: Installation, command: str, *words: str, given: bytes = b"") -> None:
+    """Runs a command with --json; whatever its exit code, what it prints is of its shape."""
+    printed = installation.run(*words, "--json", given=given).out
+    SHAPES[command].validate_json(printed, strict=False)
+
+
+def test_looking(installation: Installation) -> None:
+    """With a supervisor that runs, and without one."""
+    for command in ("status", "history", "events", "images", "doctor"):
+        fits(installation, command, command)
+    for entry in installation.history():
+        fits(installation, "show TX", "show", entry["tx_id"])
+    installation.kill_supervisor()
+    for command in ("status", "history", "events", "images", "doctor"):
+        fits(installation, command, command)
+    installation.up()
+
+
+def test_deciding(installation: Installation, checkout: Path) -> None:
+    """What was handed in, and what was decided about it, once and twice."""
+    decide = "approve TX, cancel TX, rollback TX"
+    fits(installation, "submit FILE", "submit", "-", given=b"no patch")
+    tx = installation.stage(candidates.adds_a_module(checkout, "decided"))
+    fits(installation, "status", "status")
+    fits(installation, decide, "approve", tx, "--wait")
+    fits(installation, decide, "approve", tx)
+    fits(installation, decide, "rollback", tx, "--wait")
+    fits(installation, decide, "rollback", tx)
+
+
+def test_talking_and_tidying(installation: Installation) -> None:
+    """What was answered, and what would be removed."""
+    fits(installation, "say TEXT", "say", "hello")
+    fits(installation, "gc", "gc", "--dry-run")
