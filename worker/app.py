@@ -6,18 +6,24 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from enum import IntEnum
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from supervisor.contract import Announcement, EventType, Redactor, Role, RoleGrant
 from worker import __version__, log
-from worker.agent.commands import DirectCommands
+from worker.agent.commands import MENU, DirectCommands
 from worker.agent.courier import Courier
+from worker.agent.dead_letters import DeadLetters
 from worker.agent.desk import Desk
 from worker.agent.intake import Intake
+from worker.agent.journal import Journal
 from worker.agent.loop import AgentLoop
+from worker.agent.menu import Menu
 from worker.agent.owners import Owners
+from worker.agent.preview import Previews
 from worker.agent.runs import Runs
+from worker.agent.seen import Seen
 from worker.context import (
     ContextBuilder,
     LastMessages,
@@ -26,14 +32,17 @@ from worker.context import (
     RecentHistory,
     SystemPrompt,
 )
+from worker.control.breaker import Breaker
 from worker.duty import Duty
-from worker.factory import make_commander, make_model
+from worker.factory import make_commander, make_model, make_toolbox
 from worker.settings import Settings, SettingsError, load, secrets
 from worker.store import Fenced, Store, StoreUnusable
 from worker.vitals import Vitals
 
 if TYPE_CHECKING:
     from worker.link import Link
+
+DEAD_SHOWN: Final = 99
 
 logger = logging.getLogger(__name__)
 
@@ -88,6 +97,7 @@ class App:
         self._prompt = prompt
         self._commander = make_commander(settings)
         self._model = make_model(settings)
+        self._toolbox = make_toolbox(settings)
         self._owners = Owners(settings.autonous_telegram_allowed_users or self._commander.owners)
         self._vitals = Vitals()
         self._process_event = self._record_start()
@@ -112,6 +122,7 @@ class App:
         finally:
             await self._commander.close()
             await self._model.close()
+            await self._toolbox.close()
             if self._link is not None:
                 await self._link.close()
 
@@ -136,24 +147,24 @@ class App:
             redact=redact,
             process_event=self._process_event,
         )
-        runs = Runs(
-            group=group,
-            agent=AgentLoop(model=self._model, context=self._make_context(), events=store.events),
-            commander=self._commander,
+        breaker = Breaker(
+            policy=settings.circuit, events=store.events, process_event=self._process_event, monotonic=time.monotonic
+        )
+        runs = self._make_runs(group, breaker, answered=courier.chats.wake)
+        dead_letters = DeadLetters(
             store=store,
-            retries=settings.retries,
-            vitals=vitals,
-            redact=redact,
             process_event=self._process_event,
-            limit=settings.autonous_max_concurrent_chats,
-            answered=courier.chats.wake,
+            cooldown_seconds=settings.autonous_control_dead_replay_seconds,
+            queued=runs.chats.wake,
         )
         intake = Intake(
             commander=self._commander,
             store=store,
             owners=self._owners,
-            commands=DirectCommands(self._status),
+            commands=DirectCommands(store=store, status=self._status, runs=runs, dead_letters=dead_letters),
             relay_claim=self._link.claim if self._link else None,
+            gate=breaker,
+            seen=Seen(commander=self._commander, store=store),
             vitals=vitals,
             redact=redact,
             process_event=self._process_event,
@@ -162,7 +173,47 @@ class App:
             queued=runs.chats.wake,
             answered=courier.chats.wake,
         )
-        return Desk(group=group, intake=intake, runs=runs, courier=courier)
+        return Desk(
+            group=group,
+            intake=intake,
+            runs=runs,
+            courier=courier,
+            dead_letters=dead_letters,
+            menu=Menu(self._commander, MENU),
+        )
+
+    def _make_runs(self, group: asyncio.TaskGroup, breaker: Breaker, *, answered: Callable[[int], None]) -> Runs:
+        settings, store, vitals, redact = self._settings, self._store, self._vitals, self._redact
+        journal = Journal(
+            store,
+            redact=redact,
+            process_event=self._process_event,
+            model_name=self._model.model_name,
+            monotonic=time.monotonic,
+        )
+        agent = AgentLoop(
+            model=self._model,
+            context=self._make_context(),
+            toolbox=self._toolbox,
+            journal=journal,
+            limits=settings.limits,
+            no_progress_k=settings.autonous_control_no_progress_k,
+            progressed=vitals.progressed,
+        )
+        return Runs(
+            group=group,
+            agent=agent,
+            journal=journal,
+            observe=Previews(commander=self._commander, store=store, redact=redact).of,
+            store=store,
+            retries=settings.retries,
+            no_progress_k=settings.autonous_control_no_progress_k,
+            breaker=breaker,
+            vitals=vitals,
+            redact=redact,
+            limit=settings.autonous_max_concurrent_chats,
+            answered=answered,
+        )
 
     def _make_context(self) -> ContextBuilder:
         window = self._settings.tg_history_window
@@ -217,12 +268,16 @@ class App:
         )
         return process_event
 
-    def _status(self) -> str:
+    def _status(self, chat_id: int) -> str:
         sha = self._settings.autonous_worker_sha[:12] or "standalone"
-        counts = ", ".join(f"{number} {status}" for status, number in self._store.inbox.counts().items())
+        inbox = self._store.inbox
+        in_hand = "nothing" if inbox.in_hand(chat_id) is None else "one message, /stop ends that"
+        dead = len(inbox.dead_letters(chat_id, limit=DEAD_SHOWN))
+        given_up = f"\ngiven up: {dead}{'+' if dead == DEAD_SHOWN else ''}, see /dead" if dead else ""
         return (
             f"autonous worker {__version__}, revision {sha}\n"
             f"model: {self._model.provider} {self._model.model_name}\n"
             f"lease: epoch {self._store.lease.epoch}\n"
-            f"updates: {counts or 'none'}"
+            f"in hand: {in_hand}\n"
+            f"in line: {inbox.waiting(chat_id)}{given_up}"
         )

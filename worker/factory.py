@@ -3,6 +3,10 @@
 from worker.commander.base import Commander
 from worker.models.base import ModelProvider
 from worker.settings import Settings
+from worker.tools.base import DEFAULT_SOCKET
+from worker.tools.client import ToolboxClient
+from worker.tools.local import LocalToolbox
+from worker.tools.registry import TOOLS
 
 
 def make_commander(settings: Settings) -> Commander:
@@ -35,3 +39,10 @@ def make_model(settings: Settings) -> ModelProvider:
         model=settings.openai_model,
         socket=settings.autonous_openai_uds,
     )
+
+
+def make_toolbox(settings: Settings) -> ToolboxClient | LocalToolbox:
+    """The toolbox beside this worker; a subprocess when the worker runs alone and none is named."""
+    if settings.autonous_toolbox_socket is None and settings.autonous_supervisor_socket is None:
+        return LocalToolbox(TOOLS)
+    return ToolboxClient(settings.autonous_toolbox_socket or DEFAULT_SOCKET, TOOLS)

@@ -9,6 +9,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker import scripts
+from worker.control.circuit import CircuitPolicy
+from worker.control.limits import Limits
 from worker.control.retry import RetryPolicy
 from worker.scripts import Action, Step
 
@@ -52,6 +54,14 @@ class Settings(BaseSettings):
     autonous_control_max_retries: int = Field(default=3, ge=0)
     autonous_control_retry_base_seconds: float = Field(default=1.0, ge=0)
     autonous_control_retry_max_seconds: float = Field(default=60.0, ge=0)
+    autonous_control_max_turns: int = Field(default=50, ge=1)
+    autonous_control_max_wall_time_seconds: float = Field(default=1800.0, gt=0)
+    autonous_control_max_tokens: int = Field(default=500_000, ge=1)
+    autonous_control_circuit_threshold: int = Field(default=5, ge=1)
+    autonous_control_circuit_cooldown_seconds: float = Field(default=30.0, ge=0)
+    autonous_control_no_progress_k: int = Field(default=3, ge=1)
+    autonous_control_dead_replay_seconds: float | None = Field(default=None, gt=0)
+    autonous_budget_tokens_per_day: int | None = Field(default=None, ge=1)
     autonous_drain_seconds: float = Field(default=20.0, ge=0)
 
     autonous_dummy_provider_script: Script | None = None
@@ -59,6 +69,7 @@ class Settings(BaseSettings):
     autonous_dummy_commander_send_script: Script = (Step(Action.OK),)
 
     autonous_supervisor_socket: str | None = None
+    autonous_toolbox_socket: str | None = None
     autonous_worker_credential: str = ""
     autonous_worker_sha: str = ""
     autonous_worker_instance: int = 0
@@ -111,6 +122,24 @@ class Settings(BaseSettings):
             max_retries=self.autonous_control_max_retries,
             base_seconds=self.autonous_control_retry_base_seconds,
             max_seconds=self.autonous_control_retry_max_seconds,
+        )
+
+    @property
+    def circuit(self) -> CircuitPolicy:
+        """When failures in a row stop the work for a while."""
+        return CircuitPolicy(
+            threshold=self.autonous_control_circuit_threshold,
+            cooldown_seconds=self.autonous_control_circuit_cooldown_seconds,
+        )
+
+    @property
+    def limits(self) -> Limits:
+        """What a run, and a day, may cost."""
+        return Limits(
+            max_turns=self.autonous_control_max_turns,
+            max_wall_time_seconds=self.autonous_control_max_wall_time_seconds,
+            max_tokens=self.autonous_control_max_tokens,
+            budget_tokens_per_day=self.autonous_budget_tokens_per_day,
         )
 
 

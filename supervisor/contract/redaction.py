@@ -48,11 +48,11 @@ class Redactor:
         return _SHAPES.sub(MASK, text)
 
     def deep(self, value: object) -> object:
-        """The same for every string inside lists and dictionaries."""
+        """The same for every string inside lists and dictionaries, names included."""
         if isinstance(value, str):
             return self(value)
         if isinstance(value, dict):
-            return {key: self.deep(item) for key, item in value.items()}
+            return {self.deep(key): self.deep(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
             return [self.deep(item) for item in value]
         return value

@@ -69,3 +69,8 @@ def test_deep_reaches_every_string() -> None:
     """Lists, tuples and dictionaries are gone through; what is no text stays what it is."""
     value = {"a": [CANARY, {"b": (CANARY, 7, None, True)}], "c": 1.5}
     assert Redactor([CANARY]).deep(value) == {"a": [MASK, {"b": [MASK, 7, None, True]}], "c": 1.5}
+
+
+def test_deep_reaches_the_names_too() -> None:
+    """A secret is one as a key, too: what a model makes up as an argument's name is written into events."""
+    assert Redactor([CANARY]).deep({f"x {CANARY}": 1}) == {f"x {MASK}": 1}

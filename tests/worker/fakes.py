@@ -5,6 +5,7 @@ import json
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -16,12 +17,46 @@ OWNER = 42
 BEAT_SECONDS = 0.05
 
 
+class _Html(HTMLParser):
+    """Telegram's HTML as far as these tests need it: the plain text, or ValueError where a tag does not fit."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.text = ""
+        self._open: list[str] = []
+        self.feed(source)
+        self.close()
+        if self._open:
+            raise ValueError("can't parse entities: Can't find end tag")
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in {"b", "i", "s", "a", "code", "pre"}:
+            raise ValueError("can't parse entities: Unsupported start tag")
+        self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if not self._open or self._open.pop() != tag:
+            raise ValueError("can't parse entities: Unmatched end tag")
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def rendered(html: str) -> str:
+    """The plain text of Telegram's HTML. Raises ValueError."""
+    return _Html(html).text
+
+
 class FakeTelegram:
-    """``fail_next`` holds answers for coming calls of a method, in place of what it would do."""
+    """``fail_next`` holds answers for coming calls of a method, in place of what it would do.
+
+    ``calls`` are all calls but the polls, ``sent`` the bot's messages as they are now, by chat and plain text.
+    """
 
     def __init__(self, path: Path) -> None:
         self.server = HttpServer(path, self._handle)
         self.updates: list[dict[str, object]] = []
+        self.calls: list[tuple[str, dict[str, str]]] = []
         self.sent: list[tuple[int, str]] = []
         self.polls: list[int | None] = []
         self.polling = 0
@@ -29,8 +64,10 @@ class FakeTelegram:
         self._news = asyncio.Condition()
         self._next_update = 1000
 
-    async def say(self, text: str, *, user: int = OWNER, chat: int | None = None, kind: str = "private") -> int:
-        """Somebody writes to the bot; gives the update's id."""
+    async def say(
+        self, text: str, *, user: int = OWNER, chat: int | None = None, kind: str = "private", **more: object
+    ) -> int:
+        """Somebody writes to the bot; gives the update's id. ``more`` are further fields of the message."""
         sender = {"id": user, "is_bot": False, "first_name": "X"}
         message = {
             "message_id": self._next_update,
@@ -38,6 +75,7 @@ class FakeTelegram:
             "chat": {"id": chat or user, "type": kind},
             "from": sender,
             "text": text,
+            **more,
         }
         self._next_update += 1
         await self.deliver({"update_id": self._next_update, "message": message})
@@ -58,17 +96,38 @@ class FakeTelegram:
         prefix, _, method = request.path.rpartition("/")
         assert prefix == f"/bot{TOKEN}", request.path
         fields = {name: values[0] for name, values in parse_qs(request.body.decode()).items()}
+        if method != "getUpdates":
+            self.calls.append((method, fields))
         if self.fail_next.get(method):
             return self.fail_next[method].popleft()
         match method:
             case "getUpdates":
                 return _ok(await self._get_updates(fields))
             case "sendMessage":
-                self.sent.append((int(fields["chat_id"]), fields["text"]))
-                chat = {"id": int(fields["chat_id"]), "type": "private"}
-                return _ok({"message_id": len(self.sent), "date": 1_700_000_000, "chat": chat})
+                return self._put(len(self.sent) + 1, fields)
+            case "editMessageText":
+                return self._put(int(fields["message_id"]), fields)
             case _:
                 return _ok(True)
+
+    def called(self, method: str) -> list[dict[str, str]]:
+        return [fields for name, fields in self.calls if name == method]
+
+    def _put(self, message_id: int, fields: dict[str, str]) -> Response:
+        """Set the text of a message, perhaps a new one."""
+        try:
+            text = rendered(fields["text"]) if fields.get("parse_mode") == "HTML" else fields["text"]
+        except ValueError as error:
+            return telegram_error(400, f"Bad Request: {error}")
+        chat_id = int(fields["chat_id"])
+        if message_id > len(self.sent):
+            self.sent.append((chat_id, text))
+        elif self.sent[message_id - 1] == (chat_id, text):
+            return telegram_error(400, "Bad Request: message is not modified: the new text is the same")
+        else:
+            self.sent[message_id - 1] = (chat_id, text)
+        message = {"message_id": message_id, "date": 1_700_000_000, "chat": {"id": chat_id, "type": "private"}}
+        return _ok(message | {"text": text})
 
     async def _get_updates(self, fields: dict[str, str]) -> list[dict[str, object]]:
         offset = int(fields["offset"]) if "offset" in fields else None

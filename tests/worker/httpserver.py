@@ -18,12 +18,17 @@ class Request:
 
 @dataclass(frozen=True)
 class Response:
-    """``body`` is sent as JSON, bytes as they are, ``stream`` piece by piece; ``hang_up`` answers nothing at all."""
+    """``body`` is sent as JSON, bytes as they are, ``stream`` piece by piece.
+
+    ``hang_up`` answers nothing at all, ``cut`` hangs up after the stream, whose end is then missing.
+    """
 
     body: object = None
     status: int = 200
     stream: AsyncIterator[bytes] | None = None
     hang_up: bool = False
+    cut: bool = False
+    content_type: str = "application/json"
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -70,7 +75,7 @@ class HttpServer:
         if response is None or response.hang_up:
             return False
         await self._write(writer, response)
-        return True
+        return not response.cut
 
     async def _answer_unless_gone(self, reader: asyncio.StreamReader, request: Request) -> Response | None:
         """The handler's answer; the handler is cancelled when the client hangs up while it waits."""
@@ -88,7 +93,7 @@ class HttpServer:
     async def _write(self, writer: asyncio.StreamWriter, response: Response) -> None:
         body = response.body if isinstance(response.body, bytes) else json.dumps(response.body).encode()
         length = "Transfer-Encoding: chunked" if response.stream else f"Content-Length: {len(body)}"
-        head = f"HTTP/1.1 {response.status} X\r\nContent-Type: application/json\r\n{length}\r\n\r\n"
+        head = f"HTTP/1.1 {response.status} X\r\nContent-Type: {response.content_type}\r\n{length}\r\n\r\n"
         writer.write(head.encode())
         if response.stream is None:
             writer.write(body)
@@ -96,5 +101,5 @@ class HttpServer:
             async for piece in response.stream:
                 writer.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
                 await writer.drain()
-            writer.write(b"0\r\n\r\n")
+            writer.write(b"" if response.cut else b"0\r\n\r\n")
         await writer.drain()

@@ -2,8 +2,9 @@
 
 from tests.worker.fakes import OWNER, TOKEN, telegram_error
 from tests.worker.httpserver import Response
-from tests.worker.support import asynchronous, open_store, until, world
-from worker.agent.courier import UNCERTAIN_NOTICE
+from tests.worker.support import World, asynchronous, open_store, until, world
+from worker.agent.courier import uncertain_notice
+from worker.commander.base import Incoming, UpdateKind
 from worker.store import InboxStatus
 from worker.store.outbox import ReplyKind
 
@@ -65,7 +66,7 @@ async def test_an_uncertain_send_is_told_and_not_repeated() -> None:
         here.telegram.fail("sendMessage", Response(hang_up=True))
         async with here.active_worker():
             await here.telegram.say("hello")
-            await until(lambda: here.telegram.texts() == [UNCERTAIN_NOTICE])
+            await until(lambda: here.telegram.texts() == [uncertain_notice(1)])
             await until(lambda: len(here.events("reply.sent")) == 2)
             assert here.rows("SELECT status FROM outbox ORDER BY id") == [("ambiguous",), ("sent",)]
             assert here.events("reply.sent")[0]["delivery"] == "ambiguous"
@@ -82,6 +83,8 @@ async def test_a_chat_that_takes_no_answer_blocks_nothing() -> None:
             await until(lambda: here.telegram.texts() == ["second"])
             (status, error), _ = here.rows("SELECT status, error FROM outbox ORDER BY id")
             assert status == "rejected"
+            await until(lambda: len(here.events("reply.sent")) == 2)
+            assert [event["delivery"] for event in here.events("reply.sent")] == ["rejected", "sent"]
             assert TOKEN not in error
 
 
@@ -102,3 +105,89 @@ async def test_a_message_that_a_dead_worker_had_claimed_is_answered() -> None:
         async with here.active_worker(epoch=3):
             await until(lambda: here.telegram.texts() == ["dummy-ok"])
             assert here.rows("SELECT status, attempts FROM inbox") == [("done", claimed.attempts + 1)]
+
+
+@asynchronous
+async def test_markdown_goes_out_as_html_and_plain_when_refused() -> None:
+    """The answer is formatted; when Telegram does not take the entities it goes out as it was written."""
+    async with world() as here, here.active_worker(autonous_dummy_provider_script="msg:**yes** & no"):
+        await here.telegram.say("one")
+        await until(lambda: here.telegram.texts() == ["yes & no"])
+        here.telegram.fail("sendMessage", telegram_error(400, "Bad Request: can't parse entities: oops"))
+        await here.telegram.say("two")
+        await until(lambda: here.telegram.texts() == ["yes & no", "**yes** & no"])
+        modes = [call.get("parse_mode") for call in here.telegram.called("sendMessage")]
+        assert modes == ["HTML", "HTML", None]
+        assert here.rows("SELECT DISTINCT text FROM history WHERE role = 'assistant'") == [("**yes** & no",)]
+
+
+@asynchronous
+async def test_the_answer_takes_the_place_of_the_preview() -> None:
+    """An edit whose outcome nobody knows is simply made again: one message, with the answer, and no doubt."""
+    async with world() as here:
+        answered_before_the_crash(here)
+        here.telegram.sent.append((OWNER, "so far"))
+        here.telegram.fail("editMessageText", Response(hang_up=True))
+        async with here.active_worker(epoch=2):
+            await until(lambda: here.rows("SELECT status FROM outbox") == [("sent",)])
+            assert here.telegram.texts() == ["the answer"]
+        here.telegram.calls.clear()
+        store = open_store(here.database)
+        store.lease.take(3)
+        store.database.execute("UPDATE outbox SET status = 'pending', parts_sent = 0")
+        store.close()
+        async with here.active_worker(epoch=4):  # Telegram says that nothing is modified, and that is fine
+            await until(lambda: here.rows("SELECT status FROM outbox") == [("sent",)])
+            assert len(here.telegram.called("editMessageText")) == 1
+            assert here.telegram.texts() == ["the answer"]
+
+
+@asynchronous
+async def test_a_preview_that_is_gone_is_no_obstacle() -> None:
+    """When the message cannot be edited, the answer is sent as a new one."""
+    async with world() as here:
+        answered_before_the_crash(here)
+        here.telegram.fail("editMessageText", telegram_error(400, "Bad Request: message to edit not found"))
+        async with here.active_worker(epoch=2):
+            await until(lambda: here.telegram.texts() == ["the answer"])
+
+
+def answered_before_the_crash(here: World) -> None:
+    """Leave an answer that no one has sent, to a message whose run is shown in the bot's first message."""
+    store = open_store(here.database)
+    store.lease.take(1)
+    update = Incoming(1, UpdateKind.MESSAGE, OWNER, OWNER, True, "hello", None)
+    store.inbox.add("test", update, kind="message", text="hello", status=InboxStatus.QUEUED)
+    task = store.inbox.claim(OWNER)
+    assert task is not None
+    store.inbox.previewed(task, 1)
+    store.inbox.done(task)
+    store.outbox.add(OWNER, "the answer", kind=ReplyKind.ANSWER, inbox_id=task.id)
+    store.close()
+
+
+@asynchronous
+async def test_an_answer_in_doubt_is_sent_again_on_request() -> None:
+    """What may be missing is kept, and comes when its reader says that it is; then it cannot be asked for again."""
+    async with world() as here:
+        # The notice itself is not certain at first either: better twice than not at all.
+        here.telegram.fail("sendMessage", Response(hang_up=True), Response(hang_up=True))
+        async with here.active_worker():
+            await here.telegram.say("hello")
+            await until(lambda: here.telegram.texts() == [uncertain_notice(1)])
+            await here.telegram.say("/again_1")
+            await until(lambda: here.telegram.texts()[1:] == ["dummy-ok"])
+            await here.telegram.say("/again 1")
+            await until(lambda: len(here.telegram.texts()) == 3)
+            assert "no answer of that number" in here.telegram.texts()[2]
+
+
+@asynchronous
+async def test_no_secret_leaves_in_a_reply() -> None:
+    """A model that knows a secret cannot say it, not even across two parts."""
+    padding = "x" * (4096 - 20)
+    async with world() as here, here.active_worker(autonous_dummy_provider_script=f"msg:{padding}{TOKEN}"):
+        await here.telegram.say("tell me")
+        await until(lambda: here.events("reply.sent"))
+        said = "".join(here.telegram.texts())
+        assert said == f"{padding}[redacted]"

@@ -1,11 +1,15 @@
 """What comes in: stored once, served only to owners."""
 
+import json
+
 from supervisor.contract import Claim
 from tests.worker.fakes import OWNER, telegram_error
 from tests.worker.httpserver import Response
 from tests.worker.support import asynchronous, until, world
-from worker.agent.commands import HELP_TEXT
-from worker.agent.intake import CLAIMED_TEXT, UNREADABLE_TEXT
+from worker.agent.commands import HELP_TEXT, MENU
+from worker.agent.conflicts import ALERT_TEXT, Conflicts
+from worker.agent.intake import CLAIMED_TEXT, FORWARDED_TEXT, UNREADABLE_TEXT
+from worker.agent.owners import Owners
 
 STRANGER = 666
 
@@ -115,17 +119,6 @@ async def test_what_is_no_text_is_stored_and_answered_plainly() -> None:
 
 
 @asynchronous
-async def test_commands_overtake_the_queue() -> None:
-    """A command is answered while a message of the same chat is still being worked on."""
-    async with world() as here, here.active_worker(autonous_dummy_provider_script="sleep:60000"):
-        await here.telegram.say("long")
-        await until(lambda: here.events("turn.started"))
-        await here.telegram.say("/status")
-        await until(here.telegram.texts)
-        assert "model: dummy dummy" in here.telegram.texts()[0]
-
-
-@asynchronous
 async def test_a_failed_poll_is_told_and_tried_again() -> None:
     """Beats carry the last poll's error, and an empty one once polling works again."""
     async with world() as here:
@@ -144,3 +137,55 @@ async def test_pending_updates_are_dropped_only_on_request() -> None:
         async with here.active_worker(tg_drop_pending=True):
             await until(lambda: here.supervisor.beats[-1].polls_ok)
             assert not here.telegram.fail_next["deleteWebhook"]
+
+
+@asynchronous
+async def test_forwarded_commands_are_refused_and_forwarded_words_are_named() -> None:
+    """Somebody else's words command nothing; the model is told whose they are."""
+    origin = {"type": "hidden_user", "sender_user_name": "Mallory", "date": 1_700_000_000}
+    async with world() as here, here.active_worker():
+        await here.telegram.say("/new", forward_origin=origin)
+        await until(lambda: here.telegram.texts() == [FORWARDED_TEXT])
+        assert here.events("message.refused")[0]["reason"] == "forwarded_command"
+        await here.telegram.say("look at this", forward_origin=origin)
+        await until(lambda: len(here.telegram.texts()) == 2)
+        assert here.rows("SELECT kind, text FROM inbox ORDER BY id") == [
+            ("refused", "/new"),
+            ("message", "[forwarded from Mallory]\nlook at this"),
+        ]
+
+
+@asynchronous
+async def test_a_document_is_named_to_the_model() -> None:
+    """A file with a caption is a message: the caption, and what the file is called."""
+    document = {"file_id": "f", "file_unique_id": "u", "file_name": "plan.pdf", "file_size": 2048}
+    async with world() as here, here.active_worker():
+        await here.telegram.say("", caption="what is this?", document=document)
+        await until(lambda: here.telegram.texts() == ["dummy-ok"])
+        ((text,),) = here.rows("SELECT text FROM inbox")
+        assert text == "what is this?\n[attached document: plan.pdf, 2 KiB; you cannot open it]"
+
+
+@asynchronous
+async def test_the_menu_is_published() -> None:
+    """The commands stand in Telegram's menu once the worker is active; a busy Telegram is asked again."""
+    async with world() as here:
+        here.telegram.fail("setMyCommands", telegram_error(429, "Too Many Requests", retry_after=0))
+        async with here.active_worker():
+            await until(lambda: here.telegram.called("setMyCommands"))
+            (call,) = here.telegram.called("setMyCommands")
+            assert [entry["command"] for entry in json.loads(call["commands"])] == list(MENU)
+
+
+def test_the_owners_are_told_of_another_poller_that_stays() -> None:
+    """A short conflict is waited out; one that stays is told once, also when polls succeed in between."""
+    conflicts = Conflicts(Owners([7, 42]))
+    assert conflicts.again(1000.0) == []
+    assert conflicts.again(1010.0) == []
+    assert conflicts.wait_seconds == 2
+    conflicts.over()
+    assert conflicts.again(1035.0) == [(7, ALERT_TEXT), (42, ALERT_TEXT)]
+    assert conflicts.wait_seconds == 1
+    assert conflicts.again(1060.0) == []
+    assert conflicts.again(2000.0) == []
+    assert conflicts.again(2031.0) == [(7, ALERT_TEXT), (42, ALERT_TEXT)]

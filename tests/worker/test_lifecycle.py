@@ -7,6 +7,7 @@ import pytest
 from supervisor.contract import Role, RoleGrant, WorkerState
 from tests.worker.support import SHA, asynchronous, open_store, until, world
 from worker.store import Fenced
+from worker.store.migrations import MIGRATIONS
 
 
 @asynchronous
@@ -19,7 +20,7 @@ async def test_standby_announces_itself_and_takes_no_work() -> None:
         await until(lambda: len(here.supervisor.beats) > seen + 2)
         announced = here.supervisor.announcements[0]
         assert (announced.sha, announced.provider, announced.source) == (SHA, "dummy", "telegram:123456789")
-        assert announced.schema_version == 1
+        assert announced.schema_version == max(MIGRATIONS)
         assert here.telegram.polls == []
 
 

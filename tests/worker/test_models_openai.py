@@ -1,5 +1,6 @@
 """The openai adapter against a real server on a Unix socket."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -8,8 +9,19 @@ import pytest
 from tests.worker.fakes import FakeOpenAI, completion
 from tests.worker.httpserver import Response
 from tests.worker.support import asynchronous, short_directory
-from worker.models.base import Message, ModelError, ProviderApiError, Speaker, ToolCall, ValidationError
+from worker.models.base import (
+    CompletionResponse,
+    Message,
+    ModelError,
+    ProviderApiError,
+    Speaker,
+    ToolCall,
+    ToolSpec,
+    ValidationError,
+)
 from worker.models.openai import OpenAIModel
+
+QUESTION = [Message(Speaker.USER, "hello")]
 
 
 @asynccontextmanager
@@ -74,14 +86,154 @@ def test_errors_are_typed(answer: Response, error: type[ModelError]) -> None:
     ask()
 
 
+def call(arguments: str, **more: object) -> dict[str, object]:
+    return {"id": "1", "type": "function", "function": {"name": "time", "arguments": arguments}, **more}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected", "problem"),
+    [
+        ('{"zone": "UTC"}', {"zone": "UTC"}, ""),
+        ("", {}, ""),
+        ("{zone", {}, "not JSON"),
+        ("[1]", {}, "not an object"),
+    ],
+)
+def test_tool_calls_are_translated(arguments: str, expected: dict[str, object], problem: str) -> None:
+    """A call comes with its arguments; with such as cannot be read comes the reason, for the model."""
+
+    @asynchronous
+    async def ask() -> None:
+        async with model_and_server(completion(None, tool_calls=[call(arguments)])) as (model, _):
+            (made,) = (await model.complete(QUESTION)).tool_calls
+            assert (made.id, made.name, made.arguments) == ("1", "time", expected)
+            assert problem in made.problem
+            assert bool(made.problem) == bool(problem)
+
+    ask()
+
+
 @asynchronous
-async def test_tool_calls_are_translated() -> None:
-    """A call comes with its arguments; arguments that are no JSON object are a validation error."""
-    call = {"id": "1", "type": "function", "function": {"name": "time", "arguments": '{"zone": "UTC"}'}}
-    broken = {"id": "2", "type": "function", "function": {"name": "time", "arguments": "{zone"}}
-    answers = (completion(None, tool_calls=[call]), completion(None, tool_calls=[broken]))
-    async with model_and_server(*answers) as (model, _):
-        answer = await model.complete([Message(Speaker.USER, "what time is it?")])
-        assert answer.tool_calls == (ToolCall("1", "time", {"zone": "UTC"}),)
-        with pytest.raises(ValidationError):
-            await model.complete([Message(Speaker.USER, "what time is it?")])
+async def test_calls_and_results_go_back_in_the_apis_format() -> None:
+    """Tools are offered with their schema; a call and its result come as the API wants them."""
+    async with model_and_server(completion("noon")) as (model, fake):
+        made = ToolCall("7", "time", {"zone": "UTC"})
+        asked = Message(Speaker.ASSISTANT, "", tool_calls=(made,))
+        messages = [*QUESTION, asked, Message(Speaker.TOOL, '{"utc":"12"}', tool_call_id="7")]
+        await model.complete(messages, [ToolSpec("time", "Tells the time.", {"type": "object"})])
+        request = fake.requests[0]
+        function = {"name": "time", "arguments": '{"zone": "UTC"}'}
+        assert request["messages"] == [
+            {"role": "user", "content": "hello"},
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [{"id": "7", "type": "function", "function": function}],
+            },
+            {"role": "tool", "content": '{"utc":"12"}', "tool_call_id": "7"},
+        ]
+        described = {"name": "time", "description": "Tells the time.", "parameters": {"type": "object"}}
+        assert request["tools"] == [{"type": "function", "function": described}]
+
+
+async def events(*chunks: dict[str, object] | str) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        text = chunk if isinstance(chunk, str) else json.dumps({"id": "c", "object": "chat.completion.chunk", **chunk})
+        yield f"data: {text}\n\n".encode()
+
+
+def delta(finish: str | None = None, **fields: object) -> dict[str, object]:
+    return {"choices": [{"index": 0, "delta": fields, "finish_reason": finish}]}
+
+
+def part(index: int, **fields: object) -> dict[str, object]:
+    return delta(tool_calls=[{"index": index, **fields}])
+
+
+USAGE: dict[str, object] = {
+    "choices": [],
+    "usage": {
+        "prompt_tokens": 9,
+        "completion_tokens": 4,
+        "total_tokens": 13,
+        "prompt_tokens_details": {"cached_tokens": 8},
+    },
+}
+
+
+def streamed(*chunks: dict[str, object] | str) -> Response:
+    return Response(stream=events(*chunks), content_type="text/event-stream")
+
+
+@asynchronous
+async def test_an_answer_is_streamed() -> None:
+    """Text comes piece by piece, calls are put together from their pieces, tokens come with the end."""
+    chunks = (
+        delta(role="assistant", content="It "),
+        delta(content="is"),
+        part(0, id="a", function={"name": "time", "arguments": '{"zo'}),
+        part(1, id="b", function={"name": "ls", "arguments": ""}),
+        part(0, function={"arguments": 'ne":"UTC"}'}),
+        delta("tool_calls"),
+        USAGE,
+        "[DONE]",
+    )
+    pieces: list[str] = []
+    async with model_and_server(streamed(*chunks)) as (model, fake):
+        answer = await model.complete(QUESTION, on_text=pieces.append)
+        assert pieces == ["It ", "is"]
+        assert answer == CompletionResponse(
+            "It is", 9, 4, (ToolCall("a", "time", {"zone": "UTC"}), ToolCall("b", "ls", {})), cached_tokens=8
+        )
+        assert fake.requests[0]["stream_options"] == {"include_usage": True}
+
+
+@asynchronous
+async def test_without_usage_the_tokens_are_estimated() -> None:
+    """A server that counts nothing cannot put the limits out of force."""
+    async with model_and_server(streamed(delta(content="twelve chars"), delta("stop"))) as (model, _):
+        answer = await model.complete(QUESTION, on_text=lambda _: None)
+        assert (answer.input_tokens, answer.output_tokens, answer.estimated) == (2, 3, True)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        (delta(content="half of"),),
+        (delta(content="half of"), {"error": {"message": "overloaded"}}),
+        (delta(content="half of"), "hang up"),
+    ],
+)
+def test_a_stream_that_breaks_off_is_an_error(broken: tuple[dict[str, object] | str, ...]) -> None:
+    """Half an answer is none, whether the server says so, hangs up, or just ends."""
+    if broken[-1] == "hang up":
+        answer = Response(stream=events(*broken[:-1]), content_type="text/event-stream", cut=True)
+    else:
+        answer = streamed(*broken)
+
+    @asynchronous
+    async def ask() -> None:
+        async with model_and_server(answer) as (model, _):
+            with pytest.raises(ProviderApiError):
+                await model.complete(QUESTION, on_text=lambda _: None)
+
+    ask()
+
+
+@asynchronous
+async def test_a_server_that_does_not_stream_is_asked_plainly() -> None:
+    """Refused for its form, the request is made plainly, and so from then on; a plain answer to a stream is taken."""
+    refused = Response({"error": {"message": "unknown field stream_options"}}, status=400)
+    async with model_and_server(refused, completion("one"), completion("two")) as (model, fake):
+        assert (await model.complete(QUESTION, on_text=lambda _: None)).text == "one"
+        assert (await model.complete(QUESTION, on_text=lambda _: None)).text == "two"
+        assert [request.get("stream") for request in fake.requests] == [True, None, None]
+    async with model_and_server(completion("plain")) as (model, fake):
+        assert (await model.complete(QUESTION, on_text=lambda _: None)).text == "plain"
+
+
+@asynchronous
+async def test_a_refusal_is_an_answer() -> None:
+    """What a model says in place of an answer is shown."""
+    async with model_and_server(completion(None, refusal="No.")) as (model, _):
+        assert (await model.complete(QUESTION)).text == "No."

@@ -1,4 +1,4 @@
-"""The small pure parts: splitting, retry arithmetic, context, commands, the dummy commander."""
+"""The small pure parts: retry arithmetic, context, the dummy commander."""
 
 import asyncio
 from pathlib import Path
@@ -7,38 +7,11 @@ import pytest
 
 from tests.worker.support import open_store
 from worker import scripts
-from worker.agent.commands import HELP_TEXT, START_TEXT, DirectCommands
 from worker.commander.base import Ambiguous, CommanderError, Unreachable
 from worker.commander.dummy import DummyCommander
-from worker.commander.splitting import split, utf16_units
 from worker.context import LastMessages, PlainAssembler, PromptUnreadable, RecentHistory, SystemPrompt
 from worker.control.retry import RetryPolicy
 from worker.models.base import Message, Speaker
-
-
-@pytest.mark.parametrize(
-    ("text", "pieces"),
-    [
-        ("", []),
-        ("short", ["short"]),
-        ("0123456789", ["0123456789"]),
-        ("01234567890", ["0123456789", "0"]),
-        ("one two three", ["one two ", "three"]),
-        ("one\ntwo three", ["one\n", "two three"]),
-        ("😀😀😀😀😀😀", ["😀😀😀😀😀", "😀"]),
-    ],
-)
-def test_splitting(text: str, pieces: list[str]) -> None:
-    """Pieces end at a line, else at a word, else anywhere, and together are the text."""
-    assert split(text, 10) == pieces
-
-
-def test_splitting_counts_utf16_units() -> None:
-    """No piece is longer than the limit as Telegram counts, and nothing is lost."""
-    text = "a😀 b\n" * 3000
-    pieces = split(text, 4096)
-    assert "".join(pieces) == text
-    assert max(map(utf16_units, pieces)) <= 4096
 
 
 @pytest.mark.parametrize(("attempt", "wait"), [(1, 1), (2, 2), (3, 4), (6, 32), (7, 60), (5000, 60)])
@@ -82,23 +55,6 @@ def test_where_the_system_prompt_comes_from(tmp_path: Path) -> None:
         SystemPrompt.load(tmp_path, None)
 
 
-@pytest.mark.parametrize(
-    ("text", "answer"),
-    [
-        ("/help", HELP_TEXT),
-        ("/HELP@some_bot me", HELP_TEXT),
-        ("/start", START_TEXT),
-        ("/status", "fine"),
-        ("/unknown", None),
-        ("help", None),
-        ("say /help", None),
-    ],
-)
-def test_direct_commands(text: str, answer: str | None) -> None:
-    """Only a known command at the start is answered without the model."""
-    assert DirectCommands(lambda: "fine").answer(text) == answer
-
-
 def test_the_dummy_commander_follows_its_scripts() -> None:
     """Polls give messages of the owner with rising update ids, or fail; sends follow a script of their own."""
     commander = DummyCommander(scripts.parse("msg:one,ok,err:boom,msg:two"), scripts.parse("ok,err:ambiguous,sleep:1"))
@@ -116,7 +72,10 @@ def test_the_dummy_commander_follows_its_scripts() -> None:
         assert await commander.send(1, "x") == 1
         with pytest.raises(Ambiguous):
             await commander.send(1, "y")
-        assert await commander.send(1, "z") == 2
+        assert await commander.show(1, "takes no step of the script") == 2
+        assert await commander.show(1, "takes none either", 2) == 2
+        assert await commander.send(1, "z", replaces=2) == 2
+        assert await commander.send(1, "z") == 3
 
     assert issubclass(Unreachable, CommanderError)
     asyncio.run(play())

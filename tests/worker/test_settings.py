@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
+from worker.control.circuit import CircuitPolicy
+from worker.control.limits import Limits
 from worker.settings import Settings, SettingsError, load
 
 PLAIN = {"AUTONOUS_COMMANDER": "dummy"}
@@ -35,6 +37,9 @@ def test_defaults() -> None:
     assert (settings.provider, settings.autonous_max_concurrent_chats) == ("dummy", 4)
     assert (settings.retries.max_retries, settings.retries.base_seconds, settings.retries.max_seconds) == (3, 1, 60)
     assert str(settings.autonous_db_path) == "/state/agent.db"
+    assert settings.limits == Limits(50, 1800.0, 500_000, None)
+    assert settings.circuit == CircuitPolicy(threshold=5, cooldown_seconds=30.0)
+    assert settings.autonous_control_no_progress_k == 3
 
 
 def test_a_key_chooses_openai_unless_told_otherwise() -> None:
@@ -61,6 +66,9 @@ def test_lists_and_zeroes() -> None:
         ("TG_SLEEP_SECONDS", "-1", "greater than or equal to 0"),
         ("TG_DROP_PENDING", "perhaps", "valid boolean"),
         ("AUTONOUS_MAX_CONCURRENT_CHATS", "0", "greater than or equal to 1"),
+        ("AUTONOUS_CONTROL_MAX_TURNS", "0", "greater than or equal to 1"),
+        ("AUTONOUS_CONTROL_MAX_WALL_TIME_SECONDS", "0", "greater than 0"),
+        ("AUTONOUS_BUDGET_TOKENS_PER_DAY", "much", "valid integer"),
         ("TELEGRAM_API_BASE_URL", "localhost", "https?://"),
         ("AUTONOUS_DUMMY_PROVIDER_SCRIPT", "ok,boom", "err:<class>"),
         ("AUTONOUS_DUMMY_COMMANDER_SEND_SCRIPT", "msg:hello", "only ok"),

@@ -53,7 +53,7 @@ def test_rows_of_a_newer_worker_do_no_harm(tmp_path: Path) -> None:
     store = open_store(tmp_path / "agent.db")
     store.lease.take(1)
     store.history.add(1, Message(Speaker.USER, "hello"))
-    store.database.execute("INSERT INTO history (chat_id, role, text, created_at) VALUES (1, 'tool', 'x', 0)")
+    store.database.execute("INSERT INTO history (chat_id, role, text, created_at) VALUES (1, 'oracle', 'x', 0)")
     store.database.execute(
         "INSERT INTO outbox (chat_id, kind, text, status, created_at, updated_at)"
         " VALUES (1, 'card', 'a card', 'pending', 0, 0)"
@@ -69,7 +69,7 @@ def test_a_migration_while_another_worker_writes(tmp_path: Path) -> None:
     blue = open_store(tmp_path / "agent.db")
     blue.lease.take(1)
     green = Database(tmp_path / "agent.db", time.time)
-    green.migrate({**MIGRATIONS, 2: ("CREATE TABLE extra (id INTEGER PRIMARY KEY)",)})
+    green.migrate({**MIGRATIONS, 99: ("CREATE TABLE extra (id INTEGER PRIMARY KEY)",)})
     assert add(blue, 1) is not None
     assert green.stored_epoch() == 1
 
@@ -78,8 +78,8 @@ def test_a_failed_migration_leaves_nothing_behind(tmp_path: Path) -> None:
     """A migration is applied whole or not at all, and the error is one line."""
     database = Database(tmp_path / "agent.db", time.time)
     with pytest.raises(StoreUnusable, match=r"AUTONOUS_DB_PATH=.*agent\.db"):
-        database.migrate({**MIGRATIONS, 2: ("CREATE TABLE half (id INTEGER)", "CREATE TABLE")})
-    assert database.migrate() == 1
+        database.migrate({**MIGRATIONS, 99: ("CREATE TABLE half (id INTEGER)", "CREATE TABLE")})
+    assert database.migrate() == max(MIGRATIONS)
     tables = sqlite3.connect(tmp_path / "agent.db").execute("SELECT name FROM sqlite_master").fetchall()
     assert ("half",) not in tables
 
@@ -164,3 +164,18 @@ def test_an_unusable_file_is_told_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(StoreUnusable, match="AUTONOUS_DB_PATH") as caught:
         open_store(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_fresh_context_begins_after_what_was_said(tmp_path: Path) -> None:
+    """After a fresh start nothing older is found, in that chat alone; what the worker told counts as said by it."""
+    store = open_store(tmp_path / "agent.db")
+    store.lease.take(1)
+    for chat_id in (1, 2):
+        store.history.add(chat_id, Message(Speaker.USER, "old"))
+    for _ in range(2):
+        store.history.start_anew(1)
+    assert store.history.recent(1, 5) == []
+    store.history.add(1, Message(Speaker.USER, "new"))
+    store.history.add_notice(1, "Stopped.")
+    assert store.history.recent(1, 5) == [Message(Speaker.USER, "new"), Message(Speaker.ASSISTANT, "Stopped.")]
+    assert store.history.recent(2, 5) == [Message(Speaker.USER, "old")]

@@ -18,6 +18,7 @@ import pytest
 from tests.worker.support import asynchronous, short_directory, until
 from worker.tools.base import Arguments, Tool, ToolError
 from worker.tools.client import ToolboxClient
+from worker.tools.local import LocalToolbox
 from worker.tools.registry import TOOLS
 from worker.tools.server import Toolbox, reap
 
@@ -34,6 +35,18 @@ async def echo(arguments: EchoArguments) -> dict[str, object]:
     return {"text": arguments.text * arguments.times}
 
 
+hanging: list[str] = []
+
+
+async def hang(arguments: Arguments) -> dict[str, object]:
+    hanging.append("begun")
+    try:
+        await asyncio.sleep(60)
+    finally:
+        hanging.append("cancelled")
+    return {}
+
+
 async def bug(arguments: Arguments) -> dict[str, object]:
     raise RuntimeError("a bug")
 
@@ -41,6 +54,7 @@ async def bug(arguments: Arguments) -> dict[str, object]:
 TEST_TOOLS = {
     "echo": Tool("echo", "Repeats.", EchoArguments, echo),
     "bug": Tool("bug", "Breaks.", Arguments, bug),
+    "hang": Tool("hang", "Takes its time.", Arguments, hang),
 }
 
 
@@ -62,7 +76,8 @@ async def test_a_call_and_its_result() -> None:
     """A tool runs with its arguments; ping lists the tools."""
     async with toolbox() as client:
         assert await client.call("echo", {"text": "ab", "times": 2}) == {"text": "abab"}
-        assert (await client.ping())["tools"] == ["bug", "echo"]
+        assert (await client.ping())["tools"] == ["bug", "echo", "hang"]
+        assert next((spec.name, spec.schema["type"]) for spec in client.specs()) == ("echo", "object")
 
 
 @asynchronous
@@ -87,6 +102,46 @@ async def test_errors_have_codes() -> None:
     with pytest.raises(ToolError) as caught:
         await client.ping()
     assert caught.value.code == "toolbox_unavailable"
+
+
+@asynchronous
+async def test_a_call_that_is_given_up_stops_the_tool() -> None:
+    """Whoever is cancelled while it waits for a tool hangs up, and the tool is cancelled; the toolbox goes on."""
+    async with toolbox() as client:
+        hanging.clear()
+        call = asyncio.create_task(client.call("hang", {}))
+        await until(lambda: hanging == ["begun"])
+        call.cancel()
+        await until(lambda: hanging == ["begun", "cancelled"])
+        assert await client.call("echo", {"text": "still here"}) == {"text": "still here"}
+
+
+@asynchronous
+async def test_alone_the_tools_run_in_a_subprocess() -> None:
+    """It starts at the first call, sees no secret, starts again after it was killed, and ends with its starter."""
+    local = LocalToolbox(TOOLS, {**os.environ, "OPENAI_API_KEY": "sk-hidden"})
+    try:
+        with pytest.raises(ToolError):
+            await local.call("time", {"zone": "UTC"})
+        pids = []
+        for _ in range(2):
+            assert "utc" in await local.call("time", {})
+            (pid,) = children()
+            pids.append(pid)
+            environment = await asyncio.to_thread(Path(f"/proc/{pid}/environ").read_text)
+            assert "PATH=" in environment
+            assert "OPENAI" not in environment
+            os.kill(pid, signal.SIGKILL)
+            await until(lambda: not children())
+        assert len(set(pids)) == 2
+        await local.call("time", {})
+    finally:
+        await local.close()
+    assert children() == []
+
+
+def children() -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
 
 
 @pytest.mark.parametrize(

@@ -1,27 +1,100 @@
 """Commands that are answered at once, without a model and before the messages that wait."""
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final, Protocol
 
+from worker.agent.dead_letters import DeadLetters
+from worker.store import Store
+
+#: What the chat service's menu offers. The others are named where they are of use.
+MENU: Final[Mapping[str, str]] = {
+    "stop": "end what I am doing now",
+    "status": "what I am and what I am doing",
+    "new": "begin a fresh conversation",
+    "dead": "messages that I had to give up",
+    "help": "what I understand",
+}
 START_TEXT: Final = "I am autonous, an agent that can change its own source. Write to me, or send /help."
-HELP_TEXT: Final = (
-    "Write to me in plain words. Besides that I understand:\n/status - what I am and what I am doing\n/help - this text"
+HELP_TEXT: Final = "Write to me in plain words. Besides that I understand:\n" + "\n".join(
+    f"/{name} - {about}" for name, about in MENU.items()
 )
+NOTHING_TO_STOP_TEXT: Final = "There is nothing to stop."
+NEW_TEXT: Final = "A fresh start: I look back at nothing that was said before."
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The answer to a command; with none, what it did will speak for itself. ``then`` is done once it is stored."""
+
+    text: str
+    then: Callable[[], object] = lambda: None
+
+
+class Stoppable(Protocol):
+    """What works on the messages."""
+
+    def stop(self, chat_id: int) -> bool:
+        """End the chat's run and tell the chat; False when there is none."""
+
+
+Command = Callable[[int, str], Reply]
 
 
 class DirectCommands:
-    """The commands by name. ``status`` gives the text of ``/status``."""
+    """The commands by name. ``status`` gives the text of ``/status`` for a chat.
 
-    def __init__(self, status: Callable[[], str]) -> None:
-        self._answers: dict[str, Callable[[], str]] = {
-            "/start": lambda: START_TEXT,
-            "/help": lambda: HELP_TEXT,
-            "/status": status,
+    A command may write to the store, as part of the transaction that stores the message it came in.
+    """
+
+    def __init__(
+        self, *, store: Store, status: Callable[[int], str], runs: Stoppable, dead_letters: DeadLetters
+    ) -> None:
+        self._store = store
+        self._runs = runs
+        self._dead = dead_letters
+        self._commands: dict[str, Command] = {
+            "/start": lambda *_: Reply(START_TEXT),
+            "/help": lambda *_: Reply(HELP_TEXT),
+            "/status": lambda chat_id, _: Reply(status(chat_id)),
+            "/stop": self._stop,
+            "/new": self._new,
+            "/dead": lambda chat_id, _: Reply(dead_letters.listing(chat_id)),
+            "/replay": self._replay,
+            "/again": self._again,
         }
 
-    def answer(self, text: str) -> str | None:
-        """The answer when the text is a command, None when it is for the model. ``/name@bot`` is understood."""
+    def find(self, text: str) -> tuple[Command, str] | None:
+        """The command that a text is, and its argument; None when the text is for the model.
+
+        ``/name@bot`` is understood, and ``/name_7`` as ``/name 7``: that can be tapped on.
+        """
         words = text.split(maxsplit=1)
         name = words[0].partition("@")[0].lower() if words else ""
-        answer = self._answers.get(name)
-        return None if answer is None else answer()
+        argument = words[1].strip() if len(words) > 1 else ""
+        base, _, number = name.partition("_")
+        if number.isdecimal() and not argument:
+            name, argument = base, number
+        command = self._commands.get(name)
+        return None if command is None else (command, argument)
+
+    def _stop(self, chat_id: int, _: str) -> Reply:
+        return Reply("", then=lambda: self._stop_now(chat_id))
+
+    def _stop_now(self, chat_id: int) -> None:
+        if not self._runs.stop(chat_id):
+            self._store.outbox.add(chat_id, NOTHING_TO_STOP_TEXT)
+
+    def _new(self, chat_id: int, _: str) -> Reply:
+        self._store.history.start_anew(chat_id)
+        return Reply(NEW_TEXT)
+
+    def _replay(self, chat_id: int, argument: str) -> Reply:
+        if not argument.isdecimal() or not self._dead.replay(chat_id, int(argument)):
+            return Reply("There is no such message that was given up. /dead lists them.")
+        return Reply("I try that one again.")
+
+    def _again(self, chat_id: int, argument: str) -> Reply:
+        if not argument.isdecimal() or not self._store.outbox.send_again(chat_id, int(argument)):
+            return Reply("There is no answer of that number that may be missing.")
+        return Reply("")

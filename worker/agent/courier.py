@@ -14,10 +14,6 @@ from worker.vitals import Vitals
 
 #: An answer is kept until the chat service takes it, so only the waits are bounded.
 WAITS: Final = RetryPolicy(max_retries=0, base_seconds=0.25, max_seconds=30)
-UNCERTAIN_NOTICE: Final = (
-    "My last answer may not have reached you: the connection broke while I sent it. "
-    "If it is missing, ask me to repeat it."
-)
 
 logger = logging.getLogger(__name__)
 
@@ -61,30 +57,48 @@ class Courier:
 
     async def _send(self, reply: Reply) -> None:
         """Send the parts that are left. Raises CommanderError when the same part can be tried again."""
-        parts = self._commander.parts(reply.text)
+        formatted = reply.kind == ReplyKind.ANSWER
+        # The whole text goes through the redactor: a secret must not slip through between two parts.
+        parts = self._commander.parts(self._redact(reply.text), formatted=formatted)
         doubt, message_id = reply.error, None
         for number, part in enumerate(parts[reply.parts_sent :], start=reply.parts_sent + 1):
+            if number > reply.parts_sent + 1:  # the last part is recorded with the whole reply
+                self._store.outbox.part_sent(reply, number - 1, message_id=message_id, error=doubt)
             try:
-                message_id = await self._commander.send(reply.chat_id, part)
+                replaces = reply.replaces if number == 1 else None
+                message_id = await self._commander.send(reply.chat_id, part, formatted=formatted, replaces=replaces)
             except Ambiguous as error:
+                if reply.kind == ReplyKind.DOUBT:
+                    raise
                 doubt = self._redact(str(error))
                 logger.warning("no one knows whether chat %d got a message: %s", reply.chat_id, doubt)
             except Rejected as error:
                 logger.warning("chat %d does not take an answer: %s", reply.chat_id, error)
-                self._store.outbox.settle(reply, OutboxStatus.REJECTED, self._redact(str(error)))
+                self._settle(reply, OutboxStatus.REJECTED, message_id, number - 1, self._redact(str(error)))
                 return
-            self._store.outbox.part_sent(reply, number, message_id=message_id, error=doubt)
             self._vitals.progressed()
-        self._settle(reply, message_id, parts=len(parts), doubt=doubt)
-
-    def _settle(self, reply: Reply, message_id: int | None, *, parts: int, doubt: str) -> None:
         status = OutboxStatus.AMBIGUOUS if doubt else OutboxStatus.SENT
+        self._settle(reply, status, message_id, len(parts), doubt)
+
+    def _settle(self, reply: Reply, status: OutboxStatus, message_id: int | None, parts: int, error: str) -> None:
+        """Nothing more will be sent of a reply, of which so many parts are out."""
         with self._store.write():
+            self._store.outbox.part_sent(reply, parts, message_id=message_id, error=error)
             self._store.outbox.settle(reply, status)
             self._store.events.append(
                 EventType.REPLY_SENT,
                 {"chat_id": reply.chat_id, "message_id": message_id, "parts": parts, "delivery": status},
                 parent_id=reply.event_id or self._process_event,
             )
-            if doubt and reply.kind == ReplyKind.ANSWER:
-                self._store.outbox.add(reply.chat_id, UNCERTAIN_NOTICE, event_id=reply.event_id)
+            if status is OutboxStatus.AMBIGUOUS and reply.kind == ReplyKind.ANSWER:
+                self._store.outbox.add(
+                    reply.chat_id, uncertain_notice(reply.id), kind=ReplyKind.DOUBT, event_id=reply.event_id
+                )
+
+
+def uncertain_notice(reply_id: int) -> str:
+    """What a chat is told of an answer that may be missing."""
+    return (
+        "My last answer may not have reached you: the connection broke while I sent it. "
+        f"If it is missing: /again_{reply_id}"
+    )

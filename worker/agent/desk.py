@@ -3,19 +3,32 @@
 import asyncio
 
 from worker.agent.courier import Courier
+from worker.agent.dead_letters import DeadLetters
 from worker.agent.intake import Intake
+from worker.agent.menu import Menu
 from worker.agent.runs import Runs
 
 
 class Desk:
-    """Opens, pauses and closes the intake, the runs and the courier together."""
+    """Opens, pauses and closes the intake, the runs and the courier together, and what goes on beside them."""
 
-    def __init__(self, *, group: asyncio.TaskGroup, intake: Intake, runs: Runs, courier: Courier) -> None:
+    def __init__(
+        self,
+        *,
+        group: asyncio.TaskGroup,
+        intake: Intake,
+        runs: Runs,
+        courier: Courier,
+        dead_letters: DeadLetters,
+        menu: Menu,
+    ) -> None:
         self._group = group
         self._intake = intake
         self._runs = runs
         self._courier = courier
-        self._polling: asyncio.Task[None] | None = None
+        self._dead_letters = dead_letters
+        self._menu = menu
+        self._standing: list[asyncio.Task[None]] = []
 
     @property
     def in_hand(self) -> int:
@@ -24,7 +37,8 @@ class Desk:
 
     def open(self) -> None:
         """Take up work, beginning with what a predecessor left."""
-        self._polling = self._group.create_task(self._intake.run())
+        duties = (self._intake.run(), self._dead_letters.run(), self._menu.publish())
+        self._standing = [self._group.create_task(duty) for duty in duties]
         self._courier.wake_all()
         self._runs.resume()
 
@@ -39,9 +53,9 @@ class Desk:
     async def close(self) -> None:
         """Stop polling and cut what is still in hand: a run's message goes back to the queue."""
         self._runs.pause()
-        if self._polling is not None:
-            self._polling.cancel()
-            await asyncio.gather(self._polling, return_exceptions=True)
-            self._polling = None
+        for duty in self._standing:
+            duty.cancel()
+        await asyncio.gather(*self._standing, return_exceptions=True)
+        self._standing = []
         await self._runs.chats.close()
         await self._courier.chats.close()

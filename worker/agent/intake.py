@@ -4,25 +4,39 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
 
 from supervisor.contract import Claim, Claimed, EventType, Redactor
 from worker.agent.commands import DirectCommands
+from worker.agent.conflicts import Conflicts
 from worker.agent.owners import Owners
+from worker.agent.seen import Seen
 from worker.commander.base import Commander, CommanderError, Conflict, Incoming, RateLimited, UpdateKind
-from worker.control.retry import RetryPolicy
 from worker.store import Fenced, InboxStatus, Store
 from worker.vitals import Vitals
 
 SHORTEST_PAUSE_SECONDS: Final = 0.01
-CONFLICT_WAITS: Final = RetryPolicy(max_retries=0, base_seconds=1, max_seconds=30)
 CLAIMED_TEXT: Final = "Welcome. This bot is yours now: I answer you, and nobody else."
 UNREADABLE_TEXT: Final = "I can only read text."
+FORWARDED_TEXT: Final = "I take no forwarded commands. Write it yourself if you mean it."
 
 logger = logging.getLogger(__name__)
 
 #: Relays a claim to the supervisor; gives None when the supervisor cannot be reached.
 RelayClaim = Callable[[Claim], Awaitable[Claimed | None]]
+
+
+class PollGate(Protocol):
+    """Whether a poll may be made, and what became of it. Rates and other pollers are no failures."""
+
+    def poll_wait(self) -> float:
+        """Seconds until to ask again; 0 when a poll may be made now."""
+
+    def poll_succeeded(self) -> None:
+        """The poll came back."""
+
+    def poll_failed(self, error: str) -> None:
+        """The poll failed."""
 
 
 class Intake:
@@ -39,6 +53,8 @@ class Intake:
         owners: Owners,
         commands: DirectCommands,
         relay_claim: RelayClaim | None,
+        gate: PollGate,
+        seen: Seen,
         vitals: Vitals,
         redact: Redactor,
         process_event: int,
@@ -52,6 +68,8 @@ class Intake:
         self._owners = owners
         self._commands = commands
         self._relay_claim = relay_claim
+        self._gate = gate
+        self._seen = seen
         self._vitals = vitals
         self._redact = redact
         self._process_event = process_event
@@ -59,12 +77,21 @@ class Intake:
         self._drop_pending = drop_pending
         self._queued = queued
         self._answered = answered
-        self._conflicts = 0
+        self._conflicts = Conflicts(owners)
 
     async def run(self) -> None:
         """Poll for ever. The first poll is answered at once, so that it is soon known whether polling works."""
+        try:
+            await self._run()
+        finally:
+            self._seen.drop()
+
+    async def _run(self) -> None:
         first = True
         while True:
+            if closed := self._gate.poll_wait():
+                await asyncio.sleep(closed)
+                continue
             begun = time.monotonic()
             try:
                 updates = await self._poll(at_once=first)
@@ -90,7 +117,8 @@ class Intake:
             await self._commander.drop_pending()
         self._drop_pending = False
         updates = await self._commander.poll(self._store.inbox.offset(source), at_once=at_once)
-        self._conflicts = 0
+        self._conflicts.over()
+        self._gate.poll_succeeded()
         self._vitals.poll_succeeded(first=at_once)
         return updates
 
@@ -104,9 +132,12 @@ class Intake:
             case RateLimited():
                 return max(error.retry_after, self._pause)
             case Conflict():
-                self._conflicts += 1
-                return max(CONFLICT_WAITS.wait_seconds(self._conflicts), self._pause)
+                for owner, warning in self._conflicts.again(time.monotonic()):
+                    self._store.outbox.add(owner, warning)
+                    self._answered(owner)
+                return max(self._conflicts.wait_seconds, self._pause)
             case _:
+                self._gate.poll_failed(text)
                 return self._pause
 
     async def _take_in(self, updates: list[Incoming]) -> None:
@@ -114,29 +145,54 @@ class Intake:
         if not updates:
             return
         claims: list[Claim] = []
+        afterwards: list[Callable[[], object]] = []
         with self._store.write(durable=True):
             for update in updates:
-                if (claim := self._admit(update)) is not None:
+                if (claim := self._admit(update, afterwards)) is not None:
                     claims.append(claim)
+        for act in afterwards:
+            act()
         for chat_id in {update.chat_id for update in updates}:
             self._queued(chat_id)
             self._answered(chat_id)
         for claim in claims:
             await self._settle_claim(claim)
 
-    def _admit(self, update: Incoming) -> Claim | None:
-        """Give the update its row. Gives a claim when somebody wants to become the owner."""
+    def _admit(self, update: Incoming, afterwards: list[Callable[[], object]]) -> Claim | None:
+        """Give the update its row. Gives a claim when somebody wants to become the owner.
+
+        What is to be done once the row is safe is added to ``afterwards``.
+        """
         if not update.private or update.user_id not in self._owners:
             return self._admit_stranger(update)
         if update.kind is not UpdateKind.MESSAGE:
             self._add(update, update.kind)
         elif not update.text.strip():
             self._add_answered(update, "unreadable", UNREADABLE_TEXT)
-        elif (answer := self._commands.answer(update.text)) is not None:
-            self._add_answered(update, "command", answer)
+        elif update.forwarded_from:
+            self._admit_forwarded(update)
+        elif (found := self._commands.find(update.text)) is not None:
+            row_id = self._add(update, "command")
+            if row_id is not None:  # else it was obeyed before
+                command, argument = found
+                reply = command(update.chat_id, argument)
+                if reply.text:
+                    self._store.outbox.add(update.chat_id, reply.text, inbox_id=row_id)
+                afterwards.append(reply.then)
         else:
-            self._add(update, update.kind, InboxStatus.QUEUED)
+            self._enqueue(update, update.text)
         return None
+
+    def _enqueue(self, update: Incoming, text: str) -> None:
+        if self._add(update, update.kind, InboxStatus.QUEUED, text) is not None:
+            self._seen.queued(update.chat_id)
+
+    def _admit_forwarded(self, update: Incoming) -> None:
+        """Somebody else's words may be read, but command nothing."""
+        if not update.text.startswith("/"):
+            self._enqueue(update, f"[forwarded from {update.forwarded_from}]\n{update.text}")
+        elif self._add_answered(update, "refused", FORWARDED_TEXT):
+            self._refuse(update.chat_id, update.user_id, "forwarded_command")
 
     def _admit_stranger(self, update: Incoming) -> Claim | None:
         """A stranger's words are not kept, and not answered."""
@@ -178,7 +234,10 @@ class Intake:
         words = update.text if text is None else text
         return self._store.inbox.add(self._commander.source, update, kind=kind, text=words, status=status)
 
-    def _add_answered(self, update: Incoming, kind: str, answer: str) -> None:
+    def _add_answered(self, update: Incoming, kind: str, answer: str) -> bool:
+        """Store and answer an update; False when it was stored before."""
         row_id = self._add(update, kind)
-        if row_id is not None:
-            self._store.outbox.add(update.chat_id, answer, inbox_id=row_id)
+        if row_id is None:
+            return False
+        self._store.outbox.add(update.chat_id, answer, inbox_id=row_id)
+        return True

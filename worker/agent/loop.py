@@ -1,50 +1,192 @@
-"""One run: from a claimed message to the model's answer."""
+"""One run: from a claimed message to the model's answer, over as many turns as its tools take."""
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Final, Protocol
 
-from supervisor.contract import EventType
+from worker.agent.journal import INTERRUPTED_RESULT, Attempt, Journal
+from worker.agent.observer import RunObserver
 from worker.context import ContextBuilder
-from worker.models.base import CompletionResponse, ModelProvider, ValidationError
-from worker.store import Task
-from worker.store.events import Events
+from worker.control.limits import LimitReached, Limits, LimitType, day_start
+from worker.control.progress import same_calls, short_hash
+from worker.models.base import CompletionResponse, Message, ModelProvider, Speaker, ToolSpec, ValidationError
+from worker.store.runs import CallRecord, CallStatus, TurnRecord
+from worker.tools.base import ToolError
+
+#: Nothing was begun, so the call can be made.
+NOT_BEGUN: Final = CallStatus.ASKED
+
+
+class Toolbox(Protocol):
+    """Where tools run."""
+
+    def specs(self) -> Sequence[ToolSpec]:
+        """The tools there are."""
+
+    async def call(self, name: str, arguments: Mapping[str, object]) -> Mapping[str, object]:
+        """Run a tool; cancelled, it stops the tool. Raises ToolError."""
+
+
+class LimitHit(Exception):
+    """The run ends here: something is used up."""
+
+    def __init__(self, limit: LimitReached) -> None:
+        super().__init__(f"{limit.limit_type} reached: {limit.value:g} of {limit.threshold:g}")
+        self.limit = limit
+
+
+class Stalled(Exception):
+    """The run ends here: the model asks for the same again and again."""
+
+    def __init__(self, k: int, calls: Sequence[CallRecord]) -> None:
+        names = ", ".join(record.call.name for record in calls)
+        super().__init__(f"the model made the same tool call {k} times in a row: {names}")
+        self.k = k
+        self.state = short_hash(repr([(record.call.name, record.call.arguments) for record in calls]))
 
 
 class AgentLoop:
-    """Asks the model, one turn for each message. ``monotonic`` gives seconds and is used for latencies."""
+    """Asks the model, runs the tools that it asks for, and asks again, until it answers.
+
+    ``clock`` gives seconds since the Unix epoch, ``monotonic`` seconds; ``progressed`` is called at every step.
+    """
 
     def __init__(
         self,
         *,
         model: ModelProvider,
         context: ContextBuilder,
-        events: Events,
+        toolbox: Toolbox,
+        journal: Journal,
+        limits: Limits,
+        no_progress_k: int,
+        progressed: Callable[[], None],
+        clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._model = model
         self._context = context
-        self._events = events
+        self._toolbox = toolbox
+        self._journal = journal
+        self._limits = limits
+        self._k = no_progress_k
+        self._progressed = progressed
+        self._clock = clock
         self._monotonic = monotonic
 
-    async def run(self, task: Task, *, parent_id: int) -> CompletionResponse:
-        """The answer to a message. ``parent_id`` is the run's agent.started event. Raises ModelError."""
-        messages = self._context.build(task.chat_id, task.text, parent_id=parent_id)
-        turn = {"turn": 1, "model_name": self._model.model_name}
-        turn_id = self._events.append(EventType.TURN_STARTED, turn, parent_id=parent_id)
-        begun = self._monotonic()
-        response = await self._model.complete(messages)
-        self._events.append(
-            EventType.TURN_COMPLETED,
-            {
-                **turn,
-                "latency_ms": round((self._monotonic() - begun) * 1000),
-                "input_tokens": response.input_tokens,
-                "output_tokens": response.output_tokens,
-            },
-            parent_id=turn_id,
-        )
-        if response.tool_calls:
-            raise ValidationError("the model asked for a tool, though it was offered none")
-        if not response.text.strip():
+    async def run(self, attempt: Attempt, observer: RunObserver) -> CompletionResponse:
+        """The answer to the attempt's message. Raises ModelError, LimitHit, Stalled."""
+        left = self._limits.max_wall_time_seconds - self._journal.seconds(attempt)
+        try:
+            async with asyncio.timeout(left) as deadline:
+                return await self._until_answered(attempt, observer)
+        except TimeoutError:
+            if not deadline.expired():
+                raise
+            value, threshold = self._journal.seconds(attempt), self._limits.max_wall_time_seconds
+            limit = LimitReached(LimitType.MAX_WALL_TIME_SECONDS, max(value, threshold), threshold)
+            self._tell(attempt, limit, observer)
+            raise LimitHit(limit) from None
+
+    async def _until_answered(self, attempt: Attempt, observer: RunObserver) -> CompletionResponse:
+        task = attempt.task
+        turns = self._journal.turns(attempt)
+        if turns and not turns[-1].calls:  # the worker ended between the answer and its place in the outbox
+            return CompletionResponse(turns[-1].text, input_tokens=0, output_tokens=0)
+        context = self._context.build(task.chat_id, task.text, parent_id=attempt.event_id)
+        while True:
+            if turns:
+                await self._work_off(attempt, turns, observer)
+                turns = self._journal.turns(attempt)
+            said = [*context.messages, *_spoken(turns)]
+            extra = len(said) - len(context.messages)
+            attempt.seen.history_count = context.original_count + extra
+            attempt.seen.compressed_count = context.compressed_count + extra
+            response = await self._turn(attempt, len(turns) + 1, said, observer)
+            if not response.tool_calls:
+                return response
+            turns = self._journal.turns(attempt)
+
+    async def _turn(
+        self, attempt: Attempt, number: int, messages: Sequence[Message], observer: RunObserver
+    ) -> CompletionResponse:
+        """Ask the model once."""
+        day = day_start(self._clock()) if self._limits.budget_tokens_per_day is not None else None
+        today = 0 if day is None else self._journal.tokens_since(day)
+        spent = self._journal.spent(attempt, turns=number - 1, tokens_today=today)
+        if (limit := self._limits.reached(spent)) is not None:
+            self._tell(attempt, limit, observer)
+            raise LimitHit(limit)
+        event_id = self._journal.turn_started(attempt, number)
+        self._progressed()
+
+        def on_text(text: str) -> None:
+            self._progressed()
+            observer.text_delta(text)
+
+        response = await self._model.complete(messages, self._toolbox.specs(), on_text)
+        answered = bool(response.tool_calls or response.text.strip())
+        self._journal.turn_completed(attempt, event_id, number, response, kept=answered)
+        self._progressed()
+        attempt.seen.reply_hash = short_hash(response.text)
+        if day is not None:
+            self._watch_budget(attempt, response, day)
+        if not answered:
             raise ValidationError("the model's answer is empty")
+        after = replace(spent, tokens=spent.tokens + response.tokens)
+        if not response.tool_calls and (over := self._limits.overrun(after)) is not None:
+            self._journal.limit_reached(attempt, over)
         return response
+
+    def _watch_budget(self, attempt: Attempt, response: CompletionResponse, day: float) -> None:
+        """Warn when just this answer brought the day's tokens, which other runs add to as well, near the budget."""
+        today = self._journal.tokens_since(day)
+        near = self._limits.warning(today - response.tokens, today)
+        if near is not None:
+            self._journal.budget_warned(attempt, near, self._limits.budget_tokens_per_day or 0)
+
+    async def _work_off(self, attempt: Attempt, turns: Sequence[TurnRecord], observer: RunObserver) -> None:
+        """Run the calls of the last turn that have not been made, in order."""
+        calls = turns[-1].calls
+        if all(record.status is NOT_BEGUN for record in calls):
+            made = [[record.call for record in turn.calls] for turn in turns]
+            if same_calls(made, self._k):
+                raise Stalled(max(self._k, 2), calls)
+        for record in calls:
+            if record.status is NOT_BEGUN:
+                await self._call(attempt, record, turns[-1].event_id, observer)
+
+    async def _call(self, attempt: Attempt, record: CallRecord, turn_event: int, observer: RunObserver) -> None:
+        call = record.call
+        event_id = self._journal.call_started(record, turn_event)
+        observer.tool_started(call.name, call.arguments)
+        self._progressed()
+        begun = self._monotonic()
+        try:
+            if call.problem:
+                raise ToolError("bad_arguments", call.problem)  # noqa: TRY301 - what the model did wrong is one case
+            result = await self._toolbox.call(call.name, call.arguments)
+        except ToolError as error:
+            latency = self._monotonic() - begun
+            self._journal.call_failed(attempt, record, event_id, error.code, str(error), latency=latency)
+            observer.tool_finished(call.name, False)
+        else:
+            latency = self._monotonic() - begun
+            self._journal.call_completed(attempt, record, event_id, result, latency=latency)
+            observer.tool_finished(call.name, True)
+        self._progressed()
+
+    def _tell(self, attempt: Attempt, limit: LimitReached, observer: RunObserver) -> None:
+        self._journal.limit_reached(attempt, limit)
+        observer.limit_reached(limit.limit_type, limit.value, limit.threshold)
+
+
+def _spoken(turns: Sequence[TurnRecord]) -> Iterator[Message]:
+    """What was said in the turns so far, as the model is shown it."""
+    for turn in turns:
+        calls = tuple(record.call for record in turn.calls)
+        yield Message(Speaker.ASSISTANT, turn.text, tool_calls=calls)
+        for record in turn.calls:
+            yield Message(Speaker.TOOL, record.result or INTERRUPTED_RESULT, tool_call_id=record.call.id)

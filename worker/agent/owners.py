@@ -15,9 +15,14 @@ class Owners:
         self._told = frozenset(owners)
 
     @property
+    def ids(self) -> frozenset[int]:
+        """All of them. A person's private chat with the bot has the same id."""
+        return self._fixed or self._told
+
+    @property
     def unclaimed(self) -> bool:
         """Whether nobody owns the bot."""
-        return not (self._fixed or self._told)
+        return not self.ids
 
     def __contains__(self, user_id: object) -> bool:
-        return user_id in (self._fixed or self._told)
+        return user_id in self.ids

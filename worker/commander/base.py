@@ -1,5 +1,6 @@
 """What the agent knows of a chat service."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -15,7 +16,11 @@ class UpdateKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """One update. ``date`` is in seconds since the Unix epoch; ``private`` means a chat with one person."""
+    """One update. ``date`` is in seconds since the Unix epoch; ``private`` means a chat with one person.
+
+    ``text`` is what the model gets to read, attachments named in it; ``forwarded_from`` says whose
+    words they are when they are not the sender's own.
+    """
 
     update_id: int
     kind: UpdateKind
@@ -24,6 +29,7 @@ class Incoming:
     private: bool
     text: str
     date: float | None
+    forwarded_from: str = ""
 
 
 class Commander(Protocol):
@@ -46,14 +52,27 @@ class Commander(Protocol):
     async def drop_pending(self) -> None:
         """Forget what waits at the service. Raises CommanderError."""
 
-    def parts(self, text: str) -> list[str]:
-        """The text in pieces that one message each can hold."""
+    def parts(self, text: str, *, formatted: bool) -> list[str]:
+        """The text in pieces that one message each can hold; ``formatted`` text is the Markdown of a model."""
 
-    async def send(self, chat_id: int, text: str) -> int:
-        """Send one message and give its id. Raises CommanderError."""
+    async def send(self, chat_id: int, text: str, *, formatted: bool = False, replaces: int | None = None) -> int:
+        """Send one final message and give its id; ``replaces`` is the id of a shown one that becomes it.
+
+        What replaces a message can be sent again at no harm, so it is never Ambiguous unless that message is gone.
+        Raises CommanderError.
+        """
+
+    async def show(self, chat_id: int, text: str, message_id: int | None = None) -> int:
+        """Show something for the time being, in a new message or in place of what one shows, and give its id.
+
+        Raises CommanderError.
+        """
 
     async def show_working(self, chat_id: int) -> None:
         """Show for some seconds that an answer is being made. Raises CommanderError."""
+
+    async def publish_commands(self, commands: Mapping[str, str]) -> None:
+        """Offer the commands, by name and with a word on each, in the service's own menu. Raises CommanderError."""
 
     async def close(self) -> None:
         """Free the connections."""

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from typing import Final
 
 from worker.commander.base import (
@@ -48,22 +49,33 @@ class DummyCommander:
     async def drop_pending(self) -> None:
         """Nothing waits here."""
 
-    def parts(self, text: str) -> list[str]:
+    def parts(self, text: str, *, formatted: bool) -> list[str]:  # noqa: ARG002 - nothing is formatted here
         """Everything fits."""
         return [text]
 
-    async def send(self, chat_id: int, text: str) -> int:
+    async def send(self, chat_id: int, text: str, *, formatted: bool = False, replaces: int | None = None) -> int:  # noqa: ARG002
         """Take one step of the script for sending."""
         await self._take(next(self._sends))
-        self._last_message += 1
-        logger.info("message %d to chat %d: %d characters", self._last_message, chat_id, len(text))
-        return self._last_message
+        message_id = replaces or self._new_message()
+        logger.info("message %d to chat %d: %d characters", message_id, chat_id, len(text))
+        return message_id
+
+    async def show(self, chat_id: int, text: str, message_id: int | None = None) -> int:  # noqa: ARG002
+        """What is shown for the time being takes no step."""
+        return message_id or self._new_message()
 
     async def show_working(self, chat_id: int) -> None:
         """Nobody watches."""
 
+    async def publish_commands(self, commands: Mapping[str, str]) -> None:
+        """There is no menu."""
+
     async def close(self) -> None:
         """Nothing to free."""
+
+    def _new_message(self) -> int:
+        self._last_message += 1
+        return self._last_message
 
     async def _take(self, step: Step) -> Step:
         if step.action is Action.SLEEP:

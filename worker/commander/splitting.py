@@ -1,5 +1,12 @@
 """Long texts in pieces."""
 
+from typing import Final
+
+from worker.commander.markup import FENCE
+
+#: A code block's first line is repeated in every piece that goes on with it, as long as it is no longer than this.
+_LONGEST_OPENING: Final = 64
+
 
 def utf16_units(text: str) -> int:
     """The length as Telegram counts it."""
@@ -13,16 +20,50 @@ def split(text: str, limit: int) -> list[str]:
     """
     pieces = []
     while utf16_units(text) > limit:
-        end = _fitting(text, limit)
-        for separator in ("\n", " "):
-            cut = text.rfind(separator, 0, end) + 1
-            if cut:
-                break
-        else:
-            cut = end
-        pieces.append(text[:cut])
-        text = text[cut:]
+        piece = text[: _cut(text, limit)]
+        pieces.append(piece)
+        text = text[len(piece) :]
     return [*pieces, text] if text else pieces
+
+
+def split_markdown(text: str, limit: int) -> list[str]:
+    """The same for Markdown: a code block that is cut ends in one piece and begins again in the next one."""
+    pieces = []
+    while utf16_units(text) > limit:
+        # Never so early that nothing but the repeated first line of a block would fit.
+        piece = text[: _cut(text, limit - _LONGEST_OPENING - 1, least=2 * _LONGEST_OPENING)]
+        rest = text[len(piece) :]
+        if opening := _open_fence(piece):
+            closing = opening[: len(opening) - len(opening.lstrip(opening[0]))]
+            piece += closing if piece.endswith("\n") else f"\n{closing}"
+            rest = f"{opening}\n{rest}"
+        pieces.append(piece)
+        text = rest
+    return [*pieces, text] if text else pieces
+
+
+def _cut(text: str, limit: int, *, least: int = 0) -> int:
+    """Where the first piece ends: after more than ``least`` characters."""
+    end = _fitting(text, limit)
+    for separator in ("\n", " "):
+        if (cut := text.rfind(separator, 0, end) + 1) > least:
+            return cut
+    return end
+
+
+def _open_fence(text: str) -> str:
+    """The first line of the code block that the text leaves open, empty when it leaves none."""
+    opening = marks = ""
+    for line in text.split("\n"):
+        fence = FENCE.match(line)
+        if fence is None:
+            continue
+        if not marks:
+            marks = fence["marks"]
+            opening = line.strip() if len(line.strip()) <= _LONGEST_OPENING else marks
+        elif fence["marks"].startswith(marks) and not fence["info"]:
+            opening = marks = ""
+    return opening
 
 
 def _fitting(text: str, limit: int) -> int:

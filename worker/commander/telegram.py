@@ -1,13 +1,14 @@
 """Telegram through python-telegram-bot's Bot. We poll ourselves, so that we decide when a poll begins and ends."""
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final
 
 import httpx
-from telegram import Bot, Chat, Message, Update
-from telegram.constants import ChatAction, MessageLimit
+from telegram import Bot, BotCommand, Chat, Message, Update
+from telegram.constants import ChatAction, MessageLimit, ParseMode
 from telegram.error import (
     BadRequest,
     ChatMigrated,
@@ -21,6 +22,7 @@ from telegram.error import Conflict as PolledElsewhere
 from telegram.request import HTTPXRequest
 
 from worker import uds
+from worker.commander.attachments import described, origin
 from worker.commander.base import (
     Ambiguous,
     CommanderError,
@@ -31,7 +33,8 @@ from worker.commander.base import (
     Unreachable,
     UpdateKind,
 )
-from worker.commander.splitting import split
+from worker.commander.markup import to_html
+from worker.commander.splitting import split, split_markdown
 
 ALLOWED_UPDATES: Final = ("message", "edited_message", "callback_query")
 READ_TIMEOUT_SECONDS: Final = 10.0
@@ -39,7 +42,15 @@ PUBLIC_BASE_URL: Final = "https://api.telegram.org"
 
 #: The request never left this machine.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
-_FINAL = (BadRequest, ChatMigrated, EndPointNotFound, Forbidden, InvalidToken)
+_FINAL = (ChatMigrated, EndPointNotFound, Forbidden, InvalidToken)
+#: Telegram has a sentence for this, and no code of its own.
+_NOT_MODIFIED: Final = "message is not modified"
+
+logger = logging.getLogger(__name__)
+
+
+class _Malformed(Rejected):
+    """Telegram found the request itself wrong."""
 
 
 class TelegramCommander:
@@ -75,24 +86,72 @@ class TelegramCommander:
         with _translated():
             await self._bot.delete_webhook(drop_pending_updates=True)
 
-    def parts(self, text: str) -> list[str]:
+    def parts(self, text: str, *, formatted: bool) -> list[str]:
         """Pieces that one message each can hold; Telegram takes none that is blank."""
-        return [piece for piece in split(text, MessageLimit.MAX_TEXT_LENGTH) if piece.strip()]
+        pieces = (split_markdown if formatted else split)(text, MessageLimit.MAX_TEXT_LENGTH)
+        return [piece for piece in pieces if piece.strip()]
 
-    async def send(self, chat_id: int, text: str) -> int:
-        """Send plain text and give the message's id. Raises CommanderError."""
-        with _translated():
-            return (await self._bot.send_message(chat_id, text)).message_id
+    async def send(self, chat_id: int, text: str, *, formatted: bool = False, replaces: int | None = None) -> int:
+        """Send a text and give the message's id. Raises CommanderError.
+
+        Markdown goes out as HTML, and as it is when Telegram does not take that.
+        """
+        markup = to_html(text) if formatted else None
+        for words, parse_mode in ((markup, ParseMode.HTML), (text, None)):
+            if words is None:
+                continue
+            try:
+                return await self._deliver(chat_id, words, parse_mode, replaces)
+            except _Malformed:
+                if parse_mode is None:
+                    raise
+        raise AssertionError("the plain text is always tried")
+
+    async def show(self, chat_id: int, text: str, message_id: int | None = None) -> int:
+        """Show a plain text, in a new message or in place of what one shows. Raises CommanderError."""
+        if message_id is None:
+            return await self._send(chat_id, text, None)
+        await self._edit(chat_id, message_id, text, None)
+        return message_id
 
     async def show_working(self, chat_id: int) -> None:
         """Show the typing sign for five seconds. Raises CommanderError."""
         with _translated():
             await self._bot.send_chat_action(chat_id, ChatAction.TYPING)
 
+    async def publish_commands(self, commands: Mapping[str, str]) -> None:
+        """Set the menu of private chats. Raises CommanderError."""
+        with _translated():
+            await self._bot.set_my_commands([BotCommand(name, about) for name, about in commands.items()])
+
     async def close(self) -> None:
         """Close the connections."""
         for request in self._requests:
             await request.shutdown()
+
+    async def _deliver(self, chat_id: int, text: str, parse_mode: ParseMode | None, replaces: int | None) -> int:
+        if replaces is not None:
+            try:
+                await self._edit(chat_id, replaces, text, parse_mode)
+            except Ambiguous as error:  # the same edit again does no harm
+                raise Unreachable(str(error)) from error
+            except Rejected as error:
+                logger.info("message %d of chat %d cannot be edited: %s", replaces, chat_id, error)
+            else:
+                return replaces
+        return await self._send(chat_id, text, parse_mode)
+
+    async def _send(self, chat_id: int, text: str, parse_mode: ParseMode | None) -> int:
+        with _translated():
+            return (await self._bot.send_message(chat_id, text, parse_mode=parse_mode)).message_id
+
+    async def _edit(self, chat_id: int, message_id: int, text: str, parse_mode: ParseMode | None) -> None:
+        try:
+            with _translated():
+                await self._bot.edit_message_text(text, chat_id, message_id, parse_mode=parse_mode)
+        except _Malformed as error:
+            if _NOT_MODIFIED not in str(error).lower():
+                raise
 
 
 def incoming(update: Update) -> Incoming:
@@ -100,7 +159,7 @@ def incoming(update: Update) -> Incoming:
     user, chat = update.effective_user, update.effective_chat
     kind, text = UpdateKind.OTHER, ""
     if update.message is not None:
-        kind, text = UpdateKind.MESSAGE, update.message.text or ""
+        kind, text = UpdateKind.MESSAGE, described(update.message)
     elif update.callback_query is not None:
         kind, text = UpdateKind.CALLBACK, update.callback_query.data or ""
     message = update.effective_message
@@ -112,6 +171,7 @@ def incoming(update: Update) -> Incoming:
         private=chat is not None and chat.type == Chat.PRIVATE,
         text=text,
         date=message.date.timestamp() if isinstance(message, Message) else None,
+        forwarded_from=origin(message) if isinstance(message, Message) else "",
     )
 
 
@@ -138,6 +198,8 @@ def _ours(error: TelegramError) -> CommanderError:
         return RateLimited(wait.total_seconds() if isinstance(wait, timedelta) else float(wait))
     if isinstance(error, PolledElsewhere):
         return Conflict(message)
+    if isinstance(error, BadRequest):
+        return _Malformed(message)
     if isinstance(error, _FINAL):
         return Rejected(message)
     cause = error.__cause__

@@ -1,12 +1,13 @@
 """What the model is shown: three small protocols, and the plainest implementation of each."""
 
 from worker.context.assembler import PlainAssembler, PromptAssembler
-from worker.context.builder import ContextBuilder
+from worker.context.builder import Context, ContextBuilder
 from worker.context.compressor import ContextCompressor, LastMessages
 from worker.context.prompt import PromptUnreadable, SystemPrompt
 from worker.context.provider import ContextProvider, RecentHistory
 
 __all__ = [
+    "Context",
     "ContextBuilder",
     "ContextCompressor",
     "ContextProvider",

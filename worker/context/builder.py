@@ -1,11 +1,23 @@
 """From a message to the prompt, with its events."""
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
 from supervisor.contract import EventType
 from worker.context.assembler import PromptAssembler
 from worker.context.compressor import ContextCompressor
 from worker.context.provider import ContextProvider
-from worker.models.base import Message
+from worker.models.base import Message, estimated_tokens
 from worker.store.events import Events
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The messages for the model. ``original_count`` past ones were found, ``compressed_count`` are among them."""
+
+    messages: Sequence[Message]
+    original_count: int
+    compressed_count: int
 
 
 class ContextBuilder:
@@ -26,25 +38,26 @@ class ContextBuilder:
         self._assembler = assembler
         self._events = events
 
-    def build(self, chat_id: int, text: str, *, parent_id: int) -> list[Message]:
-        """The messages for the model. ``parent_id`` is the event of the run."""
+    def build(self, chat_id: int, text: str, *, parent_id: int) -> Context:
+        """The context of a message. ``parent_id`` is the event of the run."""
         found = self._provider.recent(chat_id)
         kept = self._compressor.compress(found)
+        counts = {
+            "chat_id": chat_id,
+            "original_count": len(found),
+            "compressed_count": len(kept),
+            "max_messages": self._compressor.max_messages,
+        }
         if len(kept) < len(found):
-            self._events.append(
-                EventType.CONTEXT_COMPACTED,
-                {"chat_id": chat_id, "messages_before": len(found), "messages_after": len(kept)},
-                parent_id=parent_id,
-            )
-        messages = self._assembler.assemble(self._system_prompt, kept, text)
-        self._events.append(
-            EventType.CONTEXT_ASSEMBLED,
-            {
-                "chat_id": chat_id,
-                "messages": len(messages),
-                "history": len(kept),
-                "chars": sum(len(message.text) for message in messages),
-            },
-            parent_id=parent_id,
-        )
-        return messages
+            self._events.append(EventType.CONTEXT_COMPACTED, counts, parent_id=parent_id)
+        tokens = {
+            "system_tokens": estimated_tokens(self._system_prompt),
+            "history_tokens": _tokens(kept),
+            "user_tokens": estimated_tokens(text),
+        }
+        self._events.append(EventType.CONTEXT_ASSEMBLED, {**counts, **tokens}, parent_id=parent_id)
+        return Context(self._assembler.assemble(self._system_prompt, kept, text), len(found), len(kept))
+
+
+def _tokens(messages: Iterable[Message]) -> int:
+    return sum(estimated_tokens(message.text) for message in messages)

@@ -9,16 +9,20 @@ from worker.models.base import Message
 class ContextCompressor(Protocol):
     """Makes a conversation smaller."""
 
+    @property
+    def max_messages(self) -> int:
+        """How many messages are shown at most."""
+
     def compress(self, messages: Sequence[Message]) -> list[Message]:
         """The messages to show, oldest first."""
 
 
 class LastMessages:
-    """Keeps the last ``limit`` messages."""
+    """Keeps the last ``max_messages`` messages."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, max_messages: int) -> None:
+        self.max_messages = max_messages
 
     def compress(self, messages: Sequence[Message]) -> list[Message]:
         """The last messages."""
-        return list(messages[max(0, len(messages) - self._limit) :])
+        return list(messages[max(0, len(messages) - self.max_messages) :])

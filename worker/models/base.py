@@ -1,6 +1,6 @@
 """What the agent knows of a model: messages in, a completion out, whoever provides it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -12,33 +12,67 @@ class Speaker(StrEnum):
     SYSTEM = "system"
     USER = "user"
     ASSISTANT = "assistant"
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message, in no provider's format."""
-
-    role: Speaker
-    text: str
+    TOOL = "tool"
 
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """The model asks for a tool. ``arguments`` is a JSON object, as yet unchecked."""
+    """The model asks for a tool. ``arguments`` is a JSON object, not yet checked against the tool's schema.
+
+    ``problem`` says why the arguments could not be read at all; they are empty then, and the tool is not called.
+    """
 
     id: str
     name: str
     arguments: dict[str, object]
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message, in no provider's format.
+
+    The assistant's may ask for tools; a tool's carries a result, for the call with the id ``tool_call_id``.
+    """
+
+    role: Speaker
+    text: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """A tool that the model may ask for. ``schema`` is the JSON schema of its arguments."""
+
+    name: str
+    description: str
+    schema: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)
 class CompletionResponse:
-    """What the model answered, and what it cost in tokens, as the provider counted them."""
+    """What the model answered, and what it cost in tokens, as the provider counted them.
+
+    ``cached_tokens`` are those of the input that the provider had kept. ``estimated`` is set when the provider
+    counted nothing, and the tokens are a guess from the number of characters.
+    """
 
     text: str
     input_tokens: int
     output_tokens: int
     tool_calls: tuple[ToolCall, ...] = ()
+    cached_tokens: int = 0
+    estimated: bool = False
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in both directions."""
+        return self.input_tokens + self.output_tokens
+
+
+#: Is given each piece of the answer's text as it comes.
+OnText = Callable[[str], None]
 
 
 class ModelProvider(Protocol):
@@ -52,7 +86,9 @@ class ModelProvider(Protocol):
     def model_name(self) -> str:
         """The model's name, as its provider knows it."""
 
-    async def complete(self, messages: Sequence[Message]) -> CompletionResponse:
+    async def complete(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), on_text: OnText | None = None
+    ) -> CompletionResponse:
         """One completion. Raises ModelError."""
 
     async def close(self) -> None:
@@ -67,7 +103,7 @@ class ModelError(Exception):
     └── ValidationError    the provider answered with something that is no answer
     """
 
-    error_class = "model"
+    error_class = "unknown"
 
     def __init__(self, message: str, error_class: str | None = None) -> None:
         super().__init__(message)
@@ -85,3 +121,8 @@ class ValidationError(ModelError):
     """The answer is empty or malformed."""
 
     error_class = "validation"
+
+
+def estimated_tokens(text: str) -> int:
+    """Roughly how many tokens a text has: a quarter of its characters, rounded up."""
+    return -(-len(text) // 4)

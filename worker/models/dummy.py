@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-from worker.models.base import CompletionResponse, Message, ModelError, ToolCall, ValidationError
+from worker.models.base import CompletionResponse, Message, ModelError, OnText, ToolCall, ToolSpec, ValidationError
 from worker.scripts import Action, Step, endless
 
 #: What the agent says to every message while it has neither a key nor a script.
@@ -26,9 +26,19 @@ class DummyModel:
     def __init__(self, steps: tuple[Step, ...] | None = None) -> None:
         self._steps = endless(steps or (Step(Action.MSG, OFFLINE_REPLY),))
 
-    async def complete(self, messages: Sequence[Message]) -> CompletionResponse:  # noqa: ARG002 - it never reads
+    async def complete(
+        self,
+        messages: Sequence[Message],  # noqa: ARG002 - it never reads
+        tools: Sequence[ToolSpec] = (),  # noqa: ARG002 - its calls stand in the script
+        on_text: OnText | None = None,
+    ) -> CompletionResponse:
         """The next scripted answer, at one token each way."""
-        step = next(self._steps)
+        response = await self._step(next(self._steps))
+        if on_text is not None and response.text:
+            on_text(response.text)
+        return response
+
+    async def _step(self, step: Step) -> CompletionResponse:
         match step.action:
             case Action.ERR:
                 raise ModelError(f"scripted error of class {step.text}", step.text)

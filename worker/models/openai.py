@@ -1,19 +1,26 @@
 """OpenAI's chat completions, and whatever else speaks them, through the official SDK."""
 
-import json
+import logging
 from collections.abc import Sequence
-from typing import Final, cast
+from http import HTTPStatus
+from typing import Any, Final
 
 import httpx2
-from openai import AsyncOpenAI, DefaultAsyncHttpxClient, OpenAIError
-from openai.types.chat import ChatCompletion, ChatCompletionMessage, ChatCompletionMessageParam
+from openai import APIStatusError, AsyncOpenAI, AsyncStream, DefaultAsyncHttpxClient, OpenAIError
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from worker import uds
-from worker.models.base import CompletionResponse, Message, ProviderApiError, ToolCall, ValidationError
+from worker.models import openai_wire
+from worker.models.base import CompletionResponse, Message, OnText, ProviderApiError, ToolSpec, ValidationError
 
 DEFAULT_MODEL: Final = "gpt-5.4-mini"
+#: Seconds of silence after which an answer is given up. The whole of it is bounded by the run's wall time.
 TIMEOUT_SECONDS: Final = 300.0
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
+#: How a server says that it does not take a request of this form.
+NOT_LIKE_THIS: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.NOT_IMPLEMENTED, HTTPStatus.UNPROCESSABLE_ENTITY)
+
+logger = logging.getLogger(__name__)
 
 
 class OpenAIModel:
@@ -32,17 +39,20 @@ class OpenAIModel:
             max_retries=0,  # the control layer retries, and counts what it does
             http_client=DefaultAsyncHttpxClient(transport=transport, timeout=timeout),
         )
-        self._completions = self._client.chat.completions  # imports what the first call needs
+        self._completions: Any = self._client.chat.completions  # imports what the first call needs
+        self._streams: bool | None = None
 
-    async def complete(self, messages: Sequence[Message]) -> CompletionResponse:
-        """One completion. Raises ProviderApiError or ValidationError."""
-        wire = [{"role": message.role.value, "content": message.text} for message in messages]
+    async def complete(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), on_text: OnText | None = None
+    ) -> CompletionResponse:
+        """One completion; streamed when ``on_text`` wants it. Raises ProviderApiError or ValidationError."""
         try:
-            response = await self._completions.create(
-                model=self.model_name, messages=cast("list[ChatCompletionMessageParam]", wire)
-            )
-            return _translated(response)
-        except OpenAIError as error:
+            if on_text is None or self._streams is False:
+                collected = await self._whole(messages, tools)
+            else:
+                collected = await self._streamed(messages, tools, on_text)
+            return collected.response(messages)
+        except (OpenAIError, httpx2.HTTPError) as error:  # the SDK lets transport errors within a stream through
             raise ProviderApiError(f"{type(error).__name__}: {error}") from error
         except (AttributeError, IndexError, TypeError, ValueError) as error:  # the SDK does not check what it got
             raise ValidationError(f"the provider's answer is malformed: {error}") from error
@@ -51,27 +61,31 @@ class OpenAIModel:
         """Close the connections."""
         await self._client.close()
 
+    async def _whole(self, messages: Sequence[Message], tools: Sequence[ToolSpec]) -> openai_wire.Collected:
+        completion = await self._completions.create(**openai_wire.request(self.model_name, messages, tools))
+        return openai_wire.Collected.whole(completion)
 
-def _translated(response: ChatCompletion) -> CompletionResponse:
-    message, usage = response.choices[0].message, response.usage
-    return CompletionResponse(
-        text=message.content or "",
-        input_tokens=usage.prompt_tokens if usage else 0,
-        output_tokens=usage.completion_tokens if usage else 0,
-        tool_calls=_tool_calls(message),
-    )
-
-
-def _tool_calls(message: ChatCompletionMessage) -> tuple[ToolCall, ...]:
-    calls = [call for call in message.tool_calls or () if call.type == "function"]
-    return tuple(ToolCall(call.id, call.function.name, _arguments(call.function.arguments)) for call in calls)
-
-
-def _arguments(text: str) -> dict[str, object]:
-    try:
-        arguments = json.loads(text or "{}")
-    except ValueError as error:
-        raise ValidationError(f"the arguments of a tool call are not JSON: {error}") from error
-    if not isinstance(arguments, dict):
-        raise ValidationError("the arguments of a tool call are not a JSON object")
-    return arguments
+    async def _streamed(
+        self, messages: Sequence[Message], tools: Sequence[ToolSpec], on_text: OnText
+    ) -> openai_wire.Collected:
+        """A streamed answer, or a whole one from a server that does not stream, which is then remembered."""
+        request = openai_wire.request(self.model_name, messages, tools, stream=True)
+        try:
+            stream: AsyncStream[ChatCompletionChunk] = await self._completions.create(**request)
+        except APIStatusError as error:
+            if self._streams or error.status_code not in NOT_LIKE_THIS:
+                raise
+            collected = await self._whole(messages, tools)
+            logger.warning("the model's server does not stream: %s", error)
+            self._streams = False
+            return collected
+        async with stream:
+            if not stream.response.headers.get("content-type", "").startswith("text/event-stream"):
+                await stream.response.aread()
+                return openai_wire.Collected.whole(ChatCompletion.construct(**stream.response.json()))
+            collected = openai_wire.Collected()
+            async for chunk in stream:
+                if text := collected.add(chunk):
+                    on_text(text)
+        self._streams = True
+        return collected

@@ -11,6 +11,7 @@ from worker.store.history import History
 from worker.store.inbox import Inbox, InboxStatus, Task
 from worker.store.lease import Lease
 from worker.store.outbox import Outbox, OutboxStatus, Reply
+from worker.store.runs import RunLog
 
 __all__ = [
     "Database",
@@ -40,6 +41,7 @@ class Store:
         self.inbox = Inbox(self.database, clock)
         self.history = History(self.database, clock)
         self.outbox = Outbox(self.database, clock)
+        self.runs = RunLog(self.database, clock)
         self.write = self.database.write
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ or commits, a write waits for at most BUSY_TIMEOUT_MS.
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from peewee import DatabaseError, SqliteDatabase
 
@@ -36,6 +36,7 @@ class Database:
             "foreign_keys": 1,
         }
         self._sqlite = SqliteDatabase(str(path), pragmas=pragmas, lock_type="IMMEDIATE")
+        self._select_epoch = f"SELECT epoch FROM lease WHERE id = {LEASE_ID}"  # noqa: S608 - a number of ours
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._sqlite.connect()
@@ -96,12 +97,17 @@ class Database:
 
     def stored_epoch(self) -> int:
         """The latest epoch that a worker wrote into this file."""
-        self.bind()
-        return LeaseRow.get_by_id(LEASE_ID).epoch
+        row = self.first(self._select_epoch)
+        return int(row[0]) if row else 0
 
     def execute(self, sql: str, parameters: tuple[object, ...] = ()) -> None:
         """Execute SQL that is ready made, for what happens too often to build it anew each time."""
         self._sqlite.execute_sql(sql, parameters)  # type: ignore[no-untyped-call]
+
+    def first(self, sql: str, parameters: tuple[object, ...] = ()) -> tuple[Any, ...] | None:
+        """The first row of a ready made query, for what is asked too often to build it anew each time."""
+        row: tuple[Any, ...] | None = self._sqlite.execute_sql(sql, parameters).fetchone()  # type: ignore[no-untyped-call]
+        return row
 
     def close(self) -> None:
         """Close the connection."""

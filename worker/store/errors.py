@@ -5,6 +5,8 @@ StoreError
 └── Fenced          another worker holds a later lease, or this one holds none
 """
 
+from peewee import PeeweeException
+
 
 class StoreError(Exception):
     """Base of the store's errors."""
@@ -22,3 +24,8 @@ class Fenced(StoreError):
         super().__init__(f"this worker holds {held}, the database is at epoch {theirs}")
         self.mine = mine
         self.theirs = theirs
+
+
+def is_store_failure(error: BaseException) -> bool:
+    """Whether an error came out of the store: one of ours, or the database's own."""
+    return isinstance(error, StoreError | PeeweeException)

@@ -1,7 +1,7 @@
 """What came in. Every update gets a row, also those that are not served."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, cast
 
@@ -22,7 +22,7 @@ class InboxStatus(StrEnum):
     QUEUED = "queued"
     IN_PROGRESS = "in_progress"
     FAILED = "failed"  # the last attempt failed, the next one comes at not_before
-    DONE = "done"
+    DONE = "done"  # answered, or stopped by its author
     DEAD = "dead"  # given up; the user was told
 
 
@@ -30,15 +30,38 @@ class InboxStatus(StrEnum):
 OPEN: Final = (InboxStatus.QUEUED, InboxStatus.IN_PROGRESS, InboxStatus.FAILED)
 
 
+#: One look into the index for each status: together they would have to be sorted, however many there are.
+_OLDEST: Final = "SELECT * FROM (SELECT id FROM inbox WHERE status = ? AND chat_id = ? ORDER BY id LIMIT 1) AS one"
+_OLDEST_OPEN: Final = (
+    "SELECT id, update_id, text, attempts, preview_message_id, not_before FROM inbox WHERE id = "  # noqa: S608 - ours
+    f"(SELECT MIN(id) FROM ({' UNION ALL '.join([_OLDEST] * len(OPEN))}) AS oldest)"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One message that was claimed. ``attempts`` counts the claims, this one included."""
+    """One message that was claimed. ``attempts`` counts the claims, this one included.
+
+    ``preview_message_id`` is the message in which an earlier attempt showed how far it was.
+    """
 
     id: int
     update_id: int
     chat_id: int
     text: str
     attempts: int
+    preview_message_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """One message that was given up. ``died_at`` is in seconds since the Unix epoch."""
+
+    id: int
+    text: str
+    error: str
+    attempts: int
+    died_at: float
 
 
 class Inbox:
@@ -96,18 +119,18 @@ class Inbox:
 
     def due_in(self, chat_id: int) -> float | None:
         """Seconds until the chat's next message may be claimed, None when there is none."""
-        self._database.bind()
-        row = self._next(chat_id)
-        return None if row is None else max(0.0, (row.not_before or 0.0) - self._clock())
+        found = self._next(chat_id)
+        return None if found is None else max(0.0, found[1] - self._clock())
 
     def claim(self, chat_id: int) -> Task | None:
         """Claim the chat's oldest open message: its next one can only be claimed when this one is over."""
         with self._database.write():
-            row = self._next(chat_id)
-            if row is None:
+            found = self._next(chat_id)
+            if found is None:
                 return None
-            self._set(row.id, InboxStatus.IN_PROGRESS, locked_at=self._clock(), attempts=row.attempts + 1)
-            return Task(row.id, row.update_id, row.chat_id, row.text, row.attempts + 1)
+            task = replace(found[0], attempts=found[0].attempts + 1)
+            self._set(task.id, InboxStatus.IN_PROGRESS, locked_at=self._clock(), attempts=task.attempts)
+            return task
 
     def give_back(self, task: Task) -> None:
         """Undo a claim whose run was cut in an orderly way; it does not count as an attempt."""
@@ -130,15 +153,90 @@ class Inbox:
                 not_before=self._clock() + wait_seconds,
             )
 
+    def stopped(self, task: Task, reason: str) -> None:
+        """Its author wants no answer any more."""
+        with self._database.write():
+            self._set(task.id, InboxStatus.DONE, locked_at=None, error=reason)
+
     def dead(self, task: Task, error: str) -> None:
         """No attempt is left."""
         with self._database.write():
             self._set(task.id, InboxStatus.DEAD, locked_at=None, error=error)
 
-    def _next(self, chat_id: int) -> InboxRow | None:
-        mine = (InboxRow.chat_id == chat_id) & InboxRow.status.in_(OPEN)
-        row: InboxRow | None = InboxRow.select().where(mine).order_by(InboxRow.id).first()
-        return row
+    def previewed(self, task: Task, message_id: int) -> None:
+        """The message in which the chat sees how far the run is; the answer will take its place."""
+        with self._database.write():
+            InboxRow.update(preview_message_id=message_id).where(InboxRow.id == task.id).execute()
+
+    def in_hand(self, chat_id: int) -> int | None:
+        """The row of the message that is being worked on, or waits for its next attempt; None when there is none."""
+        return self._first(chat_id, InboxStatus.IN_PROGRESS) or self._first(chat_id, InboxStatus.FAILED)
+
+    def retrying(self, chat_id: int) -> Task | None:
+        """The message that failed and waits for its next attempt."""
+        row_id = self._first(chat_id, InboxStatus.FAILED)
+        found = self._next(chat_id)
+        return found[0] if found is not None and found[0].id == row_id else None
+
+    def waiting(self, chat_id: int) -> int:
+        """How many messages of a chat wait for their first attempt."""
+        self._database.bind()
+        mine = (InboxRow.chat_id == chat_id) & (InboxRow.status == InboxStatus.QUEUED)
+        return int(InboxRow.select().where(mine).count())
+
+    def dead_letters(self, chat_id: int, *, limit: int) -> list[DeadLetter]:
+        """A chat's messages that were given up, the latest first."""
+        self._database.bind()
+        mine = (InboxRow.chat_id == chat_id) & (InboxRow.status == InboxStatus.DEAD)
+        rows = InboxRow.select().where(mine).order_by(InboxRow.id.desc()).limit(limit)
+        return [DeadLetter(row.id, row.text, row.error, row.attempts, row.updated_at) for row in rows]
+
+    def replay(self, chat_id: int, row_id: int) -> bool:
+        """Queue a chat's dead message again, with all its attempts; False when it is not dead."""
+        mine = (InboxRow.id == row_id) & (InboxRow.chat_id == chat_id)
+        with self._database.write():
+            return bool(self._replay(mine))
+
+    def replay_dead(self, *, dead_for_seconds: float, at_most: int) -> list[tuple[int, int]]:
+        """Queue again whatever has been dead for so long and was replayed less than ``at_most`` times.
+
+        Gives the chats and the rows.
+        """
+        long_dead = (InboxRow.updated_at <= self._clock() - dead_for_seconds) & (InboxRow.replays < at_most)
+        dead = (InboxRow.status == InboxStatus.DEAD) & long_dead
+        self._database.bind()
+        due = [(row.chat_id, row.id) for row in InboxRow.select(InboxRow.id, InboxRow.chat_id).where(dead)]
+        if due:
+            with self._database.write():
+                self._replay(InboxRow.id.in_([row_id for _, row_id in due]))
+        return due
+
+    def _replay(self, which: object) -> int:
+        changes = {
+            "status": InboxStatus.QUEUED,
+            "attempts": 0,
+            "not_before": None,
+            "error": "",
+            "replays": InboxRow.replays + 1,
+            "updated_at": self._clock(),
+        }
+        dead = InboxRow.status == InboxStatus.DEAD
+        return int(InboxRow.update(**changes).where(which, dead).execute())
+
+    def _next(self, chat_id: int) -> tuple[Task, float] | None:
+        """The chat's oldest open message, and when it may be claimed, in seconds since the Unix epoch."""
+        which = tuple(value for status in OPEN for value in (status.value, chat_id))
+        row = self._database.first(_OLDEST_OPEN, which)
+        if row is None:
+            return None
+        row_id, update_id, text, attempts, preview, not_before = row
+        return Task(row_id, update_id, chat_id, text, attempts, preview), not_before or 0.0
+
+    def _first(self, chat_id: int, status: InboxStatus) -> int | None:
+        self._database.bind()
+        mine = (InboxRow.status == status) & (InboxRow.chat_id == chat_id)
+        row = InboxRow.select(InboxRow.id).where(mine).order_by(InboxRow.id).first()
+        return None if row is None else int(row.id)
 
     def _set(self, row_id: int, status: InboxStatus, **columns: object) -> None:
         changes = {"status": status, "updated_at": self._clock(), **columns}

@@ -4,7 +4,7 @@
 Times are seconds since the Unix epoch.
 """
 
-from peewee import AutoField, BigIntegerField, DoubleField, IntegerField, Model, TextField
+from peewee import AutoField, BigIntegerField, BooleanField, DoubleField, IntegerField, Model, TextField
 
 
 class EventRow(Model):
@@ -36,6 +36,8 @@ class InboxRow(Model):
     locked_at = DoubleField(null=True)
     not_before = DoubleField(null=True)
     error = TextField(default="")
+    preview_message_id = BigIntegerField(null=True)
+    replays = IntegerField(default=0)
     created_at = DoubleField()
     updated_at = DoubleField()
 
@@ -56,6 +58,71 @@ class HistoryRow(Model):
         table_name = "history"
 
 
+class ChatRow(Model):
+    """What is remembered of a chat: its context begins after the history row ``context_after``."""
+
+    chat_id = BigIntegerField(primary_key=True)
+    context_after = IntegerField(default=0)
+    updated_at = DoubleField()
+
+    class Meta:
+        table_name = "chats"
+
+
+class RunRow(Model):
+    """The work on one message, over all its attempts. The two event ids are of events that have no end yet."""
+
+    id = AutoField()
+    inbox_id = IntegerField()
+    chat_id = BigIntegerField()
+    status = TextField()
+    event_id = BigIntegerField(null=True)
+    turn_event_id = BigIntegerField(null=True)
+    seconds = DoubleField(default=0.0)
+    fingerprint = TextField(default="")
+    repeats = IntegerField(default=0)
+    created_at = DoubleField()
+    updated_at = DoubleField()
+
+    class Meta:
+        table_name = "runs"
+
+
+class TurnRow(Model):
+    """One answer of the model. One that is not ``kept`` cost its tokens, and was not an answer."""
+
+    id = AutoField()
+    run_id = IntegerField()
+    event_id = BigIntegerField()
+    kept = BooleanField()
+    text = TextField()
+    input_tokens = IntegerField()
+    output_tokens = IntegerField()
+    created_at = DoubleField()
+
+    class Meta:
+        table_name = "turns"
+
+
+class ToolCallRow(Model):
+    """One call that the model asked for, and its result."""
+
+    id = AutoField()
+    run_id = IntegerField()
+    turn_id = IntegerField()
+    call_id = TextField()
+    name = TextField()
+    arguments = TextField()
+    problem = TextField(default="")
+    status = TextField()
+    event_id = BigIntegerField(null=True)
+    result = TextField(default="")
+    updated_at = DoubleField()
+
+    class Meta:
+        table_name = "tool_calls"
+
+
 class OutboxRow(Model):
     """One answer on its way to a chat."""
 
@@ -68,6 +135,7 @@ class OutboxRow(Model):
     status = TextField()
     parts_sent = IntegerField(default=0)
     message_id = BigIntegerField(null=True)
+    replaces_message_id = BigIntegerField(null=True)
     error = TextField(default="")
     created_at = DoubleField()
     updated_at = DoubleField()
@@ -97,4 +165,15 @@ class MigrationRow(Model):
         table_name = "migrations"
 
 
-TABLES = (EventRow, InboxRow, HistoryRow, OutboxRow, LeaseRow, MigrationRow)
+TABLES = (
+    EventRow,
+    InboxRow,
+    HistoryRow,
+    ChatRow,
+    RunRow,
+    TurnRow,
+    ToolCallRow,
+    OutboxRow,
+    LeaseRow,
+    MigrationRow,
+)

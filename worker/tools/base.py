@@ -35,3 +35,9 @@ class ToolError(Exception):
 
 #: No message between the worker and the toolbox is longer, in bytes.
 MESSAGE_LIMIT: Final = 16 * 1024 * 1024
+
+#: Where the toolbox of a container serves.
+DEFAULT_SOCKET: Final = "/run/toolbox/toolbox.sock"
+
+#: The option that ties a toolbox to the process that started it.
+UNTIL_INPUT_ENDS: Final = "--until-input-ends"

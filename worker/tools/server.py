@@ -4,7 +4,8 @@
     {"op": "call", "tool": "time", "arguments": {…}}      -> {"ok": true, "result": {…}}
                                                           or {"ok": false, "code": …, "reason": …}
 
-Calls on one connection are answered in order; different connections are served side by side.
+Calls on one connection are answered in order; different connections are served side by side. When the one who asked
+hangs up, what runs for it is cancelled.
 """
 
 import asyncio
@@ -35,11 +36,27 @@ class Toolbox:
             server.close()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        coming = asyncio.create_task(_read_line(reader))
         with suppress(ConnectionError):
-            while line := await _read_line(reader):
-                writer.write(json.dumps(await self.answer(line), separators=(",", ":")).encode() + b"\n")
+            while line := await coming:
+                # The next line is waited for meanwhile: its end tells that nobody wants the answer any more.
+                coming = asyncio.create_task(_read_line(reader))
+                answer = await self._answer_unless_gone(line, coming)
+                if answer is None:
+                    break
+                writer.write(json.dumps(answer, separators=(",", ":")).encode() + b"\n")
                 await writer.drain()
+        coming.cancel()
         writer.close()
+
+    async def _answer_unless_gone(self, line: bytes, coming: asyncio.Task[bytes]) -> dict[str, object] | None:
+        answer = asyncio.create_task(self.answer(line))
+        await asyncio.wait({answer, coming}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done() and not coming.result():
+            answer.cancel()
+            await asyncio.wait({answer})
+            return None
+        return await answer
 
     async def answer(self, line: bytes) -> dict[str, object]:
         """The answer to one request."""
@@ -92,7 +109,7 @@ async def _read_line(reader: asyncio.StreamReader) -> bytes:
     """The next line, nothing at the end or when the line is too long."""
     try:
         return await reader.readline()
-    except ValueError:
+    except (ValueError, ConnectionError):
         return b""
 
 
@@ -103,10 +120,12 @@ def reap() -> None:
             pass
 
 
-async def run(path: Path, tools: Mapping[str, Tool]) -> int:
-    """Serve until SIGTERM or SIGINT; gives the exit code."""
+async def run(path: Path, tools: Mapping[str, Tool], *, until_input_ends: bool = False) -> int:
+    """Serve until SIGTERM or SIGINT, or until the standard input ends; gives the exit code."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    if until_input_ends:
+        loop.add_reader(sys.stdin, stop.set)  # nothing is ever written there
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, stop.set)
     loop.add_signal_handler(signal.SIGCHLD, reap)

@@ -1,0 +1,94 @@
+"""A thousand messages while both sides fail: each is answered once, and in order within its chat."""
+
+import random
+import re
+import signal
+import time
+from collections import Counter
+from typing import Final
+
+from supervisor.localbot.faults import FaultKind
+from tests.load.stage import READ_TIMEOUT_SECONDS, TOKEN, Model, Stage, stage, wait_for
+
+CHATS: Final = range(1, 21)
+MESSAGES: Final = 1000
+#: So many messages may be on their way at once: people write faster, but then the polls that fail would be few.
+AT_ONCE: Final = 60
+#: What goes wrong at the Bot API: every so many messages, which call, and how.
+FAULTS: Final = (
+    (25, "sendMessage", FaultKind.RETRY_AFTER, 1.0),
+    (25, "sendMessage", FaultKind.ERROR, 0.0),
+    (40, "sendMessage", FaultKind.DROP, 0.0),
+    (40, "sendMessage", FaultKind.DROP_AFTER, 0.0),
+    (100, "sendMessage", FaultKind.DELAY, READ_TIMEOUT_SECONDS + 0.5),
+    (40, "getUpdates", FaultKind.ERROR, 0.0),
+    (70, "getUpdates", FaultKind.DROP_AFTER, 0.0),
+    (250, "getUpdates", FaultKind.RETRY_AFTER, 1.0),
+)
+
+
+def test_every_message_is_answered_once_and_in_order() -> None:
+    """429, 500, time-outs and broken connections on both sides lose nothing, double nothing and change no order."""
+    chance = random.Random(4)
+    model = Model(chance, faults={"error": 0.03, "rate": 0.03, "drop": 0.03, "stall": 0.01, "break": 0.02})
+    with stage(model, CHATS) as here:
+        here.start()
+        wait_for(here.bot.polls, 20, "the first poll")
+        begun = time.monotonic()
+        asked = _talk(here, chance)
+        wait_for(lambda: _settled(here), 60, "the answers")
+        seconds = time.monotonic() - begun
+        here.bot.clear_faults()
+        time.sleep(READ_TIMEOUT_SECONDS + 1)  # what was delayed arrives now
+        doubted = _ask_again_for_what_is_missing(here)
+        wait_for(lambda: _settled(here), 30, "what was asked for again")
+        assert here.stop(signal.SIGTERM) == 0
+        for chat, texts in asked.items():
+            wanted = [f"re:{text}" for text in texts]
+            assert Counter(here.answers(chat)) == Counter(wanted), f"chat {chat}"
+            in_order = [answer for answer in here.answers(chat) if answer not in doubted]
+            assert in_order == [answer for answer in wanted if answer not in doubted], f"chat {chat}"
+        assert here.rows("SELECT COUNT(*) FROM inbox WHERE status = 'dead'") == [(0,)]
+        assert TOKEN.partition(":")[2] not in here.log.read_text()
+        print(  # noqa: T201 - the figures that the test is run for
+            f"\n{MESSAGES} messages, {len(CHATS)} chats: {seconds:.1f} s; in doubt and told: {len(doubted)}; "
+            f"model calls: {dict(model.hits)}"
+        )
+
+
+def _talk(here: Stage, chance: random.Random) -> dict[int, list[str]]:
+    """Send all messages at a steady rate, and have the Bot API fail meanwhile; what was asked in each chat."""
+    asked: dict[int, list[str]] = {chat: [] for chat in CHATS}
+    for number in range(1, MESSAGES + 1):
+        chat = chance.choice(CHATS)
+        text = f"m{number:04}"
+        here.bot.send(text, chat_id=chat, user_id=chat)
+        asked[chat].append(text)
+        for every, method, kind, seconds in FAULTS:
+            if number % every == 0:
+                here.bot.fault(kind, method, seconds=seconds)
+        if number % 20 == 0:
+            limit = number - AT_ONCE
+            wait_for(lambda: len(here.rows("SELECT 1 FROM inbox WHERE status = 'done'")) >= limit, 60, "room")  # noqa: B023
+    return asked
+
+
+def _settled(here: Stage) -> bool:
+    """Whether all messages came in, and nothing is open or on its way out."""
+    ((known,),) = here.rows("SELECT COUNT(*) FROM inbox WHERE kind = 'message'") or [(0,)]
+    ((open_messages,),) = here.rows("SELECT COUNT(*) FROM inbox WHERE status IN ('queued', 'in_progress', 'failed')")
+    ((pending,),) = here.rows("SELECT COUNT(*) FROM outbox WHERE status = 'pending'")
+    return (known, open_messages, pending) == (MESSAGES, 0, 0)
+
+
+def _ask_again_for_what_is_missing(here: Stage) -> set[str]:
+    """Do what the worker tells people to do who miss an answer; gives the answers that were in doubt."""
+    doubted = here.rows("SELECT id, chat_id, text FROM outbox WHERE status = 'ambiguous' AND kind = 'answer'")
+    for reply_id, chat, text in doubted:
+        told = [message.text for message in here.bot.messages(chat_id=chat)]
+        assert any(re.search(rf"/again_{reply_id}\b", words) for words in told), f"chat {chat} was not told"
+        if text not in here.answers(chat):
+            here.bot.send(f"/again_{reply_id}", chat_id=chat, user_id=chat)
+    commands = len([1 for _, chat, text in doubted if text not in here.answers(chat)])
+    wait_for(lambda: len(here.rows("SELECT 1 FROM inbox WHERE kind = 'command'")) >= commands, 10, "the commands")
+    return {text for _, _, text in doubted}

@@ -1,0 +1,219 @@
+"""Commands: answered at once, whatever waits."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.worker.fakes import OWNER
+from tests.worker.support import World, asynchronous, open_store, until, world
+from worker.agent.commands import HELP_TEXT, MENU, NEW_TEXT, NOTHING_TO_STOP_TEXT, START_TEXT, DirectCommands
+from worker.agent.dead_letters import AUTOMATIC_REPLAYS, DeadLetters
+from worker.commander.base import Incoming, UpdateKind
+from worker.store import InboxStatus, Store
+
+
+class Nothing:
+    def stop(self, chat_id: int) -> bool:
+        return False
+
+
+def dead_letters(store: Store, cooldown: float | None = None) -> DeadLetters:
+    return DeadLetters(store=store, process_event=1, cooldown_seconds=cooldown, queued=lambda _: None)
+
+
+@pytest.fixture
+def store(tmp_path: Any) -> Any:
+    store = open_store(tmp_path / "agent.db")
+    store.lease.take(1)
+    yield store
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("/help", HELP_TEXT),
+        ("/HELP@some_bot me", HELP_TEXT),
+        ("/start", START_TEXT),
+        ("/status", "fine in 1"),
+        ("/replay 7", "There is no such message that was given up. /dead lists them."),
+        ("/replay_7", "There is no such message that was given up. /dead lists them."),
+        ("/again", "There is no answer of that number that may be missing."),
+        ("/dead", "No message of yours was given up."),
+        ("/unknown", None),
+        ("/unknown_7", None),
+        ("help", None),
+        ("say /help", None),
+        ("/", None),
+    ],
+)
+def test_what_is_a_command(store: Store, text: str, answer: str | None) -> None:
+    """Only a known command at the start is answered without the model."""
+    commands = DirectCommands(
+        store=store, status=lambda chat_id: f"fine in {chat_id}", runs=Nothing(), dead_letters=dead_letters(store)
+    )
+    found = commands.find(text)
+    assert (found is None) == (answer is None)
+    if found is not None:
+        command, argument = found
+        assert command(1, argument).text == answer
+
+
+def test_the_menu_names_what_there_is(store: Store) -> None:
+    """Every entry of the menu is a command, and the help names it."""
+    commands = DirectCommands(store=store, status=str, runs=Nothing(), dead_letters=dead_letters(store))
+    for name in MENU:
+        assert commands.find(f"/{name}") is not None
+        assert f"/{name} " in HELP_TEXT
+
+
+@asynchronous
+async def test_stop_ends_the_run_within_a_second() -> None:
+    """The run in hand is over, its author is told, and the next message is served."""
+    async with world() as here, here.active_worker(autonous_dummy_provider_script="sleep:60000,ok"):
+        await here.telegram.say("long")
+        await until(lambda: here.events("turn.started"))
+        await here.telegram.say("next")
+        await until(lambda: len(here.rows("SELECT 1 FROM inbox")) == 2)
+        begun = time.monotonic()
+        await here.telegram.say("/stop")
+        await until(lambda: len(here.telegram.texts()) == 2)
+        assert time.monotonic() - begun < 1
+        stopped, answer = here.telegram.texts()
+        assert "topped" in stopped
+        assert answer == "dummy-ok"
+        assert here.rows("SELECT text, status FROM inbox ORDER BY id") == [
+            ("long", "done"),
+            ("next", "done"),
+            ("/stop", "done"),
+        ]
+
+
+@asynchronous
+async def test_there_may_be_nothing_to_stop() -> None:
+    """Without a run in hand /stop says so."""
+    async with world() as here, here.active_worker():
+        await here.telegram.say("/stop")
+        await until(lambda: here.telegram.texts() == [NOTHING_TO_STOP_TEXT])
+
+
+@asynchronous
+async def test_stop_also_ends_a_wait_for_the_next_attempt() -> None:
+    """A message that failed and waits for its retry counts as in hand."""
+    worker: dict[str, Any] = {
+        "autonous_dummy_provider_script": "err:provider_api,ok",
+        "autonous_control_retry_base_seconds": 60,
+    }
+    async with world() as here, here.active_worker(**worker):
+        await here.telegram.say("broken")
+        await until(lambda: here.events("retry.scheduled"))
+        await here.telegram.say("/stop")
+        await until(here.telegram.texts)
+        await here.telegram.say("fine")
+        await until(lambda: here.telegram.texts()[-1] == "dummy-ok")
+        assert here.rows("SELECT text, status FROM inbox WHERE text = 'broken'") == [("broken", "done")]
+
+
+@asynchronous
+async def test_new_begins_a_fresh_conversation() -> None:
+    """After /new the model is shown nothing of what was said before; the history keeps it."""
+    async with world() as here, here.active_worker():
+        await here.telegram.say("remember 42")
+        await until(lambda: here.telegram.texts() == ["dummy-ok"])
+        await here.telegram.say("/new")
+        await until(lambda: here.telegram.texts()[1:] == [NEW_TEXT])
+        await here.telegram.say("what was it?")
+        await until(lambda: len(here.telegram.texts()) == 3)
+        assert [event["original_count"] for event in here.events("context.assembled")] == [0, 0]
+        assert here.rows("SELECT COUNT(*) FROM history WHERE role = 'user'") == [(2,)]
+
+
+@asynchronous
+async def test_a_dead_letter_is_listed_and_replayed() -> None:
+    """/dead names it, one tap on /replay_<id> serves it again with all its attempts, and then it is dead no more."""
+    worker: dict[str, Any] = {
+        "autonous_dummy_provider_script": "err:validation,err:validation,ok",
+        "autonous_control_max_retries": 1,
+    }
+    async with world() as here, here.active_worker(**worker):
+        await here.telegram.say("poison")
+        await until(lambda: here.events("retry.exhausted"))
+        await here.telegram.say("/dead")
+        await until(lambda: len(here.telegram.texts()) == 2)
+        assert "/replay_1 - " in here.telegram.texts()[1]
+        assert "poison" in here.telegram.texts()[1]
+        await here.telegram.say("/status")
+        await until(lambda: "given up: 1" in here.telegram.texts()[-1])
+        await here.telegram.say("/replay_1")
+        await until(lambda: here.telegram.texts()[-1] == "dummy-ok")
+        assert here.rows("SELECT status, attempts, replays FROM inbox WHERE id = 1") == [("done", 1, 1)]
+        assert [event["reason"] for event in here.events("retry.scheduled") if "reason" in event] == ["replay"]
+        await here.telegram.say("/replay_1")
+        await until(lambda: "no such message" in here.telegram.texts()[-1])
+
+
+@asynchronous
+async def test_dead_letters_come_back_by_themselves_when_configured() -> None:
+    """After the cool-down a dead message is tried again, without anybody asking."""
+    worker: dict[str, Any] = {
+        "autonous_dummy_provider_script": "err:validation,ok",
+        "autonous_control_max_retries": 0,
+        "autonous_control_dead_replay_seconds": 0.2,
+    }
+    async with world() as here, here.active_worker(**worker):
+        await here.telegram.say("poison")
+        await until(lambda: here.events("retry.exhausted"))
+        await until(lambda: here.telegram.texts()[-1:] == ["dummy-ok"])
+        assert here.events("retry.scheduled")[-1]["reason"] == "cooled_down"
+
+
+def dead(store: Store, update_id: int) -> int:
+    update = Incoming(update_id, UpdateKind.MESSAGE, OWNER, OWNER, True, "x", None)
+    store.inbox.add("test", update, kind="message", text="x", status=InboxStatus.QUEUED)
+    task = store.inbox.claim(OWNER)
+    assert task is not None
+    store.inbox.dead(task, "broken")
+    return task.id
+
+
+def test_dead_letters_come_back_a_few_times_only(tmp_path: Any) -> None:
+    """Not before the cool-down, not in another chat's name, and not for ever."""
+    now = 1_700_000_000.0
+    clock: Callable[[], float] = lambda: now  # noqa: E731
+    store = open_store(tmp_path / "agent.db", clock=clock)
+    store.lease.take(1)
+    row_id = dead(store, 1)
+    assert not store.inbox.replay(OWNER + 1, row_id)
+    assert store.inbox.replay_dead(dead_for_seconds=60, at_most=AUTOMATIC_REPLAYS) == []
+    for _ in range(AUTOMATIC_REPLAYS):
+        now += 60
+        assert store.inbox.replay_dead(dead_for_seconds=60, at_most=AUTOMATIC_REPLAYS) == [(OWNER, row_id)]
+        task = store.inbox.claim(OWNER)
+        assert task is not None
+        assert task.attempts == 1
+        store.inbox.dead(task, "broken")
+    now += 60
+    assert store.inbox.replay_dead(dead_for_seconds=60, at_most=AUTOMATIC_REPLAYS) == []
+    assert store.inbox.replay(OWNER, row_id)
+    store.close()
+
+
+@asynchronous
+async def test_commands_overtake_the_queue() -> None:
+    """A command is answered while a message of the same chat is still being worked on."""
+    async with world() as here, here.active_worker(autonous_dummy_provider_script="sleep:60000"):
+        await busy(here)
+        await here.telegram.say("/status")
+        await until(here.telegram.texts)
+        status = here.telegram.texts()[0]
+        assert "model: dummy dummy" in status
+        assert "in hand: one message" in status
+        assert "in line: 1" in status
+
+
+async def busy(here: World) -> None:
+    await here.telegram.say("long")
+    await until(lambda: here.events("turn.started"))
+    await here.telegram.say("waits")

@@ -1,0 +1,135 @@
+"""Between our types and OpenAI's chat completions: pure translation."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from openai.types import CompletionUsage
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.chat.chat_completion_chunk import ChoiceDelta
+
+from worker.models.base import (
+    CompletionResponse,
+    Message,
+    ProviderApiError,
+    Speaker,
+    ToolCall,
+    ToolSpec,
+    ValidationError,
+    estimated_tokens,
+)
+
+#: So much of arguments that are no JSON is shown to the model again.
+QUOTED_CHARS = 200
+
+
+def request(
+    model: str, messages: Sequence[Message], tools: Sequence[ToolSpec], *, stream: bool = False
+) -> dict[str, object]:
+    """The body of a request."""
+    body: dict[str, object] = {"model": model, "messages": [_message(message) for message in messages]}
+    if tools:
+        body["tools"] = [
+            {"type": "function", "function": {"name": t.name, "description": t.description, "parameters": t.schema}}
+            for t in tools
+        ]
+    if stream:
+        body |= {"stream": True, "stream_options": {"include_usage": True}}
+    return body
+
+
+def _message(message: Message) -> dict[str, object]:
+    wire: dict[str, object] = {"role": message.role.value, "content": message.text}
+    if message.tool_calls:
+        wire["content"] = message.text or None
+        wire["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": json.dumps(call.arguments)},
+            }
+            for call in message.tool_calls
+        ]
+    if message.role is Speaker.TOOL:
+        wire["tool_call_id"] = message.tool_call_id
+    return wire
+
+
+@dataclass
+class _Call:
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass
+class Collected:
+    """An answer, whole or put together from the pieces of a stream."""
+
+    text: str = ""
+    calls: dict[int, _Call] = field(default_factory=dict)
+    usage: CompletionUsage | None = None
+    finished: bool = False
+
+    @classmethod
+    def whole(cls, completion: ChatCompletion) -> "Collected":
+        """An answer that came in one piece. Raises what the SDK's unchecked types raise when they are malformed."""
+        message = completion.choices[0].message
+        collected = cls(message.content or message.refusal or "", usage=completion.usage, finished=True)
+        for index, call in enumerate(message.tool_calls or ()):
+            if call.type == "function":
+                collected.calls[index] = _Call(call.id, call.function.name, call.function.arguments)
+        return collected
+
+    def add(self, chunk: ChatCompletionChunk) -> str:
+        """One more piece of a stream; gives the text in it."""
+        self.usage = chunk.usage or self.usage
+        if not chunk.choices:
+            return ""
+        choice = chunk.choices[0]
+        self.finished = self.finished or bool(choice.finish_reason)
+        delta = choice.delta
+        self._add_calls(delta)
+        text = delta.content or delta.refusal or ""
+        self.text += text
+        return text
+
+    def _add_calls(self, delta: ChoiceDelta) -> None:
+        for piece in delta.tool_calls or ():
+            call = self.calls.setdefault(piece.index, _Call())
+            call.id = call.id or piece.id or ""
+            if piece.function is not None:
+                call.name += piece.function.name or ""
+                call.arguments += piece.function.arguments or ""
+
+    def response(self, messages: Sequence[Message]) -> CompletionResponse:
+        """The answer in our types; ``messages`` are what it answers. Raises ProviderApiError or ValidationError."""
+        if not self.finished:
+            raise ProviderApiError("the provider's answer broke off")
+        calls = tuple(_tool_call(number, call) for number, (_, call) in enumerate(sorted(self.calls.items()), start=1))
+        if self.usage is None:
+            asked = sum(estimated_tokens(message.text) for message in messages)
+            said = estimated_tokens(self.text + "".join(call.arguments for call in self.calls.values()))
+            return CompletionResponse(self.text, asked, said, calls, estimated=True)
+        details = self.usage.prompt_tokens_details
+        return CompletionResponse(
+            self.text,
+            input_tokens=int(self.usage.prompt_tokens),
+            output_tokens=int(self.usage.completion_tokens),
+            tool_calls=calls,
+            cached_tokens=(details.cached_tokens or 0) if details else 0,
+        )
+
+
+def _tool_call(number: int, call: _Call) -> ToolCall:
+    if not call.name:
+        raise ValidationError("the provider's answer calls a tool without naming it")
+    call_id = call.id or f"call-{number}"
+    try:
+        arguments = json.loads(call.arguments or "{}")
+    except ValueError as error:
+        problem = f"the arguments are not JSON ({error}): {call.arguments[:QUOTED_CHARS]}"
+        return ToolCall(call_id, call.name, {}, problem)
+    if not isinstance(arguments, dict):
+        return ToolCall(call_id, call.name, {}, f"the arguments are not an object: {call.arguments[:QUOTED_CHARS]}")
+    return ToolCall(call_id, call.name, arguments)
