@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from supervisor.unixhttp import UnixConnection
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse
+
+    Handler = Callable[[Request], Awaitable[JSONResponse]]
 
 _SECONDS: Final = 30.0
 
@@ -108,6 +114,7 @@ class Controlled(Protocol):
 
 def control_app(supervisor: Controlled) -> "Starlette":
     """The application behind the control socket."""
+    import structlog
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
     from starlette.requests import Request
@@ -141,21 +148,29 @@ def control_app(supervisor: Controlled) -> "Starlette":
         supervisor.reload((await request.json())["environment"])
         return JSONResponse({})
 
-    async def refuse(_: Request, error: Exception) -> JSONResponse:
-        return JSONResponse({"reason": str(error)}, status_code=409)
+    def answered(handler: "Handler") -> "Handler":
+        log = structlog.get_logger()
 
-    async def confess(_: Request, error: Exception) -> JSONResponse:
-        reason = f"a defect of the supervisor: {type(error).__name__}: {error}; see `supervisor logs`"
-        return JSONResponse({"reason": reason}, status_code=500)
+        # Each failure becomes an answer here: one that got out would end the connection under it.
+        async def endpoint(request: Request) -> JSONResponse:
+            try:
+                return await handler(request)
+            except (Refusal, LedgerError, RevisionsError) as refusal:
+                return JSONResponse({"reason": str(refusal)}, status_code=409)
+            except Exception as error:
+                log.exception("a defect behind the control socket")
+                reason = f"a defect of the supervisor: {type(error).__name__}: {error}; see `supervisor logs`"
+                return JSONResponse({"reason": reason}, status_code=500)
+
+        return endpoint
 
     return Starlette(
         routes=[
-            Route("/status", status),
-            Route("/submit", submit, methods=["POST"]),
-            *(Route(f"/{name}", decide, methods=["POST"]) for name in ("approve", "cancel", "rollback")),
-            Route("/down", down, methods=["POST"]),
-            Route("/reload", reload, methods=["POST"]),
-            Route("/upgrade", upgrade, methods=["POST"]),
+            Route("/status", answered(status)),
+            Route("/submit", answered(submit), methods=["POST"]),
+            *(Route(f"/{name}", answered(decide), methods=["POST"]) for name in ("approve", "cancel", "rollback")),
+            Route("/down", answered(down), methods=["POST"]),
+            Route("/reload", answered(reload), methods=["POST"]),
+            Route("/upgrade", answered(upgrade), methods=["POST"]),
         ],
-        exception_handlers={Refusal: refuse, LedgerError: refuse, RevisionsError: refuse, Exception: confess},
     )
