@@ -57,6 +57,7 @@ def state_of(paths: Paths) -> list[Path]:
         *paths.home.glob("localbot.token*"),
         paths.lock,
         paths.keeper_lock,
+        paths.setup_lock,
     )
     return [path for path in dict.fromkeys(ours) if path.exists()]
 

@@ -14,11 +14,11 @@ from typing import Final, Protocol
 import structlog
 
 from supervisor.contract import EventType
-from supervisor.engine import BuildFailed, Engine, EngineError
+from supervisor.engine import BuildFailed, EngineError
 from supervisor.gates.exam import Candidate, CutShort
 from supervisor.gates.rehearsal import Rehearsal
 from supervisor.gates.testrun import Cancelled
-from supervisor.images import ImagesUnavailable, build_revision, ensure_deps
+from supervisor.images import ImageEngine, ImagesUnavailable, build_revision, ensure_deps
 from supervisor.ledger import Ledger, LedgerError, Revision
 from supervisor.revisions import Revisions
 
@@ -88,7 +88,7 @@ class ImageRebuilder:
     def __init__(
         self,
         *,
-        engine: Engine,
+        engine: ImageEngine,
         ledger: Ledger,
         revisions: Revisions,
         project: str,

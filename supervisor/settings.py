@@ -71,12 +71,13 @@ def _blank_is_unset(value: object) -> object:
 def _user_ids(value: object) -> object:
     if not isinstance(value, str):
         return value
-    return tuple(int(part) for part in value.replace(",", " ").split())
+    return tuple(int(part) for part in value.split(",") if part.strip())
 
 
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, description="a number of seconds, 0 or more")]
 Count = Annotated[int, Field(ge=1, description="a whole number, 1 or more")]
 Whole = Annotated[int, Field(ge=0, description="a whole number, 0 or more")]
+Period = Annotated[float, Field(gt=0, allow_inf_nan=False, description="a number of seconds above 0")]
 UserIds = Annotated[
     tuple[int, ...],
     BeforeValidator(_user_ids),
@@ -132,7 +133,7 @@ class Settings(BaseModel):
     crash_window_seconds: Seconds = Field(300, alias="SUPERVISOR_CRASH_WINDOW_SECONDS")
     restart_delay_seconds: Seconds = Field(1, alias="SUPERVISOR_RESTART_DELAY_SECONDS")
     # Checked here so that a typing error is told by `up`; used by the worker alone.
-    tg_timeout: Seconds = Field(30, alias="TG_TIMEOUT")
+    tg_timeout: int = Field(30, alias="TG_TIMEOUT", ge=0, le=50, description="a whole number of seconds, 0 to 50")
     tg_sleep_seconds: Seconds = Field(1, alias="TG_SLEEP_SECONDS")
     tg_drop_pending: bool = Field(False, alias="TG_DROP_PENDING", description="true or false")
     tg_history_window: Whole = Field(12, alias="TG_HISTORY_WINDOW")
@@ -140,6 +141,18 @@ class Settings(BaseModel):
     max_retries: Whole = Field(3, alias="AUTONOUS_CONTROL_MAX_RETRIES")
     retry_base_seconds: Seconds = Field(1, alias="AUTONOUS_CONTROL_RETRY_BASE_SECONDS")
     retry_max_seconds: Seconds = Field(60, alias="AUTONOUS_CONTROL_RETRY_MAX_SECONDS")
+    max_turns: Count = Field(50, alias="AUTONOUS_CONTROL_MAX_TURNS")
+    max_wall_time_seconds: Period = Field(1800, alias="AUTONOUS_CONTROL_MAX_WALL_TIME_SECONDS")
+    max_tokens: Count = Field(500_000, alias="AUTONOUS_CONTROL_MAX_TOKENS")
+    circuit_threshold: Count = Field(5, alias="AUTONOUS_CONTROL_CIRCUIT_THRESHOLD")
+    circuit_cooldown_seconds: Seconds = Field(30, alias="AUTONOUS_CONTROL_CIRCUIT_COOLDOWN_SECONDS")
+    no_progress_k: Count = Field(3, alias="AUTONOUS_CONTROL_NO_PROGRESS_K")
+    dead_replay_seconds: Period | None = Field(
+        None, alias="AUTONOUS_CONTROL_DEAD_REPLAY_SECONDS", description="a number of seconds above 0"
+    )
+    budget_tokens_per_day: Count | None = Field(
+        None, alias="AUTONOUS_BUDGET_TOKENS_PER_DAY", description="a whole number, 1 or more"
+    )
 
     #: What of WORKER_NAMES is set, as it was written.
     worker_values: dict[str, str] = Field(default_factory=dict, repr=False)

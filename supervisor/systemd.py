@@ -122,7 +122,7 @@ class SystemdService:
             f"# All other settings are read from {_plain(ENV_FILE)} at each start.",
             *(_environment(name, value) for name, value in said.items()),
             "Environment=PYTHONUNBUFFERED=1",
-            f"ExecStart={_quoted(sys.executable, command=True)} -m supervisor run",
+            f"ExecStart={_quoted(sys.executable)} -m supervisor run",
             "# Workers, which are containers, and the local bot go on without a supervisor.",
             "KillMode=process",
             "Restart=on-failure",
@@ -258,10 +258,10 @@ def _environment(name: str, value: str) -> str:
     return f"Environment={_quoted(f'{name}={value}')}"
 
 
-def _quoted(text: str, *, command: bool = False) -> str:
-    """A word of a unit file. Only commands know variables, which begin with a dollar sign."""
+def _quoted(text: str) -> str:
+    """A word of a unit file. Variables are known in a command's arguments alone, so dollar signs stay."""
     text = _plain(text).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{text.replace("$", "$$") if command else text}"'
+    return f'"{text}"'
 
 
 def _plain(text: str | Path) -> str:

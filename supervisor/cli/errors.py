@@ -15,7 +15,7 @@ _CODES: Final = {
     "supervisor.hostengine.EngineMissing": NO_ENGINE,
     "supervisor.engine.EngineError": FAILED,
     "supervisor.ledger.errors.LedgerError": FAILED,
-    "supervisor.revisions.repository.RevisionsError": FAILED,
+    "supervisor.revisions.errors.RevisionsError": FAILED,
     "supervisor.paths.HomeUnusable": FAILED,
     "supervisor.homelock.HomeInUse": FAILED,
     "supervisor.reconcile.ProjectInUse": FAILED,

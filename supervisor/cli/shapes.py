@@ -100,6 +100,21 @@ class _Submitted(TypedDict):
 
 
 @with_config(_EXACT)
+class _Conflict(TypedDict):
+    path: str
+    reason: str
+
+
+@with_config(_EXACT)
+class _Upgraded(TypedDict):
+    tx_id: str | None
+    status: str
+    code: str
+    reason: str
+    conflicts: NotRequired[list[_Conflict]]
+
+
+@with_config(_EXACT)
 class _Decided(TypedDict):
     tx_id: str
     status: str
@@ -170,6 +185,7 @@ SHAPES: Final[dict[str, TypeAdapter[Any]]] = {
     "history": TypeAdapter(list[_Entry]),
     "show TX": TypeAdapter(Update),
     "submit FILE": TypeAdapter(_Submitted),
+    "upgrade": TypeAdapter(_Upgraded),
     "approve TX, cancel TX, rollback TX": TypeAdapter(_Decided),
     "events": TypeAdapter(list[_Event]),
     "say TEXT": TypeAdapter(_Replies),

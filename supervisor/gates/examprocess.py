@@ -33,6 +33,7 @@ _GRACE_SECONDS: Final = 5.0  # to remove its container, before it is killed
 _MOST_WORDS: Final = 2 * MIB
 _MOST_ERRORS: Final = 32 * 1024
 _CHUNK: Final = 64 * 1024
+_LAST_WORDS: Final = 1024
 #: What a candidate may add to its state and the directories it is given, besides three times what it was given.
 _MAY_WRITE: Final = 64 * MIB
 _MAY_TAKE_OF_THE_DISK: Final = 1024 * MIB
@@ -242,22 +243,27 @@ class _Process:
         code = self._process.returncode
         if code < 0:
             return f"it ended the exam: {signal.Signals(-code).name}"
-        last = self.errors.text().rstrip().rpartition("\n")[2]
+        last = self.errors.last_line()
         return f"it ended the exam: {last or f'exit code {code}'}"
 
 
 class _Heard:
-    """The beginning of a stream, and how much was left out."""
+    """The beginning of a stream, how much was left out, and its last words."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._left_out = 0
+        self._end = b""
         self.content = bytearray()
 
     def take(self, chunk: bytes) -> None:
         room = self._most - len(self.content)
         self.content += chunk[:room]
         self._left_out += len(chunk[room:])
+        self._end = (self._end + chunk)[-_LAST_WORDS:]
+
+    def last_line(self) -> str:
+        return self._end.decode(errors="replace").rstrip().rpartition("\n")[2]
 
     def text(self) -> str:
         text = untrusted.tail(self.content.decode(errors="replace"), self._most)

@@ -4,18 +4,16 @@ The only place in the supervisor that runs git.
 """
 
 from supervisor.revisions.difftext import ChangeKind, FileChange
-from supervisor.revisions.merging import Conflict
-from supervisor.revisions.policy import RefusalCode, Refused
-from supervisor.revisions.repository import (
-    Applied,
-    Commit,
+from supervisor.revisions.errors import (
     DirectoryInUse,
     MergeConflict,
-    Revisions,
     RevisionsError,
     RevisionsUnusable,
     UnknownRevision,
 )
+from supervisor.revisions.merging import Conflict
+from supervisor.revisions.policy import RefusalCode, Refused
+from supervisor.revisions.repository import Applied, Commit, Revisions
 
 __all__ = [
     "Applied",

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -13,13 +12,7 @@ from typing import Any, Self
 
 import pytest
 
-from supervisor.engine import Engine
-from supervisor.gates.exam import BEHAVES, Candidate
-from supervisor.gates.examprocess import ExamProcess
-from supervisor.gates.testrun import Cancelled
-from supervisor.paths import give
-from supervisor.specs import WORKER_UID
-from tests.supervisor.localbot_support import short_directory
+from supervisor.gates.exam import BEHAVES
 from tests.support import candidates
 from tests.support.checkouts import patch_of
 from tests.support.installation import Install, Installation, wait_for
@@ -368,98 +361,3 @@ def _says(file: Path, words: bytes) -> bool:
         return words in file.read_bytes()
     except OSError:
         return False
-
-
-# -- the exam's process itself
-
-
-@dataclass
-class Exam:
-    """Exams of an installation's own revision, held by this process."""
-
-    installation: Installation
-    directory: Path
-
-    def __post_init__(self) -> None:
-        (newest, *_) = self.installation.history()
-        state = self.directory / "state"
-        state.mkdir()
-        give(state, WORKER_UID)
-        self.candidate = Candidate(newest["image_id"], newest["sha"], state, epoch=1)
-
-    def process(self, longest: float = 60) -> ExamProcess:
-        return ExamProcess(Engine(), self.installation.project, WORKER_UID, self.directory, longest=longest)
-
-    def assert_nothing_left(self) -> None:
-        assert [path.name for path in self.directory.iterdir()] == ["state"]
-        assert self.installation.containers("exam") == []
-        assert processes() == set()
-
-
-def processes() -> set[int]:
-    """The exam processes of this one."""
-    found = set()
-    for task in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(OSError):
-            found |= {
-                int(p)
-                for p in (task / "children").read_text().split()
-                if _says(Path(f"/proc/{p}/cmdline"), b"examroom")
-            }
-    return found
-
-
-@pytest.fixture
-def exam(installation: Installation) -> Iterator[Exam]:
-    with short_directory() as directory:
-        yield Exam(installation, directory)
-
-
-def test_an_exam_in_a_process_of_its_own(exam: Exam) -> None:
-    """It is passed, and nothing of it is left."""
-    held = exam.process().examine(exam.candidate)
-    assert held.failed is None
-    assert len(held.parts) == 7
-    exam.assert_nothing_left()
-
-
-def test_the_process_for_the_next_exam(exam: Exam) -> None:
-    """It waits until it is used or let go."""
-    process = exam.process()
-    assert process.examine(exam.candidate, another=True).failed is None
-    (waiting,) = processes()
-    assert process.examine(exam.candidate, another=True).failed is None
-    assert waiting not in processes()
-    process.rest()
-    exam.assert_nothing_left()
-
-
-def test_an_exam_that_takes_too_long(exam: Exam) -> None:
-    """It is the candidate's fault, whatever was asked when the time was over."""
-    failed = exam.process(longest=0.5).examine(exam.candidate).failed
-    assert failed is not None
-    assert (failed.name, failed.detail.partition(" while")[0]) == (BEHAVES, "the exam did not end within 0.5 s")
-    exam.assert_nothing_left()
-
-
-def test_an_exam_whose_process_dies(exam: Exam) -> None:
-    """The same, and its container is removed."""
-
-    def kill() -> None:
-        wait_for(lambda: exam.installation.containers("exam"), 10, "the exam's container")
-        os.kill(processes().pop(), signal.SIGKILL)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    failed = exam.process().examine(exam.candidate).failed
-    killer.join()
-    assert failed is not None
-    assert (failed.name, failed.detail) == (BEHAVES, "it ended the exam: SIGKILL while 'comes up' was asked")
-    exam.assert_nothing_left()
-
-
-def test_an_exam_that_is_cancelled(exam: Exam) -> None:
-    """Its process lets go of everything."""
-    with pytest.raises(Cancelled):
-        exam.process().examine(exam.candidate, cancelled=lambda: bool(exam.installation.containers("exam")))
-    exam.assert_nothing_left()

@@ -37,7 +37,7 @@ class Conversation:
             finally:
                 done.set()
                 writer.join()
-            wait_for(lambda: len(self.answers()) >= len(self.sent), 30, "all answers")
+            wait_for(lambda: len(set(self.answers())) >= len(self.sent), 30, "all answers")
             done.wait(0.5)  # for one too many
 
     def answers(self) -> list[str]:

@@ -76,4 +76,3 @@ def test_where_nothing_is(tmp_path: Path) -> None:
     """Nothing is offered, nothing is said, and nothing is made."""
     assert offered(tmp_path / "none", "show", "") == []
     assert not (tmp_path / "none").exists()
-

@@ -23,7 +23,7 @@ OWN: list[tuple[str, str, object, str, object]] = [
     ("TELEGRAM_API_BASE_URL", "telegram_api_base_url", None, "https://bot.example/bot", "https://bot.example/bot"),
     ("AUTONOUS_COMMANDER", "commander", "telegram", "dummy", "dummy"),
     ("AUTONOUS_MODEL_PROVIDER", "model_provider", None, "dummy", "dummy"),
-    ("AUTONOUS_TELEGRAM_ALLOWED_USERS", "allowed_users", (), "42, 43 44", (42, 43, 44)),
+    ("AUTONOUS_TELEGRAM_ALLOWED_USERS", "allowed_users", (), "42, 43,,44,", (42, 43, 44)),
     ("AUTONOUS_PROJECT", "project", "autonous", "my-agent_2", "my-agent_2"),
     ("AUTONOUS_APPROVAL", "approval", "chat", "terminal", "terminal"),
     ("AUTONOUS_DRAIN_SECONDS", "drain_seconds", 20, "2.5", 2.5),
@@ -42,6 +42,14 @@ OWN: list[tuple[str, str, object, str, object]] = [
     ("AUTONOUS_CONTROL_MAX_RETRIES", "max_retries", 3, "0", 0),
     ("AUTONOUS_CONTROL_RETRY_BASE_SECONDS", "retry_base_seconds", 1, "0.1", 0.1),
     ("AUTONOUS_CONTROL_RETRY_MAX_SECONDS", "retry_max_seconds", 60, "9", 9),
+    ("AUTONOUS_CONTROL_MAX_TURNS", "max_turns", 50, "1", 1),
+    ("AUTONOUS_CONTROL_MAX_WALL_TIME_SECONDS", "max_wall_time_seconds", 1800, "0.5", 0.5),
+    ("AUTONOUS_CONTROL_MAX_TOKENS", "max_tokens", 500_000, "1000", 1000),
+    ("AUTONOUS_CONTROL_CIRCUIT_THRESHOLD", "circuit_threshold", 5, "1", 1),
+    ("AUTONOUS_CONTROL_CIRCUIT_COOLDOWN_SECONDS", "circuit_cooldown_seconds", 30, "0", 0),
+    ("AUTONOUS_CONTROL_NO_PROGRESS_K", "no_progress_k", 3, "2", 2),
+    ("AUTONOUS_CONTROL_DEAD_REPLAY_SECONDS", "dead_replay_seconds", None, "60", 60),
+    ("AUTONOUS_BUDGET_TOKENS_PER_DAY", "budget_tokens_per_day", None, "100000", 100_000),
 ]
 
 #: What goes to the worker as it is written; the worker checks these itself.
@@ -50,14 +58,7 @@ PASSED_ON = (
     "AUTONOUS_TELEGRAM_UDS",
     "AUTONOUS_OPENAI_UDS",
     "AUTONOUS_MODEL_FALLBACK",
-    "AUTONOUS_BUDGET_TOKENS_PER_DAY",
     "WORKER_SYSTEM_PROMPT",
-    "AUTONOUS_CONTROL_MAX_TURNS",
-    "AUTONOUS_CONTROL_MAX_WALL_TIME_SECONDS",
-    "AUTONOUS_CONTROL_MAX_TOKENS",
-    "AUTONOUS_CONTROL_CIRCUIT_THRESHOLD",
-    "AUTONOUS_CONTROL_CIRCUIT_COOLDOWN_SECONDS",
-    "AUTONOUS_CONTROL_NO_PROGRESS_K",
     "AUTONOUS_DUMMY_PROVIDER_SCRIPT",
     "AUTONOUS_DUMMY_COMMANDER_SCRIPT",
     "AUTONOUS_DUMMY_COMMANDER_SEND_SCRIPT",
@@ -88,7 +89,18 @@ BAD: list[tuple[str, str, str]] = [
     ("SUPERVISOR_CRASH_THRESHOLD", "0", "a whole number, 1 or more"),
     ("SUPERVISOR_CRASH_WINDOW_SECONDS", "x", "a number of seconds, 0 or more"),
     ("SUPERVISOR_RESTART_DELAY_SECONDS", "x", "a number of seconds, 0 or more"),
-    ("TG_TIMEOUT", "-1", "a number of seconds, 0 or more"),
+    ("AUTONOUS_TELEGRAM_ALLOWED_USERS", "1 2", "numeric Telegram user ids, comma separated"),
+    ("TG_TIMEOUT", "-1", "a whole number of seconds, 0 to 50"),
+    ("TG_TIMEOUT", "51", "a whole number of seconds, 0 to 50"),
+    ("TG_TIMEOUT", "1.5", "a whole number of seconds, 0 to 50"),
+    ("AUTONOUS_CONTROL_MAX_TURNS", "0", "a whole number, 1 or more"),
+    ("AUTONOUS_CONTROL_MAX_WALL_TIME_SECONDS", "0", "a number of seconds above 0"),
+    ("AUTONOUS_CONTROL_MAX_TOKENS", "many", "a whole number, 1 or more"),
+    ("AUTONOUS_CONTROL_CIRCUIT_THRESHOLD", "0", "a whole number, 1 or more"),
+    ("AUTONOUS_CONTROL_CIRCUIT_COOLDOWN_SECONDS", "-1", "a number of seconds, 0 or more"),
+    ("AUTONOUS_CONTROL_NO_PROGRESS_K", "0", "a whole number, 1 or more"),
+    ("AUTONOUS_CONTROL_DEAD_REPLAY_SECONDS", "0", "a number of seconds above 0"),
+    ("AUTONOUS_BUDGET_TOKENS_PER_DAY", "1e6", "a whole number, 1 or more"),
     ("TG_SLEEP_SECONDS", "x", "a number of seconds, 0 or more"),
     ("TG_DROP_PENDING", "perhaps", "true or false"),
     ("TG_HISTORY_WINDOW", "1.5", "a whole number, 0 or more"),
@@ -150,7 +162,7 @@ def test_the_home_is_in_the_state_directory(env_file: Path, tmp_path: Path) -> N
 def test_the_worker_is_given_what_is_set_and_nothing_else(env_file: Path) -> None:
     """As it was written, by name; nothing of the host's environment gets in."""
     host = {"PATH": "/bin", "HOME": "/root", "AWS_SECRET_ACCESS_KEY": "x", "OPENAI_ORGANIZATION": "x"}
-    given = dict.fromkeys(PASSED_ON, "1, 2") | {"TG_TIMEOUT": "5.0", "OPENAI_API_KEY": KEY}
+    given = dict.fromkeys(PASSED_ON, "1, 2") | {"TG_TIMEOUT": "5", "OPENAI_API_KEY": KEY}
     settings = load({**host, **given, "WORKER_SYSTEM_PROMPT": "", "AUTONOUS_HOME": "/x"}, env_file)
     assert settings.worker_values == {name: value for name, value in given.items() if name != "WORKER_SYSTEM_PROMPT"}
 
@@ -180,6 +192,38 @@ def test_the_openai_provider_wants_a_key(env_file: Path) -> None:
     text = failure({"AUTONOUS_MODEL_PROVIDER": "openai"}, env_file)
     assert text == "AUTONOUS_MODEL_PROVIDER=openai needs OPENAI_API_KEY; set it in .env, or use dummy"
     assert load({"AUTONOUS_MODEL_PROVIDER": "openai", "OPENAI_API_KEY": KEY}, env_file).model_provider == "openai"
+
+
+@pytest.mark.parametrize(("name", "written"), [(name, written) for name, _, _, written, _ in OWN])
+def test_what_is_taken_here_is_taken_by_the_worker(
+    env_file: Path, monkeypatch: pytest.MonkeyPatch, name: str, written: str
+) -> None:
+    """Or it would be told by workers that do not come up; the other way round it is told by `up` for nothing."""
+    from worker import settings as of_worker
+
+    for other in {*WORKER_NAMES, name}:
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv("TELEGRAM_BOT_TOKEN", TOKEN)
+    monkeypatch.setenv(name, written)
+    load({name: written}, env_file)
+    of_worker.load()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(n, v) for n, v, _ in BAD if n in WORKER_NAMES and v not in ("inf", "nan")]
+)
+def test_what_the_worker_does_not_take_is_not_taken_here(
+    env_file: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    """The worker refuses each bad value, too, and names it; only it can check its scripts."""
+    from worker import settings as of_worker
+
+    for other in {*WORKER_NAMES, name}:
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv("TELEGRAM_BOT_TOKEN", TOKEN)
+    monkeypatch.setenv(name, value)
+    with pytest.raises(of_worker.SettingsError, match=name):
+        of_worker.load()
 
 
 # -- secrets

@@ -86,6 +86,23 @@ def test_no_secret_is_in_the_unit(tmp_path: Path, home: Path) -> None:
     assert "very-secret" not in SystemdService(settings(home, **keys), machine).unit()
 
 
+@pytest.mark.parametrize(
+    ("name", "written"),
+    [
+        ("with spaces", "with spaces"),
+        ("100%", "100%%"),
+        ('"quotes"', r"\"quotes\""),
+        ("back\\slash", r"back\\slash"),
+        ("$HOME", "$HOME"),
+    ],
+)
+def test_homes_with_odd_names(tmp_path: Path, name: str, written: str) -> None:
+    """Are written by the rules for quoted words; the log's path, which is not quoted, knows only the percent sign."""
+    unit = SystemdService(settings(Path("/x", name)), Systemd(tmp_path).machine).unit().splitlines()
+    assert f'Environment="AUTONOUS_HOME=/x/{written}"' in unit
+    assert f"StandardOutput=append:/x/{name.replace('%', '%%')}/logs/supervisor.log" in unit
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
 @pytest.mark.parametrize("name", ["plain", 'with spaces, 100% and "quotes"', "dollar$HOME", "back\\slash"])
 def test_systemd_understands_it(tmp_path: Path, name: str) -> None:
