@@ -27,7 +27,8 @@ from supervisor.timing import IN_SERVICE, SYSTEM_CLOCKS, Clocks, Timing
 _LOG = structlog.get_logger()
 
 _SWEEP_SECONDS: Final = 10.0
-_IDLE_SECONDS: Final = 1.0
+_IDLE_SECONDS: Final = 5.0
+_IDLE_LOOK_SECONDS: Final = 1.0
 _OWN_SILENCE_SECONDS: Final = 2.0
 
 
@@ -106,7 +107,7 @@ class Rollout:
         waiting = self._ledger.having(*IN_ROLLOUT)
         if not waiting:
             self.keep_running()
-            self._pause(_IDLE_SECONDS)
+            self._idle()
             return
         update = min(waiting, key=lambda update: IN_ROLLOUT.index(update.status))
         do = {
@@ -459,11 +460,25 @@ class Rollout:
         words = self._fleet.last_words(worker.worker_id) if worker is not None else ""
         return f"{failure}\n{words}".strip()
 
-    def _sweep(self) -> None:
+    def _idle(self) -> None:
+        """Until something changes, or a worker goes silent, which changes nothing and has to be looked for."""
+
+        def to_do() -> bool:
+            now = self._look()
+            return self._signal.count != self._seen or any(session.lost(now) for session in self._sessions.all())
+
+        self._signal.until(to_do, _IDLE_SECONDS, at_least_every=_IDLE_LOOK_SECONDS)
+
+    def _look(self) -> float:
+        """The time of this look at the workers. Their silence does not count while nobody was looking."""
         now = self._clocks.monotonic()
         if now - self._looked_at > _OWN_SILENCE_SECONDS:
             self._sessions.forgive_silence()
         self._looked_at = now
+        return now
+
+    def _sweep(self) -> None:
+        now = self._look()
         if now - self._swept_at >= _SWEEP_SECONDS:
             self._swept_at = now
             self._fleet.sweep()

@@ -5,7 +5,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
@@ -46,7 +45,6 @@ from supervisor.server import contract_app
 from supervisor.sessions import Sessions, Signal
 from supervisor.settings import Settings
 from supervisor.states import FINAL, Status
-from supervisor.timing import IN_SERVICE
 from supervisor.unixserver import UnixServer
 from supervisor.upgrade import checkout_files, take_over
 
@@ -59,14 +57,6 @@ _RESCUE_SECONDS: Final = 180.0
 
 class PartEnded(Exception):
     """A thread of the supervisor has ended by itself; the message is one line for the user."""
-
-
-class RollbackUnfinished(Exception):
-    """The way back is not through; the message is one line for the user."""
-
-    def __init__(self, reason: str, *, interrupted: bool = False) -> None:
-        super().__init__(reason)
-        self.interrupted = interrupted
 
 
 class Service:
@@ -115,7 +105,15 @@ class Service:
             if decided.status is Status.ROLLED_BACK:
                 return decided
             with self._on_duty(rescue=True) as threads:
-                self._await_way_back(decided.tx_id, threads)
+                wayback.complete(
+                    decided.tx_id,
+                    ledger=self._ledger,
+                    sessions=self.sessions,
+                    signal=self._signal,
+                    stopped=self._stop.is_set,
+                    refuse=lambda: self._refuse_half(threads),
+                    seconds=_RESCUE_SECONDS + self._settings.drain_seconds,
+                )
             return replace(
                 decided, status=self._ledger.find(decided.tx_id).status, message="rolled back", already=False
             )
@@ -233,28 +231,8 @@ class Service:
         if dead and not self._stop.is_set():
             raise PartEnded(f"a part of the supervisor has ended: {dead[0]}")
 
-    def _await_way_back(self, tx_id: str, threads: list[threading.Thread]) -> None:
-        """Until the update is rolled back and the worker that is active then has polled."""
-        ends = time.monotonic() + _RESCUE_SECONDS + self._settings.drain_seconds
-        while (update := self._ledger.find(tx_id)).status is Status.ROLLBACK_PENDING:
-            if self._stop.is_set():
-                raise RollbackUnfinished("the way back was interrupted; `make up` goes on", interrupted=True)
-            self._refuse_half(threads)
-            if wayback.failed(self._ledger, update):
-                raise RollbackUnfinished("no earlier revision runs; see `supervisor logs`")
-            if time.monotonic() > ends:
-                raise RollbackUnfinished("the way back takes too long; see `supervisor logs`")
-            self._signal.wait(_LOOK_SECONDS / 10)
-        if not self._signal.until(lambda: self._stop.is_set() or self._polls(), IN_SERVICE.first_poll):
-            _LOG.warning("the worker that is active now has not polled yet")
-
-    def _polls(self) -> bool:
-        lease = self._ledger.lease()
-        session = self.sessions.get(lease.worker_id) if lease else None
-        return session is not None and session.beat.polls_ok > 0
-
     def _keep_local_bot(self) -> None:
-        if self._settings.uses_local_bot:
+        if self._settings.uses_local_bot and not localbot.running(self._paths):
             try:
                 localbot.ensure(self._paths)
             except localbot.LocalBotFailed as error:

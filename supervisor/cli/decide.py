@@ -120,8 +120,9 @@ def _go_back_alone(settings: "Settings", tx: str) -> dict[str, Any]:
     from supervisor.installation import InstallationFailed, start_supervisor
     from supervisor.ledger import Ledger
     from supervisor.logs import to_file
-    from supervisor.service import RollbackUnfinished, Service
+    from supervisor.service import Service
     from supervisor.systemd import ServiceFailed
+    from supervisor.wayback import RollbackUnfinished
 
     def say(line: str) -> None:
         typer.echo(line, err=True)

@@ -20,7 +20,7 @@ _CODES: Final = {
     "supervisor.homelock.HomeInUse": FAILED,
     "supervisor.reconcile.ProjectInUse": FAILED,
     "supervisor.service.PartEnded": FAILED,
-    "supervisor.service.RollbackUnfinished": FAILED,
+    "supervisor.wayback.RollbackUnfinished": FAILED,
     "supervisor.systemd.NoSystemd": FAILED,
     "supervisor.systemd.ServiceFailed": FAILED,
     "supervisor.control.SupervisorAway": FAILED,

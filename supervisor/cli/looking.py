@@ -4,7 +4,7 @@ import json
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -18,9 +18,13 @@ from supervisor.cli.text import printable
 if TYPE_CHECKING:
     from supervisor.ledger import Update
 
+_SHOWN: Final = 30
+
 
 def history(
-    limit: Annotated[int | None, typer.Option("-n", "--limit", min=1, help="Only the newest.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("-n", "--limit", min=1, help=f"The newest; {_SHOWN} by default, all with --json.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show every revision with its image: sizes, tests, approver, times; which is active, which is N-1."""
@@ -28,13 +32,16 @@ def history(
     from supervisor.ledger import Ledger
 
     with Ledger.read_only(settings_module.load().paths.ledger) as ledger:
-        entries = views.history(ledger)[:limit]
+        entries = views.history(ledger)
     if as_json:
-        typer.echo(json.dumps(entries, indent=2))
+        typer.echo(json.dumps(entries[:limit], indent=2))
         return
     from supervisor.cli.tables import console, history_table
 
-    console().print(history_table(entries))
+    shown = entries[: limit or _SHOWN]
+    console().print(history_table(shown))
+    if len(entries) > len(shown):
+        typer.echo(f"and {len(entries) - len(shown)} older ones; `supervisor history -n {len(entries)}` shows them all")
 
 
 def show(tx: Tx, as_json: AsJson = False) -> None:

@@ -34,14 +34,17 @@ class Git:
         return output
 
     def has(self, sha: str) -> bool:
+        """Whether there is this commit, named in full."""
         return bool(_SHA.fullmatch(sha)) and self._try(("cat-file", "-e", f"{sha}^{{commit}}"))[0] == 0
 
     def require(self, sha: str) -> str:
+        """The sha itself. Raises UnknownRevision."""
         if not self.has(sha):
             raise UnknownRevision(sha)
         return sha
 
     def entries(self, treeish: str) -> policy.Tree:
+        """The files of a tree."""
         listing = self.run("ls-tree", "-r", "-z", "--full-tree", treeish)
         entries = {}
         for line in listing.split(b"\0")[:-1]:
@@ -51,6 +54,7 @@ class Git:
         return entries
 
     def blobs(self, oids: set[str]) -> dict[str, bytes]:
+        """The contents of files, by object name."""
         stream = self.run("cat-file", "--batch", "--buffer", stdin="".join(f"{oid}\n" for oid in oids).encode())
         blobs = {}
         at = 0
@@ -63,6 +67,7 @@ class Git:
         return blobs
 
     def diff(self, base: str, result: str) -> bytes:
+        """What differs between two trees."""
         return self.run(*gitargv.DIFF, base, result)
 
     def apply(self, patch: bytes, folder: Path) -> None:
@@ -103,6 +108,7 @@ class Git:
         return self.run("write-tree").decode().strip()
 
     def commit(self, tree: str, *, message: str, when: float, parents: Sequence[str]) -> str:
+        """Make a commit; its sha."""
         named = [word for parent in parents for word in ("-p", parent)]
         stdin = message.encode(errors="replace")
         return self.run("commit-tree", *named, tree, stdin=stdin, identity=gitargv.identity(when)).decode().strip()

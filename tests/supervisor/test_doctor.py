@@ -17,7 +17,8 @@ import pytest
 
 from supervisor import settings as settings_module
 from supervisor import sqlitecheck
-from supervisor.doctor import Finding, Level, examine, exit_code
+from supervisor.doctor import examine, exit_code
+from supervisor.findings import Finding, Level
 from supervisor.ledger import Ledger
 from supervisor.settings import Settings
 

@@ -145,6 +145,19 @@ def test_a_green_whose_container_was_removed_from_outside_is_rolled_back(install
         installation.becomes_active(installation.genesis)
 
 
+@pytest.mark.parametrize("jump", [3600.0, -3600.0])
+def test_a_clock_that_jumps_neither_ends_nor_prolongs_a_probation(installation: Installation, jump: float) -> None:
+    """An hour either way: the window is as long as it was to be."""
+    installation.change(stable_window_seconds=0.6)
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        update = installation.reaches(installation.approved(), S.DEPLOYED_UNSTABLE)
+        began = time.monotonic()
+        installation.clock_is_off = jump
+        installation.reaches(update, S.PROMOTED)
+        assert 0.4 < time.monotonic() - began < 4
+
+
 # -- a person's rollback
 
 

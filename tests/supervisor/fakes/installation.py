@@ -28,7 +28,7 @@ from supervisor.sessions import Sessions, Signal
 from supervisor.settings import Settings, load
 from supervisor.specs import LABEL_SHA, LABEL_TX, ContainerSpec
 from supervisor.states import Status
-from supervisor.timing import Timing
+from supervisor.timing import Clocks, Timing
 from tests.supervisor.fakes.engine import FakeEngine, Idle, Process
 from tests.supervisor.fakes.workers import Activity, Behaviour, FakeWorker, Socket
 
@@ -76,7 +76,7 @@ class Supervisor:
             sessions=self.sessions,
             settings=settings,
             signal=self.signal,
-            environment=dict,
+            environment=lambda: installation.environment,
             started_event=ledger.append(EventType.PROCESS_STARTED, {"role": "supervisor"}),
             installation=facts.ensure_installation(ledger),
         )
@@ -100,6 +100,7 @@ class Supervisor:
             signal=self.signal,
             rebuilder=installation,
             bot_api_answers=lambda: installation.bot_api_answers,
+            clocks=Clocks(wall=lambda: time.time() + installation.clock_is_off),
             timing=installation.timing,
         )
         targets: dict[str, Callable[[], None]] = {"watch": lambda: self.fleet.watch(self._stop)}
@@ -179,6 +180,8 @@ class Installation:
         self.activity = Activity()
         self.behaviours: dict[str, list[Behaviour]] = {}
         self.bot_api_answers = True
+        self.environment: dict[str, str] = {}
+        self.clock_is_off = 0.0  # seconds by which the supervisor's wall clock is ahead
         self._supervisors: list[Supervisor] = []
         self.genesis = self._first_revision()
 
