@@ -262,12 +262,23 @@ class Pipeline:
         return self._stage(update, changes, took)
 
     def _stage(self, update: Update, changes: Mapping[str, object], took: Mapping[str, object]) -> Update:
-        return self._ledger.move(
+        staged = self._ledger.move(
             update.tx_id,
             Status.SELF_CHECKING,
             Status.STAGED,
             changes={**changes, "digest": digest(update.revision), "card": card(update, changes)},
             payload=took,
+        )
+        good = self._good()
+        if staged.base_sha == good.sha:
+            return staged
+        # Another update became the good revision while this one was at the gates.
+        return self._ledger.move(
+            staged.tx_id,
+            Status.STAGED,
+            Status.SUPERSEDED,
+            changes={"last_error": f"{good.tx_id} is the good one now; submit it again on that base"},
+            payload={"by": good.tx_id},
         )
 
     # -- inside

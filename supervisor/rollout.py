@@ -216,8 +216,9 @@ class Rollout:
         if green is not None:
             self._fleet.end(green.worker_id, reason="it ended with the engine")
         try:
+            check_binding(update, self._engine)
             self._make_active(update.revision, at_once=True)
-        except WorkerFailed as failure:
+        except (WorkerFailed, BindingBroken) as failure:
             self._condemn(update, Status.DEPLOYED_UNSTABLE, None, str(failure))
             return False
         return True

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
+import structlog
 from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import iterate_in_threadpool, run_in_threadpool
@@ -20,6 +21,7 @@ from supervisor.contract import Announcement, Beat, Claim, Claimed, Problem, Pro
 from supervisor.contract.messages import Message
 from supervisor.sessions import BEAT_SECONDS, Sessions
 
+_LOG = structlog.get_logger()
 _MAX_BODY_BYTES = 2 * 1024 * 1024
 _NDJSON = "application/x-ndjson"
 
@@ -40,13 +42,17 @@ class Desk(Protocol):
         """The agent proposes a patch."""
 
     def progress(self, tx_id: str) -> Iterator[Progress]:
-        """The steps of an update as they happen, until its end."""
+        """The steps of an update as they happen, until its end. Raises NotThere."""
 
     def status(self) -> object:
         """What ``supervisor status --json`` says."""
 
     def history(self) -> object:
         """What ``supervisor history --json`` says."""
+
+
+class NotThere(Exception):
+    """A desk knows nothing of what was asked for; the message is one line that says of what."""
 
 
 class _Refused(Exception):
@@ -90,7 +96,7 @@ def contract_app(desk: Desk) -> Starlette:
 
     async def progress(request: Request) -> Response:
         identify(request)
-        steps = desk.progress(request.path_params["tx_id"])
+        steps = await run_in_threadpool(desk.progress, request.path_params["tx_id"])
         lines = (step.model_dump_json() + "\n" async for step in iterate_in_threadpool(steps))
         return StreamingResponse(lines, media_type=_NDJSON)
 
@@ -163,7 +169,12 @@ def _guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Req
             return await handler(request)
         except _Refused as refused:
             return _json(refused.problem, refused.status)
+        except NotThere as error:
+            return _json(Problem(code="not_there", reason=str(error)), 404)
         except ClientDisconnect:  # it died in the middle of a word; nobody reads the answer
             return Response(status_code=400)
+        except Exception as error:  # a worker is answered whatever happens; the log has the rest
+            _LOG.exception("a defect behind the contract")
+            return _json(Problem(code="internal", reason=f"{type(error).__name__}: {error}"), 500)
 
     return endpoint

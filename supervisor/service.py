@@ -31,7 +31,7 @@ from supervisor.fleet import Fleet
 from supervisor.gates.examprocess import ExamProcess
 from supervisor.gates.rehearsal import Rehearsal
 from supervisor.homelock import home_lock, sign_off
-from supervisor.ledger import Ledger, NewUpdate, Origin, Update
+from supervisor.ledger import AmbiguousPrefix, Ledger, NewUpdate, Origin, UnknownUpdate, Update
 from supervisor.localbot import process as localbot
 from supervisor.localbot.store import OWNER
 from supervisor.logfile import rotate
@@ -41,7 +41,7 @@ from supervisor.rebuild import ImageRebuilder, Reexamination
 from supervisor.reconcile import reconcile, refuse_foreign_workers
 from supervisor.revisions import Revisions, RevisionsError
 from supervisor.rollout import Rollout
-from supervisor.server import contract_app
+from supervisor.server import NotThere, contract_app
 from supervisor.sessions import Sessions, Signal
 from supervisor.settings import Settings
 from supervisor.states import FINAL, Status
@@ -288,8 +288,13 @@ class Service:
         )
 
     def progress(self, tx_id: str) -> Iterator[Progress]:
-        """Each event of the update, until it needs a person or is over."""
-        update = self._ledger.find(tx_id)
+        """Each event of the update, until it needs a person or is over. Raises NotThere at once."""
+        try:
+            return self._steps_of(self._ledger.find(tx_id))
+        except (UnknownUpdate, AmbiguousPrefix) as error:
+            raise NotThere(str(error)) from None
+
+    def _steps_of(self, update: Update) -> Iterator[Progress]:
         seen = 0
         while not self._stop.is_set():
             for event in self._ledger.events(parent_id=update.event_id, after=seen):

@@ -41,10 +41,12 @@ class Conversation:
             done.wait(0.5)  # for one too many
 
     def answers(self) -> list[str]:
-        """What was answered since the beginning, oldest first."""
+        """What was answered since the beginning, oldest first; a preview counts as what it became in the end."""
         with self.installation.bot() as bot:
             events = bot.events(self._cursor)
-        return [e.message.text for e in events if e.from_bot and e.message is not None and e.kind == "message"]
+        texts = {e.message.message_id: e.message.text for e in events if e.from_bot and e.message is not None}
+        # Besides its answers the bot may say what place in the queue a message has.
+        return [text for text in texts.values() if text.startswith(PREFIX)]
 
     def _write(self, done: threading.Event) -> None:
         with self.installation.bot() as bot:

@@ -76,9 +76,9 @@ def _once_active(checkout: Path, statement: str) -> bytes:
 
 
 def _when_told(checkout: Path, word: str, statement: str) -> bytes:
-    asked = "        step = next(self._steps)\n"
+    asked = '        """The next scripted answer, at one token each way."""\n'
     told = f'        if any("{word}" in message.text for message in messages[-1:]):\n            {statement}\n'
-    changed = _with_import(replaced(checkout, MODEL, asked, told + asked), MODEL, "os")
+    changed = _with_import(replaced(checkout, MODEL, asked, asked + told), MODEL, "os")
     return patch_of(checkout, _with_import(changed, MODEL, "time"))
 
 
