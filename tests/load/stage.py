@@ -200,6 +200,10 @@ def stage(model: Model, owners: range) -> Iterator[Stage]:
         yield here
 
 
+#: Waits for something, for so many seconds; the last is what it is called when it does not come.
+Wait = Callable[[Callable[[], object], float, str], None]
+
+
 def wait_for(condition: Callable[[], object], seconds: float, what: str) -> None:
     deadline = time.monotonic() + seconds
     while not condition():

@@ -4,9 +4,12 @@ import random
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
-from tests.load.stage import Model, Stage, stage, wait_for
+from tests.load.stage import Model, Stage, Wait, stage, wait_for
 
 CHATS: Final = range(1, 11)
 MESSAGES: Final = 500
@@ -15,34 +18,51 @@ KILLS: Final = 50
 LIVES_SECONDS: Final = (0.3, 1.6)
 
 
-def test_fifty_kills_lose_no_message() -> None:
-    """Every message is answered; doubled is exactly what Telegram had accepted and we had not yet noted."""
+@dataclass(frozen=True)
+class Killed:
+    """What is left on the stage when the kills are over and the last worker had its time."""
+
+    here: Stage
+    in_the_window: dict[str, int]  # answers that were out and not yet noted when a worker died, and how often
+    seconds: float
+
+
+@contextmanager
+def killing(messages: int, kills: int, wait: Wait = wait_for) -> Iterator[Killed]:
+    """Kill so many workers, one after the other, while so many messages come in; the last worker may live."""
     chance = random.Random(9)
     with stage(Model(chance), CHATS) as here:
         over = threading.Event()
-        sender = threading.Thread(target=_talk, args=(here, over))
+        sender = threading.Thread(target=_talk, args=(here, messages, kills, over))
         sender.start()
         begun = time.monotonic()
         try:
             in_the_window: dict[str, int] = {}
-            for _ in range(KILLS):
+            for _ in range(kills):
                 in_the_window.update(_one_life(here, chance))
         finally:
             over.set()
             sender.join()
         here.start()
-        wait_for(lambda: _answered(here) >= MESSAGES, 60, "the last answers")
-        wait_for(lambda: here.rows("SELECT 1 FROM outbox WHERE status = 'pending'") == [], 20, "the outbox")
+        wait(lambda: _answered(here) >= messages, 60, "the last answers")
+        wait(lambda: here.rows("SELECT 1 FROM outbox WHERE status = 'pending'") == [], 20, "the outbox")
         assert here.stop(signal.SIGTERM) == 0
+        yield Killed(here, in_the_window, time.monotonic() - begun)
+
+
+def test_fifty_kills_lose_no_message() -> None:
+    """Every message is answered; doubled is exactly what Telegram had accepted and we had not yet noted."""
+    with killing(MESSAGES, KILLS) as killed:
+        here, in_the_window = killed.here, killed.in_the_window
         doubled = 0
         for chat in CHATS:
-            answers = here.answers(chat)
-            assert {f"re:{text}" for text in _texts(chat)} - set(answers) == set(), f"chat {chat}"
+            answers, wanted = here.answers(chat), [f"re:{text}" for text in asked(chat, MESSAGES)]
+            assert set(wanted) - set(answers) == set(), f"chat {chat}"
             first = list(dict.fromkeys(answers))
-            assert first == [f"re:{text}" for text in _texts(chat)], f"chat {chat} is out of order"
+            assert first == wanted, f"chat {chat} is out of order"
             doubled += len(answers) - len(first)
         print(  # noqa: T201 - the figures that the test is run for
-            f"\n{MESSAGES} messages, {KILLS} kills in {time.monotonic() - begun:.0f} s: lost 0, answered twice "
+            f"\n{MESSAGES} messages, {KILLS} kills in {killed.seconds:.0f} s: lost 0, answered twice "
             f"{doubled}; accepted by Telegram and not yet noted when killed: {sum(in_the_window.values())}"
         )
         assert doubled == sum(in_the_window.values())
@@ -59,10 +79,10 @@ def _one_life(here: Stage, chance: random.Random) -> dict[str, int]:
     return {text: count for text, count in counts.items() if count}
 
 
-def _talk(here: Stage, over: threading.Event) -> None:
+def _talk(here: Stage, messages: int, kills: int, over: threading.Event) -> None:
     """Write all messages, spread over the time that the kills take."""
-    pause = KILLS * sum(LIVES_SECONDS) / 2 / MESSAGES
-    for number in range(MESSAGES):
+    pause = kills * sum(LIVES_SECONDS) / 2 / messages
+    for number in range(messages):
         chat = CHATS[number % len(CHATS)]
         here.bot.send(_text(number), chat_id=chat, user_id=chat)
         over.wait(pause)
@@ -72,8 +92,9 @@ def _text(number: int) -> str:
     return f"m{number:04}"
 
 
-def _texts(chat: int) -> list[str]:
-    return [_text(number) for number in range(MESSAGES) if CHATS[number % len(CHATS)] == chat]
+def asked(chat: int, messages: int) -> list[str]:
+    """What is asked in a chat when there are so many messages in all."""
+    return [_text(number) for number in range(messages) if CHATS[number % len(CHATS)] == chat]
 
 
 def _answered(here: Stage) -> int:

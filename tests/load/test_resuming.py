@@ -73,7 +73,8 @@ def test_the_exams_model_server_streams_to_the_adapter(tmp_path: Path) -> None:
         finally:
             await model.close()
         assert "".join(pieces) == streamed.text == plain.text == "marker"
-        assert (streamed.tokens, streamed.estimated) == (plain.tokens, False)
+        assert min(streamed.tokens, plain.tokens) > 0
+        assert not streamed.estimated  # the server's own count came with the last piece
 
     with UnixServer(ScriptedModel("marker").app(), tmp_path / "m.sock"):
         asyncio.run(ask())

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from statistics import median
 
@@ -25,10 +25,9 @@ EVENTS = 100_000
 RUNS = 50
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+@contextmanager
+def grown(path: Path) -> Iterator[Store]:
     """A database with a million history rows, half of them in one chat, and an inbox that has seen a lot."""
-    path = tmp_path_factory.mktemp("scale") / "agent.db"
     made = Store(path, clock=time.time, sha="5" * 40, redact=Redactor([]))
     made.lease.take(1)
     with closing(sqlite3.connect(path)) as raw, raw:
@@ -43,6 +42,13 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
         )
     yield made
     made.close()
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
+    """One for all tests here; it takes a while."""
+    with grown(tmp_path_factory.mktemp("scale") / "agent.db") as made:
+        yield made
 
 
 def milliseconds(act: Callable[[], object]) -> list[float]:
@@ -60,15 +66,20 @@ def report(what: str, taken: list[float], limit: float) -> None:
     assert min(taken) < limit
 
 
-def test_a_context_is_assembled_within_10_ms(store: Store) -> None:
-    """Out of a million rows, with its event."""
-    builder = ContextBuilder(
+def builder_on(store: Store) -> ContextBuilder:
+    """As the worker makes it, with its event."""
+    return ContextBuilder(
         system_prompt="Be brief.",
         provider=RecentHistory(store.history, 12),
         compressor=LastMessages(12),
         assembler=PlainAssembler(),
         events=store.events,
     )
+
+
+def test_a_context_is_assembled_within_10_ms(store: Store) -> None:
+    """Out of a million rows, with its event."""
+    builder = builder_on(store)
     assert builder.build(1, "hello", parent_id=1).original_count == 12
     report("context", milliseconds(lambda: builder.build(1, "hello", parent_id=1)), 10)
     store.history.start_anew(1)
@@ -76,8 +87,8 @@ def test_a_context_is_assembled_within_10_ms(store: Store) -> None:
     report("context after a fresh start", milliseconds(lambda: builder.build(1, "hello", parent_id=1)), 10)
 
 
-def test_a_message_is_claimed_within_5_ms(store: Store) -> None:
-    """With its question whether one is due, and settled again."""
+def claims(store: Store) -> tuple[list[float], set[int]]:
+    """Claim messages and settle them; milliseconds, and which ones."""
     claimed = []
 
     def claim() -> None:
@@ -91,7 +102,13 @@ def test_a_message_is_claimed_within_5_ms(store: Store) -> None:
         store.inbox.done(claimed[-1])
 
     taken = milliseconds(claim_next)
-    assert len({task.id for task in claimed}) == RUNS
+    return taken, {task.id for task in claimed}
+
+
+def test_a_message_is_claimed_within_5_ms(store: Store) -> None:
+    """With its question whether one is due, and settled again."""
+    taken, claimed = claims(store)
+    assert len(claimed) == RUNS
     report("claim", taken, 5)
 
 
@@ -121,19 +138,23 @@ def work_until(settings: dict[str, str], done: Callable[[], object]) -> float:
         worker.wait(timeout=10)
 
 
-def test_the_first_poll_is_within_1500_ms_of_launch(tmp_path: Path) -> None:
-    """Alone, with the dummies, on a new database: the first poll's message has its row."""
+def first_polls(directory: Path) -> list[float]:
+    """Launch workers alone, with the dummies, each on a new database; milliseconds until a message has its row."""
     taken = []
     for number in range(5):
-        database = tmp_path / f"{number}.db"
+        database = directory / f"{number}.db"
         settings = environment(database, AUTONOUS_DUMMY_COMMANDER_SCRIPT="msg:hello,ok")
         taken.append(work_until(settings, lambda path=database: rows(path, "SELECT 1 FROM inbox")) * 1000)  # type: ignore[misc]
-    report("first poll", taken, 1500)
+    return taken
 
 
-def test_the_whole_tree_is_printed_from_a_hundred_thousand_events(tmp_path: Path) -> None:
-    """The supervisor's last run, down to the worker's tool calls, in one tree, within half a second."""
-    home = tmp_path / "home"
+def test_the_first_poll_is_within_1500_ms_of_launch(tmp_path: Path) -> None:
+    """Alone, with the dummies, on a new database: the first poll's message has its row."""
+    report("first poll", first_polls(tmp_path), 1500)
+
+
+def printed_events(home: Path) -> tuple[list[float], str]:
+    """Print the last run's events, with one hundred thousand older ones; milliseconds, and what is printed."""
     agent = home / "state" / "agent.db"
     agent.parent.mkdir(parents=True)
     with Ledger(home / "supervisor.db", clock=time.time) as ledger:
@@ -157,6 +178,13 @@ def test_the_whole_tree_is_printed_from_a_hundred_thousand_events(tmp_path: Path
         begun = time.perf_counter()
         shown = _events(home)
         taken.append((time.perf_counter() - begun) * 1000)
+    return taken, shown
+
+
+def test_the_whole_tree_is_printed_from_a_hundred_thousand_events(tmp_path: Path) -> None:
+    """The supervisor's last run, down to the worker's tool calls, in one tree, within half a second."""
+    home = tmp_path / "home"
+    taken, shown = printed_events(home)
     report("events", taken, 500)
     names = ["worker.spawned", "process.started", "agent.started", "turn.started", "tool_call.started"]
     depths = [next(line.index(name) for line in shown.splitlines()[1:] if name in line) for name in names]
