@@ -1,6 +1,7 @@
 """``python -m tests.bench``: the project's figures, each beside its limit, measured now on this machine.
 
-It has installations of its own and takes them down again. Exit code 1 when a limit is missed, 3 without an engine.
+It has installations of its own and takes them down again. Exit code 1 when a limit is missed, 3 without an engine,
+which the worker's figures (``--only worker``) do not need.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from pathlib import Path
 from supervisor.engine import Engine
 from supervisor.hostengine import EngineMissing, ensure_engine
 from supervisor.images import ImagesUnavailable, ensure_deps
-from tests.bench import appending, commands, deploys, pipeline, resting, roles
+from tests.bench import appending, commands, deploys, pipeline, resting, roles, worker
 from tests.bench.figures import Figure, console, seconds, table
 from tests.support.checkouts import copy_checkout, patch_of
 from tests.support.installation import Installation
@@ -28,18 +29,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Also when it is told to end: what was started is taken down.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     started = time.monotonic()
-    try:
-        ensure_engine(_say, interactive=False)
-        engine = Engine()
-        ensure_deps(engine, _say)
-    except (EngineMissing, ImagesUnavailable) as error:
-        _say(f"error: {error}")
-        return 3
+    engine = None
+    if options.only != "worker":
+        try:
+            ensure_engine(_say, interactive=False)
+            engine = Engine()
+            ensure_deps(engine, _say)
+        except (EngineMissing, ImagesUnavailable) as error:
+            _say(f"error: {error}")
+            return 3
     figures: list[Figure] = []
     load_before = os.getloadavg()[0]
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as name:
-            figures.extend(_measure(Path(name), engine, options))
+            if options.only != "supervisor":
+                figures.extend(_measure_worker(Path(name), options))
+            if engine is not None:
+                figures.extend(_measure(Path(name), engine, options))
     finally:  # what was measured is shown, whatever came then
         console().print(table(figures))
     _say(
@@ -50,6 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if missed:
         _say(f"Missed: {', '.join(missed)}.")
     return 1 if missed and not options.report_only else 0
+
+
+def _measure_worker(directory: Path, options: argparse.Namespace) -> Iterator[Figure]:
+    return worker.measure(directory, messages=options.messages, killed=options.worker_kills, say=_say)
 
 
 def _measure(directory: Path, engine: Engine, options: argparse.Namespace) -> Iterator[Figure]:
@@ -96,6 +106,9 @@ def _installation(directory: Path, *, all_tests: bool) -> Iterator[Installation]
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--report-only", action="store_true", help="exit code 0 also when a limit is missed")
+    parser.add_argument(
+        "--only", choices=("supervisor", "worker"), help="the figures of one side (default: of both, the worker first)"
+    )
     for name, default, what in (
         ("--deploys", 10, "deploys that are rolled back by a person"),
         ("--kills", 8, "deploys whose green is killed in its probation"),
@@ -105,6 +118,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         ("--command-runs", 7, "runs of each command"),
         ("--batches", 11, "pairs of batches of events"),
         ("--role-changes", 200, "role changes"),
+        ("--messages", 300, "messages to a worker while everything around it fails"),
+        ("--worker-kills", 20, "workers that are killed while messages come in"),
     ):
         parser.add_argument(name, type=int, default=default, help=f"{what} (default {default})", metavar="N")
     parser.add_argument(

@@ -43,7 +43,9 @@ def killing(messages: int, kills: int, wait: Wait = wait_for) -> Iterator[Killed
         finally:
             over.set()
             sender.join()
+        last = time.time()
         here.start()
+        wait(lambda: any(poll.started > last for poll in here.bot.polls()), 20, "the last worker's first poll")
         wait(lambda: _answered(here) >= messages, 60, "the last answers")
         wait(lambda: here.rows("SELECT 1 FROM outbox WHERE status = 'pending'") == [], 20, "the outbox")
         assert here.stop(signal.SIGTERM) == 0
