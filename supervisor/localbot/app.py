@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -86,7 +86,7 @@ class _BotSide:
             status, answer = 200, {"ok": True, "result": result}
         except ApiError as error:
             status, answer = error.status, _refusal(error)
-        except ClientGone:
+        except (ClientGone, ClientDisconnect):
             status, answer = 0, {}
         if fault is not None and fault.kind is FaultKind.DROP_AFTER:
             status = 0
