@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.support import candidates
-from tests.support.installation import Install, Installation
+from tests.support.installation import Install, Installation, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +79,8 @@ def test_an_update_in_hand_keeps_its_image_and_its_base(installation: Installati
     events = installation.run("events", "--json").expect(0).out
     assert events.count("update.cleanup.completed") >= 3
     installation.run("approve", tx, "--wait").expect(0)
-    assert installation.run("gc", "--keep", "1", "--json").expect(0).json["images"]
+    # What the promotion lets go of is in use until its containers are put away.
+    wait_for(lambda: installation.run("gc", "--keep", "1", "--json").expect(0).json["images"], 30, "an image to remove")
     assert installation.settled()["active"]["tx_id"] == tx
 
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
@@ -147,6 +148,10 @@ def test_a_pid_file_is_kept_only_while_its_own_program_runs(tmp_path: Path) -> N
     pid_file = tmp_path / "docker.pid"
     with subprocess.Popen(["sleep", "60"]) as process:
         pid_file.write_text(f"{process.pid}\n")
+        # A process is there an instant before it has its program's name.
+        deadline = time.monotonic() + 10
+        while Path(f"/proc/{process.pid}/comm").read_text().strip() != "sleep" and time.monotonic() < deadline:
+            time.sleep(0.001)
         assert not clear_stale_pid(pid_file, "sleep")
         assert pid_file.exists()
         assert clear_stale_pid(pid_file, "dockerd")
