@@ -85,7 +85,7 @@ def _status(settings: "Settings") -> dict[str, Any]:
 
 def _what_next(settings: "Settings") -> list[str]:
     from supervisor import facts
-    from supervisor.botapi import BotApiAway, bot_name
+    from supervisor.botapi import BotApiError, bot_name
     from supervisor.ledger import Ledger
 
     command = ".venv/bin/supervisor"
@@ -95,7 +95,7 @@ def _what_next(settings: "Settings") -> list[str]:
         return [*model, "Talk to it:", f"  {command} say hello", f"  {command} chat", *looking]
     try:
         name = f"@{bot_name(settings)}"
-    except BotApiAway as error:
+    except BotApiError as error:
         name = f"your bot ({error})"
     with Ledger.read_only(settings.paths.ledger) as ledger:
         claimed = bool(settings.allowed_users or ledger.owners())

@@ -8,6 +8,10 @@
 | POST /v1/claim                  | Claim        | Claimed                                    |
 | POST /v1/updates                | Submission   | Submitted                                  |
 | GET  /v1/updates/{tx_id}/progress | -          | stream of Progress, one JSON object a line |
+| POST /v1/press                  | Press        | Pressed                                    |
+| POST /v1/command                | Command      | Told                                       |
+| GET  /v1/kept                   | -            | Kept                                       |
+| POST /v1/kept/taken             | Taken        | Kept, what is left                         |
 | GET  /v1/status, /v1/history    | -            | the JSON of ``supervisor status|history --json`` |
 
 Every request carries ``Authorization: Bearer <credential>``, the credential that the supervisor made for that one
@@ -118,6 +122,7 @@ class Submission(Message):
     model: str = ""
     tokens: int = 0
     chat_id: int | None = None
+    repairs: str = Field(default="", description="tx_id of the failed update that this one is to repair")
 
 
 class Submitted(Message):
@@ -136,7 +141,63 @@ class Progress(Message):
     status: str
     event: str
     text: str = ""
-    final: bool = False
+    final: bool = Field(default=False, description="nothing follows: it waits for a person, or is over")
+    evidence: str = Field(default="", description="after a failed gate: names of tests, and the tail of the log")
+
+
+class Press(Message):
+    """Somebody pressed a button of a message that the supervisor wrote: its data begins with ``s:``."""
+
+    data: str
+    user_id: int
+    chat_id: int
+    message_id: int
+    callback_id: str
+
+
+class Pressed(Message):
+    """What came of a press. The supervisor has changed its message by itself; the worker answers the callback."""
+
+    text: str = Field(default="", description="shown to who pressed it")
+    alert: bool = False
+
+
+class Command(Message):
+    """A direct command of an owner that the supervisor answers: no model has a say in it.
+
+    ``name`` is approve, cancel, rollback, history, show, diff, revision or status; an unknown one is answered by a Told
+    that says so.
+    """
+
+    name: str
+    argument: str = ""
+    user_id: int
+    chat_id: int
+
+
+class Told(Message):
+    """The answer to a command: text for the chat; empty when the supervisor has written there itself."""
+
+    text: str = ""
+
+
+class KeptUpdate(Message):
+    """An update of the Bot API that came while no worker ran."""
+
+    id: int
+    raw: str = Field(description="the JSON of the Bot API's Update")
+
+
+class Kept(Message):
+    """Everything that was kept for the next active worker, oldest first. To be stored before its first poll."""
+
+    updates: list[KeptUpdate] = Field(default_factory=list)
+
+
+class Taken(Message):
+    """These are stored; the supervisor deletes them."""
+
+    ids: list[int]
 
 
 class Problem(Message):
