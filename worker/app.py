@@ -21,6 +21,7 @@ from worker.agent.journal import Journal
 from worker.agent.loop import AgentLoop
 from worker.agent.menu import Menu
 from worker.agent.owners import Owners
+from worker.agent.presses import Presses
 from worker.agent.preview import Previews
 from worker.agent.runs import Runs
 from worker.agent.seen import Seen
@@ -100,6 +101,7 @@ class App:
         self._toolbox = make_toolbox(settings)
         self._owners = Owners(settings.autonous_telegram_allowed_users or self._commander.owners)
         self._vitals = Vitals()
+        self._presses = Presses(commander=self._commander, vitals=self._vitals)
         self._process_event = self._record_start()
         self._link = self._make_link()
         if self._link is None and self._owners.unclaimed:
@@ -163,6 +165,7 @@ class App:
             owners=self._owners,
             commands=DirectCommands(store=store, status=self._status, runs=runs, dead_letters=dead_letters),
             relay_claim=self._link.claim if self._link else None,
+            presses=self._presses,
             gate=breaker,
             seen=Seen(commander=self._commander, store=store),
             vitals=vitals,

@@ -81,6 +81,15 @@ class FakeTelegram:
         await self.deliver({"update_id": self._next_update, "message": message})
         return self._next_update
 
+    async def press(self, data: str, message_id: int, *, user: int = OWNER) -> str:
+        """Somebody presses a button in their private chat; gives the callback's id."""
+        self._next_update += 1
+        sender = {"id": user, "is_bot": False, "first_name": "X"}
+        message = {"message_id": message_id, "date": 1_700_000_000, "chat": {"id": user, "type": "private"}}
+        press = {"id": str(self._next_update), "from": sender, "chat_instance": "1", "data": data, "message": message}
+        await self.deliver({"update_id": self._next_update, "callback_query": press})
+        return str(self._next_update)
+
     async def deliver(self, update: dict[str, object]) -> None:
         async with self._news:
             self.updates.append(update)

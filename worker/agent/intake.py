@@ -4,12 +4,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final, Protocol
 
 from supervisor.contract import Claim, Claimed, EventType, Redactor
 from worker.agent.commands import DirectCommands
 from worker.agent.conflicts import Conflicts
 from worker.agent.owners import Owners
+from worker.agent.presses import Presses
 from worker.agent.seen import Seen
 from worker.commander.base import Commander, CommanderError, Conflict, Incoming, RateLimited, UpdateKind
 from worker.store import Fenced, InboxStatus, Store
@@ -53,6 +55,7 @@ class Intake:
         owners: Owners,
         commands: DirectCommands,
         relay_claim: RelayClaim | None,
+        presses: Presses,
         gate: PollGate,
         seen: Seen,
         vitals: Vitals,
@@ -68,6 +71,7 @@ class Intake:
         self._owners = owners
         self._commands = commands
         self._relay_claim = relay_claim
+        self._presses = presses
         self._gate = gate
         self._seen = seen
         self._vitals = vitals
@@ -85,6 +89,7 @@ class Intake:
             await self._run()
         finally:
             self._seen.drop()
+            await self._presses.close()
 
     async def _run(self) -> None:
         first = True
@@ -166,7 +171,9 @@ class Intake:
         if not update.private or update.user_id not in self._owners:
             return self._admit_stranger(update)
         if update.kind is not UpdateKind.MESSAGE:
-            self._add(update, update.kind)
+            stored = self._add(update, update.kind)
+            if stored is not None and update.kind is UpdateKind.CALLBACK:
+                afterwards.append(partial(self._presses.take, update))
         elif not update.text.strip():
             self._add_answered(update, "unreadable", UNREADABLE_TEXT)
         elif update.forwarded_from:

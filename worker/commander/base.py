@@ -1,6 +1,6 @@
 """What the agent knows of a chat service."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
@@ -15,11 +15,20 @@ class UpdateKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Button:
+    """A button under a message. ``data`` comes back when it is pressed: opaque, at most 64 bytes."""
+
+    label: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
 class Incoming:
     """One update. ``date`` is in seconds since the Unix epoch; ``private`` means a chat with one person.
 
     ``text`` is what the model gets to read, attachments named in it; ``forwarded_from`` says whose
-    words they are when they are not the sender's own.
+    words they are when they are not the sender's own. Of a callback, ``text`` is the button's data, ``message_id``
+    the message that it is under, and ``callback_id`` what answers it.
     """
 
     update_id: int
@@ -30,6 +39,8 @@ class Incoming:
     text: str
     date: float | None
     forwarded_from: str = ""
+    message_id: int | None = None
+    callback_id: str = ""
 
 
 class Commander(Protocol):
@@ -67,6 +78,18 @@ class Commander(Protocol):
 
         Raises CommanderError.
         """
+
+    async def ask(self, chat_id: int, text: str, buttons: Sequence[Button]) -> int:
+        """Send a plain text with buttons under it, and give its id; ``show`` takes the buttons off again.
+
+        Raises CommanderError.
+        """
+
+    async def remove_buttons(self, chat_id: int, message_id: int) -> None:
+        """Take the buttons off a message whose text is not known. Raises CommanderError."""
+
+    async def answer_press(self, callback_id: str, text: str, *, alert: bool = False) -> None:
+        """End the waiting sign on a pressed button; who pressed it is shown ``text``. Raises CommanderError."""
 
     async def show_working(self, chat_id: int) -> None:
         """Show for some seconds that an answer is being made. Raises CommanderError."""

@@ -3,11 +3,12 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from worker.commander.base import (
     Ambiguous,
+    Button,
     CommanderError,
     Conflict,
     Incoming,
@@ -63,6 +64,16 @@ class DummyCommander:
     async def show(self, chat_id: int, text: str, message_id: int | None = None) -> int:  # noqa: ARG002
         """What is shown for the time being takes no step."""
         return message_id or self._new_message()
+
+    async def ask(self, chat_id: int, text: str, buttons: Sequence[Button]) -> int:  # noqa: ARG002
+        """Nobody can press anything here."""
+        raise Rejected("there is nobody to press a button")
+
+    async def remove_buttons(self, chat_id: int, message_id: int) -> None:
+        """There are none."""
+
+    async def answer_press(self, callback_id: str, text: str, *, alert: bool = False) -> None:
+        """Nobody presses."""
 
     async def show_working(self, chat_id: int) -> None:
         """Nobody watches."""

@@ -1,14 +1,22 @@
 """Telegram through python-telegram-bot's Bot. We poll ourselves, so that we decide when a poll begins and ends."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final
 
 import httpx
-from telegram import Bot, BotCommand, Chat, Message, Update
-from telegram.constants import ChatAction, MessageLimit, ParseMode
+from telegram import (
+    Bot,
+    BotCommand,
+    Chat,
+    InlineKeyboardButton,
+    InlineKeyboardMarkup,
+    Message,
+    Update,
+)
+from telegram.constants import CallbackQueryLimit, ChatAction, MessageLimit, ParseMode
 from telegram.error import (
     BadRequest,
     ChatMigrated,
@@ -25,6 +33,7 @@ from worker import uds
 from worker.commander.attachments import described, origin
 from worker.commander.base import (
     Ambiguous,
+    Button,
     CommanderError,
     Conflict,
     Incoming,
@@ -114,6 +123,23 @@ class TelegramCommander:
         await self._edit(chat_id, message_id, text, None)
         return message_id
 
+    async def ask(self, chat_id: int, text: str, buttons: Sequence[Button]) -> int:
+        """Send a plain text with one row of buttons. Raises CommanderError."""
+        row = [InlineKeyboardButton(button.label, callback_data=button.data) for button in buttons]
+        with _translated():
+            return (await self._bot.send_message(chat_id, text, reply_markup=InlineKeyboardMarkup([row]))).message_id
+
+    async def remove_buttons(self, chat_id: int, message_id: int) -> None:
+        """Take the buttons off. Raises CommanderError."""
+        with _unless_not_modified(), _translated():
+            await self._bot.edit_message_reply_markup(chat_id, message_id)
+
+    async def answer_press(self, callback_id: str, text: str, *, alert: bool = False) -> None:
+        """End the waiting sign. Raises CommanderError."""
+        shown = text[: CallbackQueryLimit.ANSWER_CALLBACK_QUERY_TEXT_LENGTH]
+        with _translated():
+            await self._bot.answer_callback_query(callback_id, shown, show_alert=alert)
+
     async def show_working(self, chat_id: int) -> None:
         """Show the typing sign for five seconds. Raises CommanderError."""
         with _translated():
@@ -146,23 +172,19 @@ class TelegramCommander:
             return (await self._bot.send_message(chat_id, text, parse_mode=parse_mode)).message_id
 
     async def _edit(self, chat_id: int, message_id: int, text: str, parse_mode: ParseMode | None) -> None:
-        try:
-            with _translated():
-                await self._bot.edit_message_text(text, chat_id, message_id, parse_mode=parse_mode)
-        except _Malformed as error:
-            if _NOT_MODIFIED not in str(error).lower():
-                raise
+        with _unless_not_modified(), _translated():
+            await self._bot.edit_message_text(text, chat_id, message_id, parse_mode=parse_mode)
 
 
 def incoming(update: Update) -> Incoming:
     """An update in our own terms. Whatever is neither a new message nor a pressed button is OTHER."""
     user, chat = update.effective_user, update.effective_chat
+    message, query = update.effective_message, update.callback_query
     kind, text = UpdateKind.OTHER, ""
     if update.message is not None:
         kind, text = UpdateKind.MESSAGE, described(update.message)
-    elif update.callback_query is not None:
-        kind, text = UpdateKind.CALLBACK, update.callback_query.data or ""
-    message = update.effective_message
+    elif query is not None:
+        kind, text = UpdateKind.CALLBACK, query.data or ""
     return Incoming(
         update_id=update.update_id,
         kind=kind,
@@ -172,6 +194,8 @@ def incoming(update: Update) -> Incoming:
         text=text,
         date=message.date.timestamp() if isinstance(message, Message) else None,
         forwarded_from=origin(message) if isinstance(message, Message) else "",
+        message_id=message.message_id if message else None,
+        callback_id=query.id if query else "",
     )
 
 
@@ -180,6 +204,16 @@ def _request(socket: str | None, *, connections: int) -> HTTPXRequest:
     if socket:
         options["transport"] = httpx.AsyncHTTPTransport(uds=socket, verify=uds.no_tls())
     return HTTPXRequest(connection_pool_size=connections, read_timeout=READ_TIMEOUT_SECONDS, httpx_kwargs=options)
+
+
+@contextmanager
+def _unless_not_modified() -> Iterator[None]:
+    """A message that is as it should be already is no error."""
+    try:
+        yield
+    except _Malformed as error:
+        if _NOT_MODIFIED not in str(error).lower():
+            raise
 
 
 @contextmanager
