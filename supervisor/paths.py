@@ -93,10 +93,8 @@ class Paths:
         if len(os.fsencode(inside)) <= _LONGEST_RUN_DIRECTORY:
             return inside
         digest = hashlib.sha256(os.fsencode(self.home)).hexdigest()[:12]
-        user = Path(f"/run/user/{os.getuid()}")
-        # Not where TMPDIR points to: whoever looks for the sockets may have another one, and it may be long itself.
-        parent = user if user.is_dir() else Path("/tmp")  # noqa: S108 - a foreign directory there is refused
-        return parent / f"autonous-{os.getuid()}-{digest}"
+        # Always there: a user's own runtime directory goes when they log out, and TMPDIR is another for everyone.
+        return Path("/tmp") / f"autonous-{os.getuid()}-{digest}"  # noqa: S108 - a foreign directory there is refused
 
     @property
     def contract_directory(self) -> Path:
@@ -138,6 +136,8 @@ class Paths:
                 directory.mkdir(parents=True, exist_ok=True, mode=0o700)
                 _refuse_foreign(directory)
                 directory.chmod(0o700)
+            if self.run.parent != self.home:
+                (self.run / "home").write_text(f"{self.home}\n")  # for whoever wonders what that directory is
             for directory in (self.contract_directory, self.run / "toolbox", self.config):
                 directory.mkdir(exist_ok=True)
                 directory.chmod(0o755)

@@ -7,6 +7,8 @@ each of them fail instead.
 import fcntl
 import functools
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if left_out and (reason := why_no_engine()):
         terminalreporter.section("left out")
         terminalreporter.line(f"{len(left_out)} tests want a container engine and did not run: {reason}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_socket_directory_stays(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Homes deep in pytest's own directories have their sockets elsewhere: that goes with the tests."""
+    yield
+    for directory in Path("/tmp").glob(f"autonous-{os.getuid()}-*"):
+        note = directory / "home"
+        if note.is_file() and Path(note.read_text().strip()).is_relative_to(tmp_path_factory.getbasetemp()):
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
