@@ -30,6 +30,9 @@ _CODES: Final = {
     "supervisor.installation.InstallationFailed": FAILED,
     "supervisor.localbot.process.LocalBotFailed": FAILED,
     "supervisor.localbot.client.LocalBotAway": FAILED,
+    "supervisor.agentdb.AgentDbUnusable": FAILED,
+    "supervisor.chatdata.UnknownChat": FAILED,
+    "supervisor.chatdata.WorkInHand": FAILED,
     "supervisor.cli.errors.CommandFailed": FAILED,
 }
 

@@ -179,6 +179,29 @@ class _Collected(TypedDict):
     snapshots: list[str]
 
 
+@with_config(_EXACT)
+class _Record(TypedDict):
+    table: str
+    row: dict[str, Any]
+
+
+@with_config(_EXACT)
+class _Forgotten(TypedDict):
+    chat_id: int
+    rows: dict[str, int]
+    events: int
+    snapshots: int
+    local_bot_messages: int
+
+
+@with_config(_EXACT)
+class _Pruned(TypedDict):
+    older_than_days: int
+    dry_run: bool
+    supervisor: int
+    worker: int
+
+
 #: By the words of the command line. Times are seconds since the epoch, sizes bytes.
 SHAPES: Final[dict[str, TypeAdapter[Any]]] = {
     "status": TypeAdapter(_Status),
@@ -192,6 +215,9 @@ SHAPES: Final[dict[str, TypeAdapter[Any]]] = {
     "images": TypeAdapter(list[_Image]),
     "gc": TypeAdapter(_Collected),
     "doctor": TypeAdapter(_Findings),
+    "export --chat ID": TypeAdapter(_Record),
+    "forget --chat ID": TypeAdapter(_Forgotten),
+    "prune --older-than DAYS": TypeAdapter(_Pruned),
 }
 
 
@@ -200,7 +226,8 @@ _HEAD: Final = """# What `--json` prints
 <!-- made by scripts/schemas from supervisor/cli/shapes.py -->
 
 Command by command, in TypeScript's notation; `?` marks what is there only at times. Times are seconds since the Unix
-epoch, sizes are bytes, a `tx_id` is always whole. Later versions may add fields, and take none away.
+epoch, sizes are bytes, a `tx_id` is always whole. `export` prints one such value a line,
+without being asked. Later versions may add fields, and take none away.
 """
 
 

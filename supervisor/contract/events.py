@@ -18,6 +18,8 @@ class EventType(StrEnum):
     REVISION_PROMOTED = "revision.promoted"
     LEASE_GRANTED = "lease.granted"
     OWNER_CLAIMED = "owner.claimed"
+    CHAT_ERASED = "chat.erased"
+    EVENTS_PRUNED = "events.pruned"
     # agent
     AGENT_STARTED = "agent.started"
     AGENT_COMPLETED = "agent.completed"

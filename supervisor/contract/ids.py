@@ -56,3 +56,8 @@ def milliseconds(event_id: int) -> int:
 def side(event_id: int) -> Side:
     """The database that an id belongs to."""
     return Side((event_id >> _COUNTER_BITS) & 1)
+
+
+def first_id(moment: float) -> int:
+    """What every id of a time, in seconds since the Unix epoch, and after it reaches at least."""
+    return max(0, int(moment * 1000) - EPOCH_MS) << (_COUNTER_BITS + 1)

@@ -2,11 +2,12 @@
 
 from supervisor.contract.events import EventType
 from supervisor.ledger.models import Fact, Owner
+from supervisor.ledger.retention import Retention
 from supervisor.ledger.updates import Updates
 from supervisor.ledger.workers import Workers
 
 
-class Ledger(Updates, Workers):
+class Ledger(Updates, Workers, Retention):
     """Updates, workers, the lease, owners and small facts, with an append-only log of events.
 
     Opening it makes the file or migrates it. Raises NewerLedger, or LedgerUnusable.

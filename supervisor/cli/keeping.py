@@ -1,0 +1,151 @@
+"""``export``, ``forget``, ``prune``: what is kept of people and of the past, and how it leaves."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO
+
+import typer
+
+from supervisor import settings as settings_module
+from supervisor.cli.errors import CommandFailed
+from supervisor.cli.lifecycle import AsJson
+
+if TYPE_CHECKING:
+    from supervisor.settings import Settings
+
+_DAY_SECONDS: Final = 86_400
+
+Chat = Annotated[int, typer.Option("--chat", metavar="ID", help="The chat's number; the terminal's is 1.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Ask nothing.")]
+
+
+def export(
+    chat: Chat,
+    file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A new file; else standard output.")] = None,
+) -> None:
+    """Write out all that is kept of a chat, as JSON lines: messages, answers, runs, events, updates."""
+    from supervisor import chatdata
+
+    paths = settings_module.load().paths
+    kept = chatdata.survey(paths.agent_db, chat)
+    if not kept:
+        raise chatdata.unknown(paths.agent_db, chat)
+    lines = 0
+    with _new_file(file) as out:
+        for record in (*chatdata.export(paths.agent_db, chat), *_updates(paths.ledger, chat)):
+            out.write(json.dumps(record, ensure_ascii=False) + "\n")
+            lines += 1
+    typer.echo(f"{lines} lines; {_counted(kept.rows, kept.events)}", err=True)
+
+
+def forget(chat: Chat, yes: Yes = False, as_json: AsJson = False) -> None:
+    """Remove all that is kept of a chat from the worker's database, its snapshots and the local bot."""
+    from supervisor import chatdata
+
+    settings = settings_module.load()
+    paths = settings.paths
+    kept = chatdata.survey(paths.agent_db, chat)
+    snapshots = [file for file in sorted(paths.snapshots.glob("*.db")) if chatdata.survey(file, chat)]
+    if not kept and not snapshots:
+        raise chatdata.unknown(paths.agent_db, chat)
+    also = f", and what stands in {len(snapshots)} snapshots" if snapshots else ""
+    _confirm(f"This removes of chat {chat} for good: {_counted(kept.rows, kept.events)}{also}.", yes)
+    removed = chatdata.forget(paths.agent_db, chat, worker_lives=_a_worker_lives(settings))
+    for snapshot in snapshots:
+        chatdata.forget(snapshot, chat, worker_lives=False)
+    messages = chatdata.forget_copy(paths.localbot_db, chat)
+    if as_json:
+        shown = {"chat_id": chat, "rows": dict(removed.rows), "events": removed.events}
+        shown |= {"snapshots": len(snapshots), "local_bot_messages": messages}
+        typer.echo(json.dumps(shown, indent=2))
+        return
+    typer.echo(f"removed: {_counted(removed.rows, removed.events)}")
+    if snapshots or messages:
+        typer.echo(f"removed: what stood in {len(snapshots)} snapshots, and {messages} messages of the local bot")
+
+
+def prune(
+    older_than: Annotated[int, typer.Option("--older-than", metavar="DAYS", min=1, help="The age in days.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove old events from both databases; never what the state is derived from, nor the record of updates."""
+    from supervisor import retention
+    from supervisor.ledger import Ledger
+
+    paths = settings_module.load().paths
+    before = time.time() - older_than * _DAY_SECONDS
+    told: dict[str, object] = {"older_than_days": older_than, "before": before}
+    with Ledger.read_only(paths.ledger):  # refuses a home that is none, rather than make it one
+        pass
+    with Ledger(paths.ledger) as ledger:
+        of_ledger = ledger.due_events(before)
+        of_agent = retention.due_events(paths.agent_db, before) if paths.agent_db.exists() else []
+        counts = (len(of_ledger), len(of_agent))
+        if not dry_run and any(counts):
+            both = f"{counts[0]} events of the supervisor and {counts[1]} of the worker"
+            _confirm(f"This removes {both} from before {time.ctime(before)} for good.", yes)
+            removed = ledger.prune_events(of_ledger, told)
+            counts = (removed, retention.prune_events(paths.agent_db, of_agent, told) if of_agent else 0)
+    if as_json:
+        shown = {"older_than_days": older_than, "dry_run": dry_run, "supervisor": counts[0], "worker": counts[1]}
+        typer.echo(json.dumps(shown, indent=2))
+        return
+    verb = "would be removed" if dry_run else "removed"
+    typer.echo(f"{verb}: {counts[0]} events of the supervisor, {counts[1]} of the worker")
+
+
+def _confirm(what: str, yes: bool) -> None:
+    """Go on only when somebody agrees, who must be asked on a terminal."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise CommandFailed("nothing was removed: nobody can be asked here; add --yes to remove it for good")
+    typer.echo(what, err=True)
+    if not typer.confirm("Remove it?", err=True):
+        raise CommandFailed("nothing was removed")
+
+
+def _counted(rows: Any, events: int) -> str:
+    named = [f"{count} {table}" for table, count in rows.items()]
+    return ", ".join([*named, f"{events} events"])
+
+
+def _updates(ledger_path: Path, chat: int) -> Iterator[dict[str, Any]]:
+    """The updates that came out of a chat: they are the record of what was changed, and stay."""
+    from supervisor.ledger import Ledger
+
+    with Ledger.read_only(ledger_path) as ledger:
+        for update in ledger.updates():
+            if update.chat_id == chat:
+                names = ("tx_id", "status", "title", "why", "created_at")
+                yield {"table": "updates", "row": {name: getattr(update, name) for name in names}}
+
+
+def _a_worker_lives(settings: "Settings") -> bool:
+    """Whether one may be at work; when the engine does not answer, one may be."""
+    from supervisor.enginelook import container_runs
+    from supervisor.ledger import Ledger
+
+    with Ledger.read_only(settings.paths.ledger) as ledger:
+        living = [worker.worker_id for worker in ledger.living_workers()]
+    return any(container_runs(worker_id) is not False for worker_id in living)
+
+
+@contextmanager
+def _new_file(path: Path | None) -> Iterator[TextIO]:
+    """Standard output, or a file that nobody else can read and that was not there."""
+    if path is None:
+        yield sys.stdout
+        return
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as out:
+            yield out
+    except OSError as error:
+        raise CommandFailed(f"{path} cannot be written: {error.strerror}") from None

@@ -1,0 +1,57 @@
+"""How old events leave the ledger: by command, and with an event that says what went."""
+
+from typing import Final
+
+from supervisor.contract.events import EventType
+from supervisor.contract.ids import first_id
+from supervisor.ledger.eventremoval import batches, remove
+from supervisor.ledger.store import Store
+
+#: What is derived from events, what others hang under, and the record of every decision about an update.
+KEPT: Final = (
+    EventType.PROCESS_STARTED,
+    EventType.WORKER_SPAWNED,
+    EventType.REVISION_PROMOTED,
+    EventType.OWNER_CLAIMED,
+    EventType.CHAT_ERASED,
+    EventType.EVENTS_PRUNED,
+)
+
+#: Events before ``:first`` whose type may go, unless ``kept`` names them: whoever stays keeps all above it.
+DUE_SQL: Final = """
+WITH RECURSIVE kept (id) AS (
+    SELECT parent_id FROM events WHERE parent_id IS NOT NULL AND (id >= :first OR NOT {may_go})
+    UNION
+    SELECT parent_id FROM events JOIN kept USING (id) WHERE parent_id IS NOT NULL
+)
+SELECT id FROM events WHERE id < :first AND {may_go} AND id NOT IN (SELECT id FROM kept {also}) ORDER BY id
+"""
+
+
+def may_go(kept: tuple[EventType, ...], *, updates_stay: bool) -> str:
+    """The condition, in SQL, for types of events that no part of the system needs any more."""
+    types = ", ".join(f"'{event.value}'" for event in kept)
+    return f"(event_type NOT IN ({types})" + (" AND event_type NOT LIKE 'update.%')" if updates_stay else ")")
+
+
+class Retention(Store):
+    """What may go, and its removal."""
+
+    def due_events(self, before: float) -> list[int]:
+        """Ids of the events before a moment, in seconds since the Unix epoch, that nothing needs any more."""
+        condition = may_go(KEPT, updates_stay=True)
+        also = "UNION SELECT event_id FROM artifacts UNION SELECT event_id FROM workers"
+        sql = DUE_SQL.format(may_go=condition, also=also).replace(":first", str(first_id(before)))
+        with self._reading():
+            return [row[0] for row in self._db.execute_sql(sql).fetchall()]
+
+    def prune_events(self, ids: list[int], told: dict[str, object]) -> int:
+        """Remove events, a portion at a time, each with its own ``events.pruned``; how many went."""
+        total = 0
+        for batch in batches(ids):
+            with self._writing():
+                removed = remove(self._db.execute_sql, batch)
+                payload = {**told, "removed": removed, "first_id": batch[0], "last_id": batch[-1]}
+                self._log(EventType.EVENTS_PRUNED, self._encode({}, payload), None, self._clock())
+            total += removed
+        return total
