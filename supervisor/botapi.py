@@ -16,6 +16,8 @@ from supervisor.localbot import process
 from supervisor.settings import Settings
 
 _SECONDS: Final = 5.0
+#: A gateway answered in place of Telegram: what it had passed on may have been done.
+_GATEWAY: Final = frozenset({502, 504})
 #: Where Telegram's own Bot API is; a token follows.
 TELEGRAM: Final = "https://api.telegram.org/bot"
 
@@ -146,6 +148,8 @@ class BotClient:
         if not answer.get("ok"):
             retry_after = (answer.get("parameters") or {}).get("retry_after")
             code, why = int(answer.get("error_code", 0)), str(answer.get("description", "no reason given"))
+            if code in _GATEWAY:
+                raise BotApiAmbiguous(f"a gateway before the Bot API failed in {method}: {why}")
             raise BotApiRefused(code, why, retry_after)
         return answer["result"]
 

@@ -55,13 +55,13 @@ class ScriptedModel:
 
     async def _complete(self, request: Request) -> Response:
         try:
-            body, size = await self._take(request)
+            body = await self._take(request)
         except _Refused as refused:
             return JSONResponse({"error": {"message": str(refused), "type": "invalid_request_error"}}, refused.status)
         except ClientDisconnect:  # nobody reads the answer
             return Response(status_code=400)
         usage = {
-            "prompt_tokens": size // _CHARACTERS_PER_TOKEN,
+            "prompt_tokens": _prompt_size(body) // _CHARACTERS_PER_TOKEN,
             "completion_tokens": max(1, len(self._reply) // _CHARACTERS_PER_TOKEN),
         }
         usage["total_tokens"] = sum(usage.values())
@@ -70,8 +70,8 @@ class ScriptedModel:
         choice = {"index": 0, "message": {"role": "assistant", "content": self._reply}, "finish_reason": "stop"}
         return JSONResponse({**_head(body, "chat.completion"), "choices": [choice], "usage": usage})
 
-    async def _take(self, request: Request) -> tuple[dict[str, Any], int]:
-        """The request and its size, remembered as the bytes it came in: as objects they may be many times as large."""
+    async def _take(self, request: Request) -> dict[str, Any]:
+        """The request, remembered as the bytes it came in: as objects they may be many times as large."""
         content = bytearray()
         async for chunk in request.stream():
             content += chunk
@@ -88,7 +88,7 @@ class ScriptedModel:
                 raise _Refused(429, "too much was asked")
             self._room_left -= len(content)
             self._requests.append(bytes(content))
-        return body, len(content)
+        return body
 
     def _stream(self, body: dict[str, Any], usage: dict[str, int]) -> Iterator[str]:
         head = _head(body, "chat.completion.chunk")
@@ -99,6 +99,11 @@ class ScriptedModel:
         if isinstance(options, dict) and options.get("include_usage"):
             yield f"data: {json.dumps({**head, 'choices': [], 'usage': usage})}\n\n"
         yield "data: [DONE]\n\n"
+
+
+def _prompt_size(body: dict[str, Any]) -> int:
+    """Characters that a model would read; how the answer is to come is not among them."""
+    return sum(len(json.dumps(body.get(part, []))) for part in ("messages", "tools"))
 
 
 def _head(body: dict[str, Any], kind: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from supervisor.contract import Announcement, EventType, Redactor, Role, RoleGrant
 from worker import __version__, log
+from worker.agent.claims import Claims
 from worker.agent.commands import MENU, DirectCommands
 from worker.agent.courier import Courier
 from worker.agent.dead_letters import DeadLetters
@@ -159,12 +160,13 @@ class App:
             cooldown_seconds=settings.autonous_control_dead_replay_seconds,
             queued=runs.chats.wake,
         )
+        claims = self._make_claims(answered=courier.chats.wake)
         intake = Intake(
             commander=self._commander,
             store=store,
             owners=self._owners,
             commands=DirectCommands(store=store, status=self._status, runs=runs, dead_letters=dead_letters),
-            relay_claim=self._link.claim if self._link else None,
+            claims=claims,
             presses=self._presses,
             gate=breaker,
             seen=Seen(commander=self._commander, store=store),
@@ -183,6 +185,19 @@ class App:
             courier=courier,
             dead_letters=dead_letters,
             menu=Menu(self._commander, MENU),
+            claims=claims,
+        )
+
+    def _make_claims(self, *, answered: Callable[[int], None]) -> Claims | None:
+        """Who relays claims; None without a supervisor, which alone knows the code."""
+        if self._link is None:
+            return None
+        return Claims(
+            relay=self._link.claim,
+            owners=self._owners,
+            store=self._store,
+            process_event=self._process_event,
+            answered=answered,
         )
 
     def _make_runs(self, group: asyncio.TaskGroup, breaker: Breaker, *, answered: Callable[[int], None]) -> Runs:

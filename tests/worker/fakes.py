@@ -165,7 +165,7 @@ def telegram_error(status: int, description: str, **parameters: object) -> Respo
 
 
 class FakeSupervisor:
-    """Gives roles, and remembers what the worker told."""
+    """Gives roles, and remembers what the worker told. While ``away`` it hangs up on every claim."""
 
     def __init__(self, path: Path, *, owners: tuple[int, ...] = (OWNER,)) -> None:
         self.server = HttpServer(path, self._handle)
@@ -174,6 +174,7 @@ class FakeSupervisor:
         self.beats: list[Beat] = []
         self.claims: list[Claim] = []
         self.code = "right-code"
+        self.away = False
         self.grant = RoleGrant(role=Role.STANDBY)
         self._changed = asyncio.Condition()
 
@@ -206,6 +207,8 @@ class FakeSupervisor:
                     self.beats.append(Beat.model_validate_json(request.body))
                     self._changed.notify_all()
                 return Response(self.grant.model_dump(mode="json"))
+            case "/v1/claim" if self.away:
+                return Response(hang_up=True)
             case "/v1/claim":
                 claim = Claim.model_validate_json(request.body)
                 self.claims.append(claim)

@@ -131,6 +131,21 @@ async def test_new_begins_a_fresh_conversation() -> None:
 
 
 @asynchronous
+async def test_a_run_that_new_overtakes_belongs_to_what_was_before() -> None:
+    """It goes on and its answer comes; the new conversation begins after it, in order."""
+    async with world() as here, here.active_worker(autonous_dummy_provider_script="sleep:400,msg:two,msg:three"):
+        await here.telegram.say("long")
+        await until(lambda: here.events("turn.started"))
+        await here.telegram.say("/new")
+        await until(lambda: here.telegram.texts() == [NEW_TEXT])
+        await here.telegram.say("fresh")
+        await until(lambda: here.telegram.texts()[1:] == ["dummy-after-sleep", "two"])
+        await here.telegram.say("and now?")
+        await until(lambda: here.telegram.texts()[3:] == ["three"])
+        assert [event["original_count"] for event in here.events("context.assembled")] == [0, 0, 2]
+
+
+@asynchronous
 async def test_a_dead_letter_is_listed_and_replayed() -> None:
     """/dead names it, one tap on /replay_<id> serves it again with all its attempts, and then it is dead no more."""
     worker: dict[str, Any] = {

@@ -1,5 +1,7 @@
 """What goes out: in order, whole, and accounted for."""
 
+import pytest
+
 from tests.worker.fakes import OWNER, TOKEN, telegram_error
 from tests.worker.httpserver import Response
 from tests.worker.support import World, asynchronous, open_store, until, world
@@ -57,6 +59,34 @@ async def test_a_refused_connection_is_tried_again() -> None:
         async with here.active_worker():
             await here.telegram.say("hello")
             await until(lambda: here.telegram.texts() == ["dummy-ok"])
+
+
+@asynchronous
+async def test_a_wrong_token_or_address_costs_no_answer() -> None:
+    """What Telegram says of the bot and not of the chat is put right some day: until then the answer waits."""
+    async with world() as here:
+        wrong = telegram_error(401, "Unauthorized"), telegram_error(404, "Not Found")
+        here.telegram.fail("sendMessage", *wrong)
+        async with here.active_worker():
+            await here.telegram.say("hello")
+            await until(lambda: here.telegram.texts() == ["dummy-ok"])
+            await until(lambda: here.rows("SELECT status FROM outbox") == [("sent",)])
+
+
+@pytest.mark.parametrize("status", [502, 504])
+def test_a_gateway_that_fails_leaves_a_doubt(status: int) -> None:
+    """It may have passed the message on: not sent again blindly, and the chat is told."""
+
+    @asynchronous
+    async def run() -> None:
+        async with world() as here:
+            here.telegram.fail("sendMessage", Response({}, status=status))
+            async with here.active_worker():
+                await here.telegram.say("hello")
+                await until(lambda: here.telegram.texts() == [uncertain_notice(1)])
+                assert here.rows("SELECT status FROM outbox WHERE id = 1") == [("ambiguous",)]
+
+    run()
 
 
 @asynchronous

@@ -6,9 +6,10 @@ from supervisor.contract import Claim
 from tests.worker.fakes import OWNER, telegram_error
 from tests.worker.httpserver import Response
 from tests.worker.support import asynchronous, until, world
+from worker.agent.claims import CLAIMED_TEXT, MOST_WAITING, WAITING_TEXT
 from worker.agent.commands import HELP_TEXT, MENU
 from worker.agent.conflicts import ALERT_TEXT, Conflicts
-from worker.agent.intake import CLAIMED_TEXT, FORWARDED_TEXT, UNREADABLE_TEXT
+from worker.agent.intake import FORWARDED_TEXT, UNREADABLE_TEXT
 from worker.agent.owners import Owners
 
 STRANGER = 666
@@ -79,6 +80,32 @@ async def test_the_right_code_claims_a_bot_that_has_no_owner() -> None:
         assert here.supervisor.claims == claims
         assert here.rows("SELECT kind, text FROM inbox WHERE id < 3") == [("claim", "")] * 2
         assert here.events("message.refused")[0]["reason"] == "wrong_code"
+
+
+@asynchronous
+async def test_a_claim_waits_for_a_supervisor_that_is_away() -> None:
+    """Its sender is told once, polling goes on, and the claim is settled as soon as the supervisor answers."""
+    async with world(owners=()) as here, here.active_worker():
+        here.supervisor.away = True
+        await here.telegram.say("/start wrong-code")
+        await until(lambda: here.telegram.texts() == [WAITING_TEXT])
+        await here.telegram.say("/start right-code")  # the later one counts
+        await until(lambda: len(here.rows("SELECT 1 FROM inbox WHERE kind = 'claim'")) == 2)
+        here.supervisor.away = False
+        await until(lambda: here.telegram.texts() == [WAITING_TEXT, CLAIMED_TEXT])
+        assert [claim.code for claim in here.supervisor.claims] == ["right-code"]
+        assert here.events("message.refused") == []
+
+
+@asynchronous
+async def test_no_crowd_of_claims_is_remembered() -> None:
+    """More people than a bot could have owners are refused while the supervisor is away."""
+    async with world(owners=()) as here, here.active_worker():
+        here.supervisor.away = True
+        for user in range(1, MOST_WAITING + 2):
+            await here.telegram.say("/start any", user=user)
+        await until(lambda: here.events("message.refused"))
+        assert [event["reason"] for event in here.events("message.refused")] == ["too_many_claims"]
 
 
 @asynchronous

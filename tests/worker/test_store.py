@@ -179,3 +179,17 @@ def test_a_fresh_context_begins_after_what_was_said(tmp_path: Path) -> None:
     store.history.add_notice(1, "Stopped.")
     assert store.history.recent(1, 5) == [Message(Speaker.USER, "new"), Message(Speaker.ASSISTANT, "Stopped.")]
     assert store.history.recent(2, 5) == [Message(Speaker.USER, "old")]
+
+
+def test_an_answer_to_what_came_before_a_fresh_start_stays_out(tmp_path: Path) -> None:
+    """Unless it is asked for again amid the new conversation, of which nothing is hidden by it."""
+    store = open_store(tmp_path / "agent.db")
+    store.lease.take(1)
+    before = add(store, 1)
+    store.history.start_anew(1)
+    after = add(store, 2)
+    store.history.add(1, Message(Speaker.USER, "before"), Message(Speaker.ASSISTANT, "late"), inbox_id=before)
+    assert store.history.recent(1, 5) == []
+    store.history.add(1, Message(Speaker.USER, "new"), inbox_id=after)
+    store.history.add(1, Message(Speaker.USER, "replayed"), inbox_id=before)
+    assert [message.text for message in store.history.recent(1, 5)] == ["new", "replayed"]

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from worker.agent.claims import Claims
 from worker.agent.courier import Courier
 from worker.agent.dead_letters import DeadLetters
 from worker.agent.intake import Intake
@@ -21,6 +22,7 @@ class Desk:
         courier: Courier,
         dead_letters: DeadLetters,
         menu: Menu,
+        claims: Claims | None,
     ) -> None:
         self._group = group
         self._intake = intake
@@ -28,6 +30,7 @@ class Desk:
         self._courier = courier
         self._dead_letters = dead_letters
         self._menu = menu
+        self._claims = claims
         self._standing: list[asyncio.Task[None]] = []
 
     @property
@@ -37,7 +40,9 @@ class Desk:
 
     def open(self) -> None:
         """Take up work, beginning with what a predecessor left."""
-        duties = (self._intake.run(), self._dead_letters.run(), self._menu.publish())
+        duties = [self._intake.run(), self._dead_letters.run(), self._menu.publish()]
+        if self._claims is not None:
+            duties.append(self._claims.run())
         self._standing = [self._group.create_task(duty) for duty in duties]
         self._courier.wake_all()
         self._runs.resume()

@@ -3,11 +3,12 @@
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
-from supervisor.contract import Claim, Claimed, EventType, Redactor
+from supervisor.contract import Claim, EventType, Redactor
+from worker.agent.claims import Claims
 from worker.agent.commands import DirectCommands
 from worker.agent.conflicts import Conflicts
 from worker.agent.owners import Owners
@@ -18,14 +19,10 @@ from worker.store import Fenced, InboxStatus, Store
 from worker.vitals import Vitals
 
 SHORTEST_PAUSE_SECONDS: Final = 0.01
-CLAIMED_TEXT: Final = "Welcome. This bot is yours now: I answer you, and nobody else."
 UNREADABLE_TEXT: Final = "I can only read text."
 FORWARDED_TEXT: Final = "I take no forwarded commands. Write it yourself if you mean it."
 
 logger = logging.getLogger(__name__)
-
-#: Relays a claim to the supervisor; gives None when the supervisor cannot be reached.
-RelayClaim = Callable[[Claim], Awaitable[Claimed | None]]
 
 
 class PollGate(Protocol):
@@ -54,7 +51,7 @@ class Intake:
         store: Store,
         owners: Owners,
         commands: DirectCommands,
-        relay_claim: RelayClaim | None,
+        claims: Claims | None,
         presses: Presses,
         gate: PollGate,
         seen: Seen,
@@ -70,7 +67,7 @@ class Intake:
         self._store = store
         self._owners = owners
         self._commands = commands
-        self._relay_claim = relay_claim
+        self._claims = claims
         self._presses = presses
         self._gate = gate
         self._seen = seen
@@ -100,7 +97,7 @@ class Intake:
             begun = time.monotonic()
             try:
                 updates = await self._poll(at_once=first)
-                await self._take_in(updates)
+                self._take_in(updates)
                 # An empty answer that came early would soon be asked for again: that is slowed down.
                 early = 0.0 if first or updates else self._pause - (time.monotonic() - begun)
                 first = False
@@ -145,31 +142,25 @@ class Intake:
                 self._gate.poll_failed(text)
                 return self._pause
 
-    async def _take_in(self, updates: list[Incoming]) -> None:
+    def _take_in(self, updates: list[Incoming]) -> None:
         """Store the updates before the offset moves past them, then have them worked on."""
         if not updates:
             return
-        claims: list[Claim] = []
         afterwards: list[Callable[[], object]] = []
         with self._store.write(durable=True):
             for update in updates:
-                if (claim := self._admit(update, afterwards)) is not None:
-                    claims.append(claim)
+                self._admit(update, afterwards)
         for act in afterwards:
             act()
         for chat_id in {update.chat_id for update in updates}:
             self._queued(chat_id)
             self._answered(chat_id)
-        for claim in claims:
-            await self._settle_claim(claim)
 
-    def _admit(self, update: Incoming, afterwards: list[Callable[[], object]]) -> Claim | None:
-        """Give the update its row. Gives a claim when somebody wants to become the owner.
-
-        What is to be done once the row is safe is added to ``afterwards``.
-        """
+    def _admit(self, update: Incoming, afterwards: list[Callable[[], object]]) -> None:
+        """Give the update its row. What is to be done once the row is safe is added to ``afterwards``."""
         if not update.private or update.user_id not in self._owners:
-            return self._admit_stranger(update)
+            self._admit_stranger(update, afterwards)
+            return
         if update.kind is not UpdateKind.MESSAGE:
             stored = self._add(update, update.kind)
             if stored is not None and update.kind is UpdateKind.CALLBACK:
@@ -188,7 +179,6 @@ class Intake:
                 afterwards.append(reply.then)
         else:
             self._enqueue(update, update.text)
-        return None
 
     def _enqueue(self, update: Incoming, text: str) -> None:
         if self._add(update, update.kind, InboxStatus.QUEUED, text) is not None:
@@ -201,31 +191,23 @@ class Intake:
         elif self._add_answered(update, "refused", FORWARDED_TEXT):
             self._refuse(update.chat_id, update.user_id, "forwarded_command")
 
-    def _admit_stranger(self, update: Incoming) -> Claim | None:
-        """A stranger's words are not kept, and not answered."""
+    def _admit_stranger(self, update: Incoming, afterwards: list[Callable[[], object]]) -> None:
+        """A stranger's words are not kept, and not answered, but for the claim of a bot that nobody owns."""
         code = self._claimed_code(update)
         if self._add(update, "claim" if code else "refused", text="") is None:
-            return None
-        if code and update.user_id is not None:
-            return Claim(code=code, user_id=update.user_id, chat_id=update.chat_id)
+            return
+        if code and self._claims is not None and update.user_id is not None:
+            claim = Claim(code=code, user_id=update.user_id, chat_id=update.chat_id)
+            afterwards.append(partial(self._claims.take, claim))
+            return
         self._refuse(update.chat_id, update.user_id, "stranger" if update.private else "not_private")
-        return None
 
     def _claimed_code(self, update: Incoming) -> str:
-        open_to_claims = self._owners.unclaimed and self._relay_claim is not None and update.private
+        open_to_claims = self._owners.unclaimed and self._claims is not None and update.private
         if not open_to_claims or update.kind is not UpdateKind.MESSAGE:
             return ""
         command, _, code = update.text.partition(" ")
         return code.strip() if command.partition("@")[0] == "/start" else ""
-
-    async def _settle_claim(self, claim: Claim) -> None:
-        claimed = await self._relay_claim(claim) if self._relay_claim else None
-        if claimed is None or not claimed.accepted:
-            self._refuse(claim.chat_id, claim.user_id, "claim_not_relayed" if claimed is None else "wrong_code")
-            return
-        self._owners.tell(claimed.owners)
-        self._store.outbox.add(claim.chat_id, CLAIMED_TEXT)
-        self._answered(claim.chat_id)
 
     def _refuse(self, chat_id: int, user_id: int | None, reason: str) -> None:
         payload = {"chat_id": chat_id, "user_id": user_id, "reason": reason}

@@ -201,9 +201,8 @@ class Runs:
         task = attempt.task
         with self._store.write():
             self._store.inbox.done(task)
-            self._store.history.add(
-                task.chat_id, Message(Speaker.USER, task.text), Message(Speaker.ASSISTANT, response.text)
-            )
+            question, answer = Message(Speaker.USER, task.text), Message(Speaker.ASSISTANT, response.text)
+            self._store.history.add(task.chat_id, question, answer, inbox_id=task.id)
             self._tell(attempt, response.text, kind=ReplyKind.ANSWER)
             self._journal.completed(attempt)
         self._answered(task.chat_id)
@@ -225,8 +224,9 @@ class Runs:
 
     def _settle_unanswered(self, attempt: Attempt, notice: str) -> None:
         """The conversation goes on from what was asked, and what was told in place of an answer."""
-        self._store.history.add(attempt.task.chat_id, Message(Speaker.USER, attempt.task.text))
-        self._store.history.add_notice(attempt.task.chat_id, notice)
+        task = attempt.task
+        self._store.history.add(task.chat_id, Message(Speaker.USER, task.text), inbox_id=task.id)
+        self._store.history.add_notice(task.chat_id, notice, inbox_id=task.id)
         self._tell(attempt, notice)
 
     def _settle_failed(self, attempt: Attempt, error_class: ErrorClass, error: Exception) -> None:

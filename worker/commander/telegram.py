@@ -4,6 +4,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from http import HTTPStatus
 from typing import Any, Final
 
 import httpx
@@ -20,9 +21,8 @@ from telegram.constants import CallbackQueryLimit, ChatAction, MessageLimit, Par
 from telegram.error import (
     BadRequest,
     ChatMigrated,
-    EndPointNotFound,
     Forbidden,
-    InvalidToken,
+    NetworkError,
     RetryAfter,
     TelegramError,
 )
@@ -51,7 +51,10 @@ PUBLIC_BASE_URL: Final = "https://api.telegram.org"
 
 #: The request never left this machine.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
-_FINAL = (ChatMigrated, EndPointNotFound, Forbidden, InvalidToken)
+#: Of the chat, and for good. A token or an address that is wrong is not: an answer waits until it is put right.
+_FINAL = (ChatMigrated, Forbidden)
+#: A gateway answered in place of Telegram: what it had passed on may have been done.
+_GATEWAY = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
 #: Telegram has a sentence for this, and no code of its own.
 _NOT_MODIFIED: Final = "message is not modified"
 
@@ -60,6 +63,21 @@ logger = logging.getLogger(__name__)
 
 class _Malformed(Rejected):
     """Telegram found the request itself wrong."""
+
+
+class _GatewayFailed(NetworkError):
+    """No word from Telegram itself."""
+
+
+class _Request(HTTPXRequest):
+    """Tells a gateway's error from Telegram's own, which the SDK does not."""
+
+    async def do_request(self, *arguments: Any, **options: Any) -> tuple[int, bytes]:
+        """The status and the body. Raises TelegramError."""
+        status, body = await super().do_request(*arguments, **options)
+        if status in _GATEWAY:
+            raise _GatewayFailed(f"{HTTPStatus(status).phrase} ({status})")
+        return status, body
 
 
 class TelegramCommander:
@@ -203,7 +221,7 @@ def _request(socket: str | None, *, connections: int) -> HTTPXRequest:
     options: dict[str, Any] = {}
     if socket:
         options["transport"] = httpx.AsyncHTTPTransport(uds=socket, verify=uds.no_tls())
-    return HTTPXRequest(connection_pool_size=connections, read_timeout=READ_TIMEOUT_SECONDS, httpx_kwargs=options)
+    return _Request(connection_pool_size=connections, read_timeout=READ_TIMEOUT_SECONDS, httpx_kwargs=options)
 
 
 @contextmanager
@@ -237,6 +255,8 @@ def _ours(error: TelegramError) -> CommanderError:
     if isinstance(error, _FINAL):
         return Rejected(message)
     cause = error.__cause__
+    if isinstance(error, _GatewayFailed):
+        return Ambiguous(message)
     if isinstance(cause, httpx.HTTPError) and not isinstance(cause, _NOT_SENT):
         return Ambiguous(message)
     return Unreachable(message)

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Final
 
+from peewee import fn
+
 from worker.models.base import Message, Speaker
 from worker.store.database import Database
-from worker.store.tables import ChatRow, HistoryRow
+from worker.store.tables import ChatRow, HistoryRow, InboxRow
 
 #: What the worker itself told in place of an answer. To the model it is part of what was said on this side.
 NOTICE: Final = "notice"
@@ -39,26 +41,41 @@ class History:
         )
         return [Message(SPEAKERS[row.role], row.text) for row in reversed(list(rows))]
 
-    def add(self, chat_id: int, *messages: Message) -> None:
-        """Append messages to a chat."""
-        for message in messages:
-            self._add(chat_id, message.role, message.text)
+    def add(self, chat_id: int, *messages: Message, inbox_id: int | None = None) -> None:
+        """Append messages to a chat.
 
-    def add_notice(self, chat_id: int, text: str) -> None:
+        What belongs to the message ``inbox_id`` stays out of the context when that came before a fresh start.
+        """
+        for message in messages:
+            self._add(chat_id, message.role, message.text, inbox_id)
+
+    def add_notice(self, chat_id: int, text: str, *, inbox_id: int | None = None) -> None:
         """Append what the worker told the chat in place of an answer."""
-        self._add(chat_id, NOTICE, text)
+        self._add(chat_id, NOTICE, text, inbox_id)
 
     def start_anew(self, chat_id: int) -> None:
-        """From now on nothing that was said before is part of the chat's context. It stays in the table."""
+        """From now on nothing that was said before is part of the chat's context. It stays in the table.
+
+        Nor is the answer to a message that came before, and is still worked on.
+        """
         with self._database.write():
-            last = HistoryRow.select(HistoryRow.id).where(HistoryRow.chat_id == chat_id)
-            newest = last.order_by(HistoryRow.id.desc()).limit(1).scalar() or 0
-            row = {"chat_id": chat_id, "context_after": newest, "updated_at": self._clock()}
-            ChatRow.insert(**row).on_conflict(
-                conflict_target=[ChatRow.chat_id],
-                update={"context_after": newest, "updated_at": row["updated_at"]},
+            newest = self._newest(chat_id)
+            received = InboxRow.select(fn.MAX(InboxRow.id)).scalar() or 0
+            begin = {"context_after": newest, "anew_after": received, "updated_at": self._clock()}
+            ChatRow.insert(chat_id=chat_id, **begin).on_conflict(
+                conflict_target=[ChatRow.chat_id], update=begin
             ).execute()
 
-    def _add(self, chat_id: int, role: str, text: str) -> None:
+    def _add(self, chat_id: int, role: str, text: str, inbox_id: int | None) -> None:
         with self._database.write():
-            HistoryRow.insert(chat_id=chat_id, role=role, text=text, created_at=self._clock()).execute()
+            newest = self._newest(chat_id)
+            row_id = HistoryRow.insert(chat_id=chat_id, role=role, text=text, created_at=self._clock()).execute()
+            if inbox_id is not None:
+                # A message from before that is replayed amid the new conversation is part of that one.
+                nothing_new = ChatRow.context_after == newest
+                earlier = (ChatRow.chat_id == chat_id) & (ChatRow.anew_after >= inbox_id) & nothing_new
+                ChatRow.update(context_after=row_id).where(earlier).execute()
+
+    def _newest(self, chat_id: int) -> int:
+        rows = HistoryRow.select(HistoryRow.id).where(HistoryRow.chat_id == chat_id)
+        return rows.order_by(HistoryRow.id.desc()).limit(1).scalar() or 0

@@ -111,4 +111,5 @@ MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {
         "ALTER TABLE inbox ADD COLUMN replays INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE outbox ADD COLUMN replaces_message_id INTEGER",
     ),
+    4: ("ALTER TABLE chats ADD COLUMN anew_after INTEGER NOT NULL DEFAULT 0",),
 }

@@ -59,10 +59,14 @@ class HistoryRow(Model):
 
 
 class ChatRow(Model):
-    """What is remembered of a chat: its context begins after the history row ``context_after``."""
+    """What is remembered of a chat: its context begins after the history row ``context_after``.
+
+    Messages up to the inbox row ``anew_after`` belong to what was before the last fresh start.
+    """
 
     chat_id = BigIntegerField(primary_key=True)
     context_after = IntegerField(default=0)
+    anew_after = IntegerField(default=0)
     updated_at = DoubleField()
 
     class Meta:
