@@ -17,7 +17,20 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from supervisor.contract import Announcement, Beat, Claim, Claimed, Problem, Progress, Submission, Submitted
+from supervisor.contract import (
+    Announcement,
+    Beat,
+    Claim,
+    Claimed,
+    Command,
+    Press,
+    Pressed,
+    Problem,
+    Progress,
+    Submission,
+    Submitted,
+    Told,
+)
 from supervisor.contract.messages import Message
 from supervisor.sessions import BEAT_SECONDS, Sessions
 
@@ -43,6 +56,12 @@ class Desk(Protocol):
 
     def progress(self, tx_id: str) -> Iterator[Progress]:
         """The steps of an update as they happen, until its end. Raises NotThere."""
+
+    def press(self, worker_id: str, press: Press) -> Pressed:
+        """Somebody pressed a button of a card."""
+
+    def command(self, worker_id: str, command: Command) -> Told:
+        """Somebody gave a command that no model has a say in."""
 
     def status(self) -> object:
         """What ``supervisor status --json`` says."""
@@ -100,6 +119,14 @@ def contract_app(desk: Desk) -> Starlette:
         lines = (step.model_dump_json() + "\n" async for step in iterate_in_threadpool(steps))
         return StreamingResponse(lines, media_type=_NDJSON)
 
+    async def press(request: Request) -> Response:
+        worker_id = identify(request)
+        return _json(await run_in_threadpool(desk.press, worker_id, await _read(request, Press)))
+
+    async def command(request: Request) -> Response:
+        worker_id = identify(request)
+        return _json(await run_in_threadpool(desk.command, worker_id, await _read(request, Command)))
+
     async def status(request: Request) -> Response:
         identify(request)
         return JSONResponse(await run_in_threadpool(desk.status))
@@ -116,6 +143,8 @@ def contract_app(desk: Desk) -> Starlette:
             Route("/v1/claim", _guarded(claim), methods=["POST"]),
             Route("/v1/updates", _guarded(submit), methods=["POST"]),
             Route("/v1/updates/{tx_id}/progress", _guarded(progress)),
+            Route("/v1/press", _guarded(press), methods=["POST"]),
+            Route("/v1/command", _guarded(command), methods=["POST"]),
             Route("/v1/status", _guarded(status)),
             Route("/v1/history", _guarded(history)),
         ]

@@ -8,20 +8,26 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import structlog
 
-from supervisor import __version__, botapi, changes, facts, views, wayback
+from supervisor import __version__, botapi, changes, facts, progress, views, wayback
+from supervisor.commands import Commands
 from supervisor.contract import (
     Claim,
     Claimed,
+    Command,
     EventType,
+    Press,
+    Pressed,
     Problem,
     Progress,
     Redactor,
     Submission,
     Submitted,
+    Told,
 )
 from supervisor.control import control_app
 from supervisor.crew import Crew
@@ -44,7 +50,7 @@ from supervisor.rollout import Rollout
 from supervisor.server import NotThere, contract_app
 from supervisor.sessions import Sessions, Signal
 from supervisor.settings import Settings
-from supervisor.states import FINAL, Status
+from supervisor.states import Status
 from supervisor.unixserver import UnixServer
 from supervisor.upgrade import checkout_files, take_over
 
@@ -74,6 +80,7 @@ class Service:
         self._engine = Engine()
         self._revisions = Revisions(self._paths.revisions)
         self._decisions = Decisions(self._ledger)
+        self._commands = Commands(self._ledger, self._revisions, status=self.status)
         self._started_event = 0
 
     def run(self) -> None:
@@ -270,8 +277,7 @@ class Service:
 
     def submit(self, worker_id: str, submission: Submission) -> Submitted | Problem:
         """A patch from the agent; only the holder of the lease may hand one in."""
-        lease = self._ledger.lease()
-        if lease is None or lease.worker_id != worker_id:
+        if not self._holds_lease(worker_id):
             return Problem(code="not_active", reason="only the active worker submits patches")
         return _submitted(
             self._pipeline.submit(
@@ -290,22 +296,28 @@ class Service:
     def progress(self, tx_id: str) -> Iterator[Progress]:
         """Each event of the update, until it needs a person or is over. Raises NotThere at once."""
         try:
-            return self._steps_of(self._ledger.find(tx_id))
+            update = self._ledger.find(tx_id)
         except (UnknownUpdate, AmbiguousPrefix) as error:
             raise NotThere(str(error)) from None
+        news = partial(self._signal.wait, _PROGRESS_SECONDS)
+        return progress.follow(self._ledger, update, wait=news, stopped=self._stop.is_set)
 
-    def _steps_of(self, update: Update) -> Iterator[Progress]:
-        seen = 0
-        while not self._stop.is_set():
-            for event in self._ledger.events(parent_id=update.event_id, after=seen):
-                seen = event.id
-                status = str(event.payload.get("status_to", update.status))
-                final = status in FINAL or status == Status.STAGED
-                text = str(event.payload.get("error", ""))
-                yield Progress(tx_id=update.tx_id, status=status, event=event.event_type, text=text, final=final)
-                if final:
-                    return
-            self._signal.wait(_PROGRESS_SECONDS)
+    def press(self, worker_id: str, press: Press) -> Pressed:
+        """A button of a card; only the holder of the lease may relay one."""
+        if not self._holds_lease(worker_id):
+            return Pressed(text="only the active worker relays presses", alert=True)
+        _LOG.info("a button that is not known was pressed", user=press.user_id)
+        return Pressed(text="This button is not known (any more).", alert=True)
+
+    def command(self, worker_id: str, command: Command) -> Told:
+        """A direct command; only the holder of the lease may relay one."""
+        if not self._holds_lease(worker_id):
+            return Told(text="only the active worker relays commands")
+        return Told(text=self._commands.answer(command, owners=self._owners()))
+
+    def _holds_lease(self, worker_id: str) -> bool:
+        lease = self._ledger.lease()
+        return lease is not None and lease.worker_id == worker_id
 
     def status(self) -> dict[str, Any]:
         """For ``status --json``."""

@@ -1,16 +1,12 @@
 """What people see: tables and lines. Programs use ``--json``."""
 
-import time
 from collections.abc import Iterable
 from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
-_KIB: Final = 1024
-_MINUTE: Final = 60
-_HOUR: Final = 3600
-_DAY: Final = 86400
+from supervisor.units import age, size
 
 _COLOURS: Final = {
     "promoted": "green",
@@ -109,25 +105,3 @@ def coloured(word: str) -> str:
     """A state in its colour."""
     colour = _COLOURS.get(word, "red" if "fail" in word or "refused" in word else "")
     return f"[{colour}]{word}[/{colour}]" if colour else word
-
-
-def size(count: int | None) -> str:
-    """Bytes for people."""
-    if count is None:
-        return "-"
-    if count < _KIB:
-        return f"{count} B"
-    if count < _KIB * _KIB:
-        return f"{count / _KIB:.1f} KiB"
-    return f"{count / _KIB / _KIB:.1f} MiB"
-
-
-def age(since: float | None) -> str:
-    """How long ago, in the one unit that matters."""
-    if since is None:
-        return "-"
-    seconds = max(0, int(time.time() - since))
-    for unit, name in ((_DAY, "d"), (_HOUR, "h"), (_MINUTE, "m")):
-        if seconds >= unit:
-            return f"{seconds // unit}{name} ago"
-    return f"{seconds}s ago"

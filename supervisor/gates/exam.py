@@ -20,12 +20,16 @@ from typing import Final
 from supervisor.contract import (
     Claim,
     Claimed,
+    Command,
+    Press,
+    Pressed,
     Problem,
     Progress,
     Redactor,
     Role,
     Submission,
     Submitted,
+    Told,
     WorkerState,
 )
 from supervisor.engine import Engine, EngineError
@@ -54,7 +58,7 @@ _LOOK_SECONDS: Final = 1.0
 _LONGEST_DETAIL: Final = 300
 _MOST_CONNECTIONS: Final = 64  # to each server; a worker needs three or four
 _LARGEST_BODY: Final = 2 * MIB
-_SUBMISSIONS_KEPT: Final = 4
+_KEPT: Final = 4  # of each kind of what the candidate hands to its supervisor
 
 
 @dataclass(frozen=True)
@@ -109,7 +113,9 @@ class _Desk:
     """A supervisor that expects one worker and takes no update from it."""
 
     sessions: Sessions
-    submissions: deque[Submission] = field(default_factory=lambda: deque(maxlen=_SUBMISSIONS_KEPT))
+    submissions: deque[Submission] = field(default_factory=lambda: deque(maxlen=_KEPT))
+    presses: deque[Press] = field(default_factory=lambda: deque(maxlen=_KEPT))
+    commands: deque[Command] = field(default_factory=lambda: deque(maxlen=_KEPT))
 
     def claim(self, worker_id: str, claim: Claim) -> Claimed:  # noqa: ARG002 - the protocol's
         return Claimed(accepted=False, owners=[OWNER])
@@ -120,6 +126,14 @@ class _Desk:
 
     def progress(self, tx_id: str) -> Iterator[Progress]:  # noqa: ARG002
         return iter(())
+
+    def press(self, worker_id: str, press: Press) -> Pressed:  # noqa: ARG002
+        self.presses.append(press)
+        return Pressed()
+
+    def command(self, worker_id: str, command: Command) -> Told:  # noqa: ARG002
+        self.commands.append(command)
+        return Told()
 
     def status(self) -> object:
         return {}

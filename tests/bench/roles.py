@@ -9,7 +9,20 @@ from pathlib import Path
 
 import httpx
 
-from supervisor.contract import Claim, Claimed, Problem, Progress, Role, RoleGrant, Submission, Submitted
+from supervisor.contract import (
+    Claim,
+    Claimed,
+    Command,
+    Press,
+    Pressed,
+    Problem,
+    Progress,
+    Role,
+    RoleGrant,
+    Submission,
+    Submitted,
+    Told,
+)
 from supervisor.server import contract_app
 from supervisor.sessions import Sessions, Signal, credential_hash
 from supervisor.unixserver import UnixServer
@@ -37,6 +50,12 @@ class _Desk:
 
     def status(self) -> object:
         return {}
+
+    def press(self, worker_id: str, press: Press) -> Pressed:
+        return Pressed()
+
+    def command(self, worker_id: str, command: Command) -> Told:
+        return Told()
 
     def history(self) -> object:
         return []

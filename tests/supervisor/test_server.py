@@ -18,12 +18,16 @@ from supervisor.contract import (
     Beat,
     Claim,
     Claimed,
+    Command,
+    Press,
+    Pressed,
     Problem,
     Progress,
     Role,
     RoleGrant,
     Submission,
     Submitted,
+    Told,
     Welcome,
     WorkerState,
 )
@@ -34,7 +38,7 @@ from tests.supervisor.localbot_support import short_directory
 
 SHA = "a" * 40
 ANNOUNCEMENT = Announcement(sha=SHA, version="0", pid=1, schema_version=1, provider="dummy", source="dummy")
-POSTS = ("/v1/announce", "/v1/beat", "/v1/claim", "/v1/updates")
+POSTS = ("/v1/announce", "/v1/beat", "/v1/claim", "/v1/updates", "/v1/press", "/v1/command")
 GETS = ("/v1/role", "/v1/updates/1234/progress", "/v1/status", "/v1/history")
 
 
@@ -60,6 +64,14 @@ class Desk:
         yield Progress(tx_id=tx_id, status="building", event="update.build.started")
         self.step.wait(10)
         yield Progress(tx_id=tx_id, status="staged", event="update.artifact.staged", final=True)
+
+    def press(self, worker_id: str, press: Press) -> Pressed:
+        self.asked.append((worker_id, press))
+        return Pressed(text="approved", alert=True)
+
+    def command(self, worker_id: str, command: Command) -> Told:
+        self.asked.append((worker_id, command))
+        return Told(text=f"you asked for {command.name}")
 
     def status(self) -> object:
         return {"running": True}
@@ -270,7 +282,7 @@ def test_a_message_that_does_not_fit_is_told_where(server: Server, route: str, b
     assert answer.status_code == 422
     problem = Problem.model_validate_json(answer.content)
     assert problem.code == "bad_message"
-    assert problem.reason.split(".")[0] in ("Announcement", "Beat", "Claim", "Submission")
+    assert problem.reason.split(".")[0] in ("Announcement", "Beat", "Claim", "Submission", "Press", "Command")
     assert server.desk.asked == []
 
 
@@ -334,6 +346,24 @@ def test_progress_is_told_as_it_happens(server: Server) -> None:
         server.desk.step.set()
         last = [Progress.model_validate_json(line) for line in lines]
     assert [(step.status, step.final) for step in last] == [("staged", True)]
+
+
+def test_a_press_is_passed_on(server: Server) -> None:
+    """All of it, in the name of the worker that relays it; the answer is the desk's."""
+    press = Press(data="s:nonce", user_id=1, chat_id=2, message_id=3, callback_id="4")
+    with server.worker() as client:
+        answer = client.post("/v1/press", content=text(press))
+    assert Pressed.model_validate_json(answer.content) == Pressed(text="approved", alert=True)
+    assert server.desk.asked == [("w", press)]
+
+
+def test_a_direct_command_is_passed_on(server: Server) -> None:
+    """All of it, in the name of the worker that relays it; the answer is the desk's."""
+    command = Command(name="show", argument="1234", user_id=1, chat_id=2)
+    with server.worker() as client:
+        answer = client.post("/v1/command", content=text(command))
+    assert Told.model_validate_json(answer.content).text == "you asked for show"
+    assert server.desk.asked == [("w", command)]
 
 
 def test_status_and_history_are_those_of_the_command_line(server: Server) -> None:
