@@ -3,9 +3,12 @@
 import asyncio
 import base64
 import json
-from collections import deque
+import signal
+import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from supervisor.contract import Role, WorkerState
@@ -13,40 +16,62 @@ from tests.worker.fakes import OWNER, FakeOpenAI, completion
 from tests.worker.httpserver import Response
 from tests.worker.support import World, asynchronous, open_store, until, world
 from worker.models.base import CompletionResponse
-from worker.tools.base import Tool, ToolError
+from worker.tools.base import Tier, Tool, ToolError, ToolResult
 from worker.tools.registry import TOOLS
 from worker.tools.server import Toolbox
+from worker.tools.workplace import Workplace
 
 CALLS = [{"id": "1", "type": "function", "function": {"name": "time", "arguments": "{}"}}]
 TREE = "SELECT e.event_type, p.event_type FROM events e JOIN events p ON p.id = e.parent_id ORDER BY e.id"
 
 
 class Clockwork:
-    """A toolbox whose ``time`` does what it is told: "break", "hang", else that is the time it tells."""
+    """A toolbox whose ``time`` does what it is told: "break", "hang", else that is the time it tells.
+
+    Each call is a process of its own, so what they did stands in a file.
+    """
 
     def __init__(self, *orders: str) -> None:
-        self.orders = deque(orders)
-        self.begun = 0
-        self.cancelled = 0
+        self._orders = orders
+        self._log = Path()
 
-    async def _time(self, _: object) -> dict[str, object]:
-        self.begun += 1
-        order = self.orders.popleft() if self.orders else "noon"
+    @property
+    def begun(self) -> int:
+        return self._said("begun")
+
+    @property
+    def cancelled(self) -> int:
+        return self._said("cancelled")
+
+    def _said(self, what: str) -> int:
+        return self._log.read_text().split().count(what) if self._log.is_file() else 0
+
+    def _say(self, what: str) -> None:
+        with self._log.open("a") as log:
+            log.write(f"{what}\n")
+
+    def _stop(self, signum: int, frame: object) -> None:
+        self._say("cancelled")
+        sys.exit(1)
+
+    def _time(self, arguments: object, workplace: Workplace) -> ToolResult:
+        number = self.begun
+        order = self._orders[number] if number < len(self._orders) else "noon"
+        signal.signal(signal.SIGTERM, self._stop)
+        self._say("begun")
         if order == "break":
             raise ToolError("broken", "the spring is broken")
-        try:
-            await asyncio.sleep(60 if order == "hang" else 0)
-        except asyncio.CancelledError:
-            self.cancelled += 1
-            raise
-        return {"utc": order}
+        time.sleep(60 if order == "hang" else 0)
+        return ToolResult(ok=True, stdout=order)
 
     @asynccontextmanager
     async def serve(self, here: World) -> AsyncIterator[dict[str, Any]]:
         """Gives the settings of a worker that uses it, and in which no repetition is a stall."""
         stop, path = asyncio.Event(), here.directory / "toolbox.sock"
-        tool = Tool("time", "", TOOLS["time"].arguments, self._time)
-        serving = asyncio.create_task(Toolbox({"time": tool}).serve(path, stop))
+        self._log = here.directory / "calls"
+        tool = Tool("time", "", TOOLS["time"].arguments, self._time, Tier.READ)
+        toolbox = Toolbox({"time": tool}, Workplace(here.directory, (here.directory,)))
+        serving = asyncio.create_task(toolbox.serve(path, stop))
         await until(path.exists)
         try:
             yield {"autonous_toolbox_socket": str(path), "autonous_control_no_progress_k": 99}
@@ -96,7 +121,10 @@ async def test_turns_and_tools_hang_in_one_tree() -> None:
         begin = [("agent.started", "process.started"), ("context.assembled", "agent.started")]
         end = [("agent.completed", "agent.started"), ("reply.sent", "agent.started")]
         assert here.rows(TREE)[1:] == [*begin, *turn, *call, *call, *turn, *end]
-        assert here.rows("SELECT result FROM tool_calls") == [('{"utc": "one"}',), ('{"utc": "two"}',)]
+        assert [json.loads(result)["stdout"] for (result,) in here.rows("SELECT result FROM tool_calls")] == [
+            "one",
+            "two",
+        ]
         done = here.events("agent.completed")[0]
         assert (done["turns"], done["tool_calls"], done["input_tokens"], done["output_tokens"]) == (2, 2, 2, 2)
         assert [turn["turn"] for turn in here.events("turn.completed")] == [1, 2]
@@ -119,9 +147,12 @@ async def test_tool_errors_are_the_models_to_mend() -> None:
             await until(lambda: here.telegram.texts() == ["sorry"])
         codes = ["broken", "unknown_tool", "bad_arguments", "bad_arguments"]
         assert [event["code"] for event in here.events("tool_call.failed")] == codes
-        results = [json.loads(text)["error"] for role, text in said(fake, 1) if role == "tool"]
-        assert [result["code"] for result in results] == codes
-        assert results[0]["message"] == "the spring is broken"
+        results = [json.loads(text) for role, text in said(fake, 1) if role == "tool"]
+        assert [result["meta"]["code"] for result in results] == codes
+        assert [result["exit_code"] for result in results] == [1, None, None, None]
+        assert results[0]["stderr"] == "the spring is broken"
+        classes = ["tool_exec", "validation", "validation", "validation"]
+        assert [event["error_class"] for event in here.events("tool_call.failed")] == classes
         assert here.rows("SELECT status, attempts FROM inbox") == [("done", 1)]
 
 
@@ -136,7 +167,8 @@ async def test_a_retry_goes_on_from_the_recorded_turns() -> None:
             await until(lambda: here.telegram.texts() == ["noon it is"])
         assert clockwork.begun == 1
         assert said(fake, 1) == said(fake, 2)
-        assert said(fake, 2)[-2:] == [("assistant", "let me see"), ("tool", '{"utc": "noon"}')]
+        assert said(fake, 2)[-2] == ("assistant", "let me see")
+        assert json.loads(said(fake, 2)[-1][1])["stdout"] == "noon"
         failed = [event.get("error_class") for event in here.events("turn.completed")]
         assert failed == [None, "provider_api", None]
         assert here.events("agent.completed")[0]["turns"] == 2
@@ -181,7 +213,8 @@ async def test_a_run_that_a_crash_cut_is_closed_and_gone_on_with() -> None:
             await until(lambda: here.telegram.texts() == ["back again"])
         assert clockwork.begun == 2  # the second call of the turn had not begun
         results = [text for role, text in said(fake, 1) if role == "tool"]
-        assert (json.loads(results[0])["error"]["code"], results[1]) == ("interrupted", '{"utc": "noon"}')
+        cut, whole = map(json.loads, results)
+        assert (cut["ok"], cut["meta"]["code"], whole["stdout"]) == (False, "interrupted", "noon")
         assert here.rows(UNENDED) == []
         assert here.rows("SELECT status, attempts FROM inbox") == [("done", 2)]
 

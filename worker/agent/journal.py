@@ -5,7 +5,7 @@ An attempt that never ended, because its worker was killed, is closed when its m
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -16,9 +16,13 @@ from worker.control.progress import Progress
 from worker.models.base import CompletionResponse
 from worker.store import Store, Task
 from worker.store.runs import CallRecord, CallStatus, RunRecord, TurnRecord
+from worker.tools import wire
+from worker.tools.base import ErrorClass, ToolError, ToolResult
 
 #: Arguments that are longer, as JSON, stand in events only as their beginning; in characters.
 LONGEST_ARGUMENTS: Final = 2000
+#: Of an error that is longer, in characters, events keep the end.
+LONGEST_ERROR: Final = 500
 INTERRUPTED: Final = "interrupted"
 INTERRUPTED_RESULT: Final = (
     "The worker was stopped while this call was under way. Nobody knows what came of it, "
@@ -26,9 +30,9 @@ INTERRUPTED_RESULT: Final = (
 )
 
 
-def failure(code: str, message: str) -> str:
-    """What the model is given in place of a result."""
-    return json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False)
+def result_text(result: ToolResult) -> str:
+    """What the model is given of a result."""
+    return json.dumps(wire.plain(result), ensure_ascii=False)
 
 
 @dataclass
@@ -135,21 +139,31 @@ class Journal:
             self._store.runs.call_begun(record.id, event_id)
         return event_id
 
-    def call_completed(
-        self, attempt: Attempt, record: CallRecord, event_id: int, result: Mapping[str, object], *, latency: float
+    def call_ended(
+        self, attempt: Attempt, record: CallRecord, event_id: int, result: ToolResult, *, latency: float
     ) -> None:
-        """The tool gave its result after ``latency`` seconds."""
-        text = json.dumps(result, ensure_ascii=False)
-        payload = {**_call(record, latency), "result_chars": len(text)}
-        self._end_call(attempt, record, CallStatus.DONE, text, (EventType.TOOL_CALL_COMPLETED, payload, event_id))
-
-    def call_failed(
-        self, attempt: Attempt, record: CallRecord, event_id: int, code: str, error: str, *, latency: float
-    ) -> None:
-        """The tool failed: the model is told, and goes on."""
-        payload = {**_call(record, latency), "code": code, "error": error}
-        text = failure(code, error)
-        self._end_call(attempt, record, CallStatus.FAILED, text, (EventType.TOOL_CALL_FAILED, payload, event_id))
+        """The call came to its result after ``latency`` seconds; the model is told, whichever it is."""
+        text = result_text(result)
+        payload: dict[str, object] = {
+            "tool_call_id": record.call.id,
+            "tool_name": record.call.name,
+            "latency_ms": round(latency * 1000),
+            "exit_code": result.exit_code,
+            "truncated_lines": result.truncated_lines,
+            "truncated_bytes": result.truncated_bytes,
+            "result_chars": len(text),
+        }
+        if result.ok:
+            status, event_type = CallStatus.DONE, EventType.TOOL_CALL_COMPLETED
+        else:
+            status, event_type = CallStatus.FAILED, EventType.TOOL_CALL_FAILED
+            payload["error_class"] = result.error_class
+            payload["code"] = result.meta.get("code", "")
+            payload["error"] = self._redact(result.stderr)[-LONGEST_ERROR:]
+        run_id, seconds = attempt.run.id, self.seconds(attempt)
+        with self._store.write():
+            self._store.runs.call_ended(record.id, status, text, run_id=run_id, seconds=seconds)
+            self._store.events.append(event_type, payload, parent_id=event_id)
 
     def limit_reached(self, attempt: Attempt, limit: LimitReached, **more: object) -> None:
         """Something is used up, or near it."""
@@ -203,9 +217,11 @@ class Journal:
             ended = {"model_name": self._model_name, **tokens, **failed}
             events.append(EventType.TURN_COMPLETED, ended, parent_id=run.turn_event_id)
         for record in runs.begun_calls(run_id):
-            text = failure(INTERRUPTED, INTERRUPTED_RESULT)
+            text = result_text(ToolError(INTERRUPTED, INTERRUPTED_RESULT, ErrorClass.UNKNOWN).result())
             runs.call_ended(record.id, CallStatus.INTERRUPTED, text, run_id=run_id, seconds=run.seconds)
-            cut = {"tool_call_id": record.call.id, "tool_name": record.call.name, "code": error_class, "error": error}
+            call = record.call
+            cut = {"tool_call_id": call.id, "tool_name": call.name, "error_class": ErrorClass.UNKNOWN}
+            cut |= {"code": error_class, "error": error}
             events.append(EventType.TOOL_CALL_FAILED, cut, parent_id=record.event_id)
         payload = {**_about(task), "attempts": task.attempts, **failed}
         events.append(EventType.AGENT_FAILED, payload, parent_id=run.event_id)
@@ -217,25 +233,6 @@ class Journal:
         seconds = self.seconds(attempt)
         self._store.runs.attempt_ended(attempt.run.id, seconds=seconds, progress=progress, closed=closed)
 
-    def _end_call(
-        self,
-        attempt: Attempt,
-        record: CallRecord,
-        status: CallStatus,
-        result: str,
-        event: tuple[EventType, Mapping[str, object], int],
-    ) -> None:
-        event_type, payload, parent_id = event
-        run_id, seconds = attempt.run.id, self.seconds(attempt)
-        with self._store.write():
-            self._store.runs.call_ended(record.id, status, result, run_id=run_id, seconds=seconds)
-            self._store.events.append(event_type, payload, parent_id=parent_id)
-
 
 def _about(task: Task) -> dict[str, object]:
     return {"chat_id": task.chat_id, "task_id": task.id}
-
-
-def _call(record: CallRecord, latency: float) -> dict[str, object]:
-    call = record.call
-    return {"tool_call_id": call.id, "tool_name": call.name, "latency_ms": round(latency * 1000)}

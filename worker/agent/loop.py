@@ -11,9 +11,9 @@ from worker.agent.observer import RunObserver
 from worker.context import ContextBuilder
 from worker.control.limits import LimitReached, Limits, LimitType, day_start
 from worker.control.progress import same_calls, short_hash
-from worker.models.base import CompletionResponse, Message, ModelProvider, Speaker, ToolSpec, ValidationError
+from worker.models.base import CompletionResponse, Message, ModelProvider, Speaker, ToolCall, ToolSpec, ValidationError
 from worker.store.runs import CallRecord, CallStatus, TurnRecord
-from worker.tools.base import ToolError
+from worker.tools.base import ErrorClass, ToolError, ToolResult
 
 #: Nothing was begun, so the call can be made.
 NOT_BEGUN: Final = CallStatus.ASKED
@@ -25,8 +25,8 @@ class Toolbox(Protocol):
     def specs(self) -> Sequence[ToolSpec]:
         """The tools there are."""
 
-    async def call(self, name: str, arguments: Mapping[str, object]) -> Mapping[str, object]:
-        """Run a tool; cancelled, it stops the tool. Raises ToolError."""
+    async def call(self, name: str, arguments: Mapping[str, object]) -> ToolResult:
+        """Run a tool; cancelled, it stops the tool. Raises ToolError when there is no result at all."""
 
 
 class LimitHit(Exception):
@@ -164,19 +164,19 @@ class AgentLoop:
         observer.tool_started(call.name, call.arguments)
         self._progressed()
         begun = self._monotonic()
-        try:
-            if call.problem:
-                raise ToolError("bad_arguments", call.problem)  # noqa: TRY301 - what the model did wrong is one case
-            result = await self._toolbox.call(call.name, call.arguments)
-        except ToolError as error:
-            latency = self._monotonic() - begun
-            self._journal.call_failed(attempt, record, event_id, error.code, str(error), latency=latency)
-            observer.tool_finished(call.name, False)
-        else:
-            latency = self._monotonic() - begun
-            self._journal.call_completed(attempt, record, event_id, result, latency=latency)
-            observer.tool_finished(call.name, True)
+        result = await self._result_of(call)
+        self._journal.call_ended(attempt, record, event_id, result, latency=self._monotonic() - begun)
+        observer.tool_finished(call.name, result.ok)
         self._progressed()
+
+    async def _result_of(self, call: ToolCall) -> ToolResult:
+        """The result of a tool call; that there is none is one, too."""
+        if call.problem:
+            return ToolError("bad_arguments", call.problem, ErrorClass.VALIDATION).result()
+        try:
+            return await self._toolbox.call(call.name, call.arguments)
+        except ToolError as error:
+            return error.result()
 
     def _tell(self, attempt: Attempt, limit: LimitReached, observer: RunObserver) -> None:
         self._journal.limit_reached(attempt, limit)

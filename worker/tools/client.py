@@ -6,11 +6,17 @@ A call that is cancelled hangs up, and with that the toolbox stops the tool.
 import asyncio
 import json
 from collections.abc import Mapping
+from dataclasses import fields
+from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
 from worker.models.base import ToolSpec
-from worker.tools.base import MESSAGE_LIMIT, Tool, ToolError
+from worker.tools import wire
+from worker.tools.base import MESSAGE_LIMIT, ErrorClass, Tool, ToolError, ToolResult, find_tool
+from worker.tools.calls import OnProgress
+
+_RESULT: Final = TypeAdapter(ToolResult)
 
 
 class ToolboxClient:
@@ -18,6 +24,7 @@ class ToolboxClient:
 
     def __init__(self, socket: str, tools: Mapping[str, Tool]) -> None:
         self._socket = socket
+        self._tools = tools
         self._adapters = {name: TypeAdapter(tool.arguments) for name, tool in tools.items()}
         self._specs = tuple(ToolSpec(name, tool.description, self.schema(name)) for name, tool in tools.items())
 
@@ -33,37 +40,60 @@ class ToolboxClient:
         """The JSON schema of a tool's arguments."""
         return self._adapters[name].json_schema()
 
-    async def call(self, name: str, arguments: Mapping[str, object]) -> dict[str, object]:
-        """Check the arguments and run the tool. Raises ToolError, also when the toolbox cannot be reached."""
-        self.check(name, arguments)
-        return await self._ask({"op": "call", "tool": name, "arguments": dict(arguments)})
+    async def call(
+        self, name: str, arguments: Mapping[str, object], on_progress: OnProgress | None = None
+    ) -> ToolResult:
+        """Check the arguments and run the tool. Raises ToolError, also when the toolbox cannot be reached.
 
-    def check(self, name: str, arguments: Mapping[str, object]) -> None:
-        """Whether there is such a tool, and takes such arguments. Raises ToolError when not."""
-        adapter = self._adapters.get(name)
-        if adapter is None:
-            raise ToolError("unknown_tool", f"there is no tool {name!r}, only {', '.join(sorted(self._adapters))}")
+        ``on_progress`` is given the end of the tool's output, again and again while it runs.
+        """
+        checked = self.checked(name, arguments)
+        request = {"op": "call", "tool": name, "arguments": checked, "stream": on_progress is not None}
         try:
-            adapter.validate_json(json.dumps(arguments))
+            return _RESULT.validate_python(await self._ask(request, on_progress))
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise ToolError("bad_arguments", f"{where}: {first['msg']}") from error
+            raise ToolError("bad_answer", f"the toolbox's answer is no result: {_first(error)}") from error
+
+    def checked(self, name: str, arguments: Mapping[str, object]) -> dict[str, object]:
+        """The arguments by their proper names. Raises ToolError when they, or the tool, do not fit."""
+        tool = find_tool(self._tools, name)
+        named: dict[str, object] = {}
+        for given, value in arguments.items():
+            proper = tool.arguments.aliases.get(given, given)
+            if proper in named:
+                raise ToolError("bad_arguments", f"{proper} and its other name are both given", ErrorClass.VALIDATION)
+            named[proper] = value
+        try:
+            self._adapters[name].validate_json(json.dumps(named))
+        except ValidationError as error:
+            takes = ", ".join(f.name for f in fields(tool.arguments)) or "nothing"
+            reason = f"{_first(error)} ({name} takes: {takes})"
+            raise ToolError("bad_arguments", reason, ErrorClass.VALIDATION) from error
+        return named
 
     async def close(self) -> None:
         """Nothing to free: each call has its own connection."""
 
-    async def _ask(self, request: dict[str, object]) -> dict[str, object]:
+    async def _ask(self, request: dict[str, object], on_progress: OnProgress | None = None) -> dict[str, object]:
         try:
             reader, writer = await asyncio.open_unix_connection(self._socket, limit=MESSAGE_LIMIT)
             try:
-                writer.write(json.dumps(request, separators=(",", ":")).encode() + b"\n")
-                answer = json.loads(await reader.readline())
+                writer.write(wire.line(request))
+                while "progress" in (answer := json.loads(await reader.readline())):
+                    if on_progress is not None:
+                        on_progress(str(answer["progress"]))
             finally:
                 writer.close()
-        except (OSError, ValueError) as error:
-            raise ToolError("toolbox_unavailable", f"the toolbox does not answer: {error}") from error
-        if not answer["ok"]:
-            raise ToolError(answer["code"], answer["reason"])
-        result: dict[str, object] = answer["result"]
+            if not answer["ok"]:
+                raise ToolError(answer["code"], answer["reason"], ErrorClass(answer["error_class"]))
+            result: dict[str, object] = answer["result"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise ToolError("toolbox_unavailable", f"the toolbox gives no answer: {error}") from error
         return result
+
+
+def _first(error: ValidationError) -> str:
+    """The first thing that is wrong, in one line."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else str(first["msg"])

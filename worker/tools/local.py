@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from worker.models.base import ToolSpec
-from worker.tools.base import UNTIL_INPUT_ENDS, Tool, ToolError
+from worker.tools.base import UNTIL_INPUT_ENDS, Tool, ToolError, ToolResult
+from worker.tools.calls import OnProgress
 from worker.tools.client import ToolboxClient
 
 START_SECONDS: Final = 10.0
 PING_SECONDS: Final = 5.0
+END_SECONDS: Final = 5.0
 LOOK_SECONDS: Final = 0.01
 #: All that the tools see of the worker's environment: no secret is among these.
 PASSED_ON: Final = (
@@ -49,13 +51,15 @@ class LocalToolbox:
         """The tools, as a model is told of them."""
         return self._client.specs()
 
-    async def call(self, name: str, arguments: Mapping[str, object]) -> dict[str, object]:
+    async def call(
+        self, name: str, arguments: Mapping[str, object], on_progress: OnProgress | None = None
+    ) -> ToolResult:
         """Check the arguments and run the tool. Raises ToolError, also when the toolbox does not start."""
-        self._client.check(name, arguments)
+        self._client.checked(name, arguments)
         async with self._starting:
             if not await self._answers():
                 await self._start()
-        return await self._client.call(name, arguments)
+        return await self._client.call(name, arguments, on_progress)
 
     async def close(self) -> None:
         """End the toolbox."""
@@ -93,7 +97,13 @@ class LocalToolbox:
         return False
 
     async def _end(self) -> None:
-        if self._process is not None:
+        """It ends what it has started; when it hangs, it alone is killed."""
+        if self._process is None:
+            return
+        for end in (self._process.terminate, self._process.kill):
             with suppress(ProcessLookupError):
-                self._process.kill()
-            await self._process.wait()
+                end()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(END_SECONDS):
+                    await self._process.wait()
+                    return

@@ -1,8 +1,19 @@
 """All tools, by name."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from worker.tools import time
 from worker.tools.base import Tool
 
-TOOLS: Final[dict[str, Tool]] = {tool.name: tool for tool in (time.TOOL,)}
+
+def by_name(tools: Iterable[Tool]) -> dict[str, Tool]:
+    """The tools by their names. Raises ValueError when two have the same."""
+    found: dict[str, Tool] = {}
+    for tool in tools:
+        if found.setdefault(tool.name, tool) is not tool:
+            raise ValueError(f"two tools are named {tool.name!r}")
+    return found
+
+
+TOOLS: Final = by_name((time.TOOL,))

@@ -1,8 +1,10 @@
 """The toolbox's server: one JSON object a line, one answer for each, over a Unix socket.
 
     {"op": "ping"}                                        -> {"ok": true, "result": {"version": …, "tools": […]}}
-    {"op": "call", "tool": "time", "arguments": {…}}      -> {"ok": true, "result": {…}}
-                                                          or {"ok": false, "code": …, "reason": …}
+    {"op": "call", "tool": "time", "arguments": {…}}      -> {"ok": true, "result": {…}}, the envelope of all tools
+
+A request that comes to no envelope is answered ``{"ok": false, "code": …, "reason": …, "error_class": …}``. With
+``"stream": true`` in a call, lines ``{"progress": "…"}`` may come before the answer: the end of the output so far.
 
 Calls on one connection are answered in order; different connections are served side by side. When the one who asked
 hangs up, what runs for it is cancelled.
@@ -19,21 +21,32 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from worker import __version__
-from worker.tools.base import MESSAGE_LIMIT, Tool, ToolError
+from worker.tools import processes, wire
+from worker.tools.base import MESSAGE_LIMIT, ErrorClass, Tool, ToolError, find_tool
+from worker.tools.calls import Calls, OnProgress
+from worker.tools.workplace import Workplace
 
 
 class Toolbox:
-    """Serves ``tools``."""
+    """Serves ``tools`` in a ``workplace``. With ``adopts`` every ended child of this process is collected."""
 
-    def __init__(self, tools: Mapping[str, Tool]) -> None:
+    def __init__(self, tools: Mapping[str, Tool], workplace: Workplace, *, adopts: bool = False) -> None:
         self._tools = tools
+        self._workplace = workplace
+        self._calls = Calls(adopts=adopts)
 
     async def serve(self, path: Path, stop: asyncio.Event) -> None:
         """Listen on a Unix socket at ``path`` until ``stop`` is set. Raises OSError when it cannot be made."""
-        with _listener(path) as listener:
-            server = await asyncio.start_unix_server(self._converse, sock=listener, limit=MESSAGE_LIMIT)
-            await stop.wait()
-            server.close()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGCHLD, self._calls.reap)
+        try:
+            with _listener(path) as listener:
+                server = await asyncio.start_unix_server(self._converse, sock=listener, limit=MESSAGE_LIMIT)
+                await stop.wait()
+                server.close()
+                await self._calls.close()
+        finally:
+            loop.remove_signal_handler(signal.SIGCHLD)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         coming = asyncio.create_task(_read_line(reader))
@@ -41,16 +54,18 @@ class Toolbox:
             while line := await coming:
                 # The next line is waited for meanwhile: its end tells that nobody wants the answer any more.
                 coming = asyncio.create_task(_read_line(reader))
-                answer = await self._answer_unless_gone(line, coming)
+                answer = await self._answer_unless_gone(line, coming, writer)
                 if answer is None:
                     break
-                writer.write(json.dumps(answer, separators=(",", ":")).encode() + b"\n")
+                writer.write(wire.line(answer))
                 await writer.drain()
         coming.cancel()
         writer.close()
 
-    async def _answer_unless_gone(self, line: bytes, coming: asyncio.Task[bytes]) -> dict[str, object] | None:
-        answer = asyncio.create_task(self.answer(line))
+    async def _answer_unless_gone(
+        self, line: bytes, coming: asyncio.Task[bytes], writer: asyncio.StreamWriter
+    ) -> dict[str, object] | None:
+        answer = asyncio.create_task(self._answer(line, lambda tail: writer.write(wire.line({"progress": tail}))))
         await asyncio.wait({answer, coming}, return_when=asyncio.FIRST_COMPLETED)
         if not answer.done() and not coming.result():
             answer.cancel()
@@ -58,37 +73,36 @@ class Toolbox:
             return None
         return await answer
 
-    async def answer(self, line: bytes) -> dict[str, object]:
-        """The answer to one request."""
+    async def _answer(self, line: bytes, on_progress: OnProgress) -> dict[str, object]:
         try:
-            return {"ok": True, "result": await self._result(line)}
+            return {"ok": True, "result": await self._result(line, on_progress)}
         except ToolError as error:
-            return {"ok": False, "code": error.code, "reason": str(error)}
-        except Exception as error:  # a tool's bug is an answer too, and must not end the toolbox
-            return {"ok": False, "code": "internal", "reason": f"{type(error).__name__}: {error}"}
+            return {"ok": False, "code": error.code, "reason": str(error), "error_class": error.error_class}
+        except Exception as error:  # nothing that is asked may end the toolbox
+            reason = f"{type(error).__name__}: {error}"
+            return {"ok": False, "code": "internal", "reason": reason, "error_class": ErrorClass.UNKNOWN}
 
-    async def _result(self, line: bytes) -> dict[str, object]:
+    async def _result(self, line: bytes, on_progress: OnProgress) -> dict[str, object]:
         try:
             request = json.loads(line)
         except ValueError as error:
-            raise ToolError("bad_request", f"not a JSON object: {error}") from error
+            raise ToolError("bad_request", f"not a JSON object: {error}", ErrorClass.VALIDATION) from error
         match request:
             case {"op": "ping"}:
                 return {"version": __version__, "tools": sorted(self._tools)}
             case {"op": "call", "tool": str(name), "arguments": dict(arguments)}:
-                return await self._call(name, arguments)
+                return await self._call(name, arguments, on_progress if request.get("stream") is True else None)
             case _:
-                raise ToolError("bad_request", 'op must be "ping", or "call" with a tool and its arguments')
+                reason = 'op must be "ping", or "call" with a tool and its arguments'
+                raise ToolError("bad_request", reason, ErrorClass.VALIDATION)
 
-    async def _call(self, name: str, arguments: dict[str, object]) -> dict[str, object]:
-        tool = self._tools.get(name)
-        if tool is None:
-            raise ToolError("unknown_tool", f"there is no tool {name!r}, only {', '.join(sorted(self._tools))}")
+    async def _call(self, name: str, arguments: dict[str, object], on_progress: OnProgress | None) -> dict[str, object]:
+        tool = find_tool(self._tools, name)
         try:
             checked = tool.arguments(**arguments)
         except TypeError as error:
-            raise ToolError("bad_arguments", str(error)) from error
-        return await tool.run(checked)
+            raise ToolError("bad_arguments", str(error), ErrorClass.VALIDATION) from error
+        return await self._calls.run(tool, checked, self._workplace, on_progress)
 
 
 @contextmanager
@@ -113,25 +127,20 @@ async def _read_line(reader: asyncio.StreamReader) -> bytes:
         return b""
 
 
-def reap() -> None:
-    """Collect ended processes, as process 1 of a container has to for every orphan."""
-    with suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG) != (0, 0):
-            pass
-
-
-async def run(path: Path, tools: Mapping[str, Tool], *, until_input_ends: bool = False) -> int:
+async def run(path: Path, tools: Mapping[str, Tool], workplace: Workplace, *, until_input_ends: bool = False) -> int:
     """Serve until SIGTERM or SIGINT, or until the standard input ends; gives the exit code."""
+    processes.adopt_orphans()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     if until_input_ends:
         loop.add_reader(sys.stdin, stop.set)  # nothing is ever written there
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, stop.set)
-    loop.add_signal_handler(signal.SIGCHLD, reap)
     try:
-        await Toolbox(tools).serve(path, stop)
+        await Toolbox(tools, workplace, adopts=True).serve(path, stop)
     except OSError as error:
         sys.stderr.write(f"toolbox: AUTONOUS_TOOLBOX_SOCKET={path} cannot be served: {error}\n")
         return 2
+    finally:
+        processes.kill_below(os.getpid())
     return 0

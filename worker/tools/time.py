@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from worker.tools.base import Arguments, Tool
+from worker.tools.base import Arguments, Tier, Tool, ToolResult
+from worker.tools.workplace import Workplace
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,9 +12,9 @@ class TimeArguments(Arguments):
     """Takes nothing."""
 
 
-async def run(arguments: TimeArguments) -> dict[str, object]:  # noqa: ARG001 - every tool takes its arguments
+def run(arguments: TimeArguments, workplace: Workplace) -> ToolResult:  # noqa: ARG001 - what every tool takes
     """The present time."""
-    return {"utc": datetime.now(UTC).isoformat(timespec="seconds")}
+    return ToolResult(ok=True, stdout=datetime.now(UTC).isoformat(timespec="seconds"))
 
 
-TOOL = Tool("time", "Tells the present date and time in UTC.", TimeArguments, run)
+TOOL = Tool("time", "Tells the present date and time in UTC.", TimeArguments, run, Tier.READ)
