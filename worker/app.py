@@ -24,6 +24,7 @@ from worker.agent.menu import Menu
 from worker.agent.owners import Owners
 from worker.agent.presses import Presses
 from worker.agent.preview import Previews
+from worker.agent.relaying import Relaying
 from worker.agent.runs import Runs
 from worker.agent.seen import Seen
 from worker.context import (
@@ -161,11 +162,15 @@ class App:
             queued=runs.chats.wake,
         )
         claims = self._make_claims(answered=courier.chats.wake)
+        relaying = Relaying(supervisor=self._link, store=store, vitals=vitals, answered=courier.chats.wake)
+        self._presses.handle("s:", relaying.press)
         intake = Intake(
             commander=self._commander,
             store=store,
             owners=self._owners,
-            commands=DirectCommands(store=store, status=self._status, runs=runs, dead_letters=dead_letters),
+            commands=DirectCommands(
+                store=store, status=self._status, runs=runs, dead_letters=dead_letters, relaying=relaying
+            ),
             claims=claims,
             presses=self._presses,
             gate=breaker,
@@ -178,14 +183,15 @@ class App:
             queued=runs.chats.wake,
             answered=courier.chats.wake,
         )
+        beside = [dead_letters.run, Menu(self._commander, MENU).publish, relaying.run]
+        if claims is not None:
+            beside.append(claims.run)
         return Desk(
             group=group,
             intake=intake,
             runs=runs,
             courier=courier,
-            dead_letters=dead_letters,
-            menu=Menu(self._commander, MENU),
-            claims=claims,
+            beside=beside,
         )
 
     def _make_claims(self, *, answered: Callable[[int], None]) -> Claims | None:

@@ -2,16 +2,38 @@
 
 import asyncio
 import logging
-from contextlib import suppress
-from typing import Final, NoReturn, Protocol, TypeVar
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from supervisor.contract import PROTOCOL, Announcement, Beat, Claim, Claimed, RoleGrant, Welcome
+from supervisor.contract import (
+    PROTOCOL,
+    Announcement,
+    Beat,
+    Claim,
+    Claimed,
+    Command,
+    Press,
+    Pressed,
+    Problem,
+    Progress,
+    RoleGrant,
+    Submission,
+    Submitted,
+    Told,
+    Welcome,
+)
 from worker import uds
+from worker.selfupdate.base import Away, Declined
 
 REQUEST_TIMEOUT_SECONDS: Final = 5.0
+#: For what takes the supervisor a while: it applies a patch, or writes into the chat by itself.
+LONG_REQUEST_TIMEOUT_SECONDS: Final = 60.0
+#: A stream of progress says nothing while a step is at work, which may take as long as the pipeline allows.
+PROGRESS_SILENCE_SECONDS: Final = 4000.0
 FAREWELL_TIMEOUT_SECONDS: Final = 0.5
 FIRST_WAIT_SECONDS: Final = 0.05
 LONGEST_WAIT_SECONDS: Final = 2.0
@@ -23,6 +45,7 @@ logger = logging.getLogger(__name__)
 Answer = TypeVar("Answer", bound=BaseModel)
 #: What a supervisor that is away, or not quite itself, looks like from here.
 Lost = (httpx.HTTPError, ValidationError)
+_JSON: Final = {"Content-Type": "application/json"}
 
 
 def _reason(errors: BaseException) -> str:
@@ -88,6 +111,36 @@ class Link:
             logger.warning("could not relay a claim: %s", _reason(error))
             return None
 
+    async def press(self, press: Press) -> Pressed:
+        """Relay a pressed button. Raises Away, Declined."""
+        return await self._ask("/v1/press", press, Pressed)
+
+    async def command(self, command: Command) -> Told:
+        """Relay an owner's command. Raises Away, Declined."""
+        return await self._ask("/v1/command", command, Told)
+
+    async def submit(self, submission: Submission) -> Submitted:
+        """Hand in a patch. Raises Away, Declined."""
+        return await self._ask("/v1/updates", submission, Submitted)
+
+    async def history(self) -> list[dict[str, Any]]:
+        """All updates, newest first. Raises Away, Declined."""
+        with _translated():
+            response = _checked(await self._client.get("/v1/history", timeout=LONG_REQUEST_TIMEOUT_SECONDS))
+            updates: list[dict[str, Any]] = response.json()
+            return updates
+
+    async def progress(self, tx_id: str) -> AsyncIterator[Progress]:
+        """The steps of an update until it waits for a person or is over. Raises Away, Declined."""
+        timeout = httpx.Timeout(REQUEST_TIMEOUT_SECONDS, read=PROGRESS_SILENCE_SECONDS)
+        with _translated():
+            async with self._client.stream("GET", f"/v1/updates/{tx_id}/progress", timeout=timeout) as response:
+                if response.is_error:
+                    await response.aread()
+                async for line in _checked(response).aiter_lines():
+                    if line:
+                        yield Progress.model_validate_json(line)
+
     async def farewell(self, follower: Follower) -> None:
         """One last beat, if the supervisor still listens."""
         with suppress(*Lost, TimeoutError):
@@ -120,9 +173,32 @@ class Link:
             self._serial = grant.serial
             follower.receive(grant)
 
+    async def _ask(self, route: str, message: BaseModel, answer: type[Answer]) -> Answer:
+        """What may take the supervisor a while. Raises Away, Declined."""
+        with _translated():
+            response = await self._client.post(
+                route, content=message.model_dump_json(), headers=_JSON, timeout=LONG_REQUEST_TIMEOUT_SECONDS
+            )
+            return answer.model_validate_json(_checked(response).content)
+
     async def _post(self, route: str, message: BaseModel, answer: type[Answer]) -> Answer:
-        response = await self._client.post(
-            route, content=message.model_dump_json(), headers={"Content-Type": "application/json"}
-        )
+        response = await self._client.post(route, content=message.model_dump_json(), headers=_JSON)
         response.raise_for_status()
         return answer.model_validate_json(response.content)
+
+
+def _checked(response: httpx.Response) -> httpx.Response:
+    """The response, when it is an answer. Raises Declined, HTTPError."""
+    if response.status_code == httpx.codes.CONFLICT:
+        problem = Problem.model_validate_json(response.content)
+        raise Declined(problem.code, problem.reason)
+    return response.raise_for_status()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turns what a supervisor that is away looks like into Away."""
+    try:
+        yield
+    except Lost as error:
+        raise Away(_reason(error)) from error

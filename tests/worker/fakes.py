@@ -9,7 +9,24 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import parse_qs
 
-from supervisor.contract import Announcement, Beat, Claim, Claimed, Role, RoleGrant, Welcome, WorkerState
+from supervisor.contract import (
+    Announcement,
+    Beat,
+    Claim,
+    Claimed,
+    Command,
+    Press,
+    Pressed,
+    Problem,
+    Progress,
+    Role,
+    RoleGrant,
+    Submission,
+    Submitted,
+    Told,
+    Welcome,
+    WorkerState,
+)
 from tests.worker.httpserver import HttpServer, Request, Response
 
 TOKEN = "123456789:test-token-that-nobody-may-see"
@@ -165,7 +182,10 @@ def telegram_error(status: int, description: str, **parameters: object) -> Respo
 
 
 class FakeSupervisor:
-    """Gives roles, and remembers what the worker told. While ``away`` it hangs up on every claim."""
+    """Gives roles, and remembers what the worker told. While ``away`` it hangs up on every claim.
+
+    A submission gets the next of ``verdicts``, and then its ``steps``. Routes in ``unknown`` are such as it has not.
+    """
 
     def __init__(self, path: Path, *, owners: tuple[int, ...] = (OWNER,)) -> None:
         self.server = HttpServer(path, self._handle)
@@ -174,7 +194,14 @@ class FakeSupervisor:
         self.beats: list[Beat] = []
         self.claims: list[Claim] = []
         self.code = "right-code"
+        self.presses: list[Press] = []
+        self.commands: list[Command] = []
+        self.submissions: list[Submission] = []
+        self.verdicts: deque[Submitted | Problem] = deque()
+        self.steps: dict[str, list[Progress]] = {}
+        self.updates: list[dict[str, object]] = []
         self.away = False
+        self.unknown: set[str] = set()
         self.grant = RoleGrant(role=Role.STANDBY)
         self._changed = asyncio.Condition()
 
@@ -195,7 +222,24 @@ class FakeSupervisor:
 
     async def _handle(self, request: Request) -> Response:
         assert request.headers["authorization"] == "Bearer worker-credential"
+        if request.path in self.unknown:
+            return Response({"detail": "Not Found"}, status=404)
         match request.path:
+            case "/v1/press":
+                self.presses.append(Press.model_validate_json(request.body))
+                return Response(Pressed(text="Approved.", alert=True).model_dump(mode="json"))
+            case "/v1/command":
+                command = Command.model_validate_json(request.body)
+                self.commands.append(command)
+                return Response(Told(text=f"about {command.argument}").model_dump(mode="json"))
+            case "/v1/updates":
+                self.submissions.append(Submission.model_validate_json(request.body))
+                verdict = self.verdicts.popleft()
+                return Response(verdict.model_dump(mode="json"), status=409 if isinstance(verdict, Problem) else 200)
+            case "/v1/history":
+                return Response(self.updates)
+            case path if path.endswith("/progress"):
+                return Response(stream=self._progress(path.split("/")[3]))
             case "/v1/announce":
                 self.announcements.append(Announcement.model_validate_json(request.body))
                 welcome = Welcome(instance=1, beat_seconds=BEAT_SECONDS, grant=self.grant, owners=self.owners)
@@ -218,6 +262,10 @@ class FakeSupervisor:
                 return Response(Claimed(accepted=accepted, owners=self.owners).model_dump(mode="json"))
             case path:
                 raise AssertionError(path)
+
+    async def _progress(self, tx_id: str) -> AsyncIterator[bytes]:
+        for step in self.steps.get(tx_id, []):
+            yield step.model_dump_json().encode() + b"\n"
 
     async def _roles(self) -> AsyncIterator[bytes]:
         while True:

@@ -92,6 +92,13 @@ class World:
         finally:
             connection.close()
 
+    def execute(self, sql: str, *values: object) -> None:
+        """Change the database as another worker would."""
+        connection = sqlite3.connect(self.database)
+        with connection:
+            connection.execute(sql, values)
+        connection.close()
+
     def events(self, event_type: str) -> list[dict[str, Any]]:
         rows = self.rows(f"SELECT payload FROM events WHERE event_type = '{event_type}' ORDER BY id")
         return [json.loads(payload) for (payload,) in rows]

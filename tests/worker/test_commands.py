@@ -10,8 +10,10 @@ from tests.worker.fakes import OWNER
 from tests.worker.support import World, asynchronous, open_store, until, world
 from worker.agent.commands import HELP_TEXT, MENU, NEW_TEXT, NOTHING_TO_STOP_TEXT, START_TEXT, DirectCommands
 from worker.agent.dead_letters import AUTOMATIC_REPLAYS, DeadLetters
+from worker.agent.relaying import Relaying
 from worker.commander.base import Incoming, UpdateKind
 from worker.store import InboxStatus, Store
+from worker.vitals import Vitals
 
 
 class Nothing:
@@ -21,6 +23,17 @@ class Nothing:
 
 def dead_letters(store: Store, cooldown: float | None = None) -> DeadLetters:
     return DeadLetters(store=store, process_event=1, cooldown_seconds=cooldown, queued=lambda _: None)
+
+
+def direct_commands(store: Store) -> DirectCommands:
+    """Of a worker that runs alone."""
+    return DirectCommands(
+        store=store,
+        status=lambda chat_id: f"fine in {chat_id}",
+        runs=Nothing(),
+        dead_letters=dead_letters(store),
+        relaying=Relaying(supervisor=None, store=store, vitals=Vitals(), answered=lambda _: None),
+    )
 
 
 @pytest.fixture
@@ -51,9 +64,7 @@ def store(tmp_path: Any) -> Any:
 )
 def test_what_is_a_command(store: Store, text: str, answer: str | None) -> None:
     """Only a known command at the start is answered without the model."""
-    commands = DirectCommands(
-        store=store, status=lambda chat_id: f"fine in {chat_id}", runs=Nothing(), dead_letters=dead_letters(store)
-    )
+    commands = direct_commands(store)
     found = commands.find(text)
     assert (found is None) == (answer is None)
     if found is not None:
@@ -63,7 +74,7 @@ def test_what_is_a_command(store: Store, text: str, answer: str | None) -> None:
 
 def test_the_menu_names_what_there_is(store: Store) -> None:
     """Every entry of the menu is a command, and the help names it."""
-    commands = DirectCommands(store=store, status=str, runs=Nothing(), dead_letters=dead_letters(store))
+    commands = direct_commands(store)
     for name in MENU:
         assert commands.find(f"/{name}") is not None
         assert f"/{name} " in HELP_TEXT

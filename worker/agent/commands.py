@@ -1,10 +1,13 @@
 """Commands that are answered at once, without a model and before the messages that wait."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 from worker.agent.dead_letters import DeadLetters
+from worker.agent.relaying import RELAYED, Relaying
 from worker.store import Store
 
 #: What the chat service's menu offers. The others are named where they are of use.
@@ -13,6 +16,7 @@ MENU: Final[Mapping[str, str]] = {
     "status": "what I am and what I am doing",
     "new": "begin a fresh conversation",
     "dead": "messages that I had to give up",
+    **RELAYED,
     "help": "what I understand",
 }
 START_TEXT: Final = "I am autonous, an agent that can change its own source. Write to me, or send /help."
@@ -20,6 +24,8 @@ HELP_TEXT: Final = "Write to me in plain words. Besides that I understand:\n" + 
     f"/{name} - {about}" for name, about in MENU.items()
 )
 NOTHING_TO_STOP_TEXT: Final = "There is nothing to stop."
+#: A tx_id, or a beginning of one.
+_PLAIN_ROLLBACK: Final = re.compile(r"rollback\s+(?P<tx>[0-9a-f]{4,8}[0-9a-f-]{0,28})", re.IGNORECASE)
 NEW_TEXT: Final = "A fresh start: I look back at nothing that was said before."
 
 
@@ -48,11 +54,18 @@ class DirectCommands:
     """
 
     def __init__(
-        self, *, store: Store, status: Callable[[int], str], runs: Stoppable, dead_letters: DeadLetters
+        self,
+        *,
+        store: Store,
+        status: Callable[[int], str],
+        runs: Stoppable,
+        dead_letters: DeadLetters,
+        relaying: Relaying,
     ) -> None:
         self._store = store
         self._runs = runs
         self._dead = dead_letters
+        self._relaying = relaying
         self._commands: dict[str, Command] = {
             "/start": lambda *_: Reply(START_TEXT),
             "/help": lambda *_: Reply(HELP_TEXT),
@@ -62,21 +75,28 @@ class DirectCommands:
             "/dead": lambda chat_id, _: Reply(dead_letters.listing(chat_id)),
             "/replay": self._replay,
             "/again": self._again,
+            **{f"/{name}": partial(self._relay, name) for name in RELAYED},
         }
 
     def find(self, text: str) -> tuple[Command, str] | None:
         """The command that a text is, and its argument; None when the text is for the model.
 
-        ``/name@bot`` is understood, and ``/name_7`` as ``/name 7``: that can be tapped on.
+        ``/name@bot`` is understood, and ``/name_7`` as ``/name 7``: that can be tapped on. A rollback needs no slash:
+        it must work for somebody in a hurry.
         """
+        if rollback := _PLAIN_ROLLBACK.fullmatch(text.strip()):
+            return self._commands["/rollback"], rollback["tx"]
         words = text.split(maxsplit=1)
         name = words[0].partition("@")[0].lower() if words else ""
         argument = words[1].strip() if len(words) > 1 else ""
         base, _, number = name.partition("_")
-        if number.isdecimal() and not argument:
+        if number.isascii() and number.isalnum() and not argument:
             name, argument = base, number
         command = self._commands.get(name)
         return None if command is None else (command, argument)
+
+    def _relay(self, name: str, chat_id: int, argument: str) -> Reply:
+        return Reply(self._relaying.take(chat_id, name, argument), then=self._relaying.wake)
 
     def _stop(self, chat_id: int, _: str) -> Reply:
         return Reply("", then=lambda: self._stop_now(chat_id))

@@ -1,17 +1,15 @@
 """The desk: everything that only the active worker does."""
 
 import asyncio
+from collections.abc import Callable, Coroutine, Sequence
 
-from worker.agent.claims import Claims
 from worker.agent.courier import Courier
-from worker.agent.dead_letters import DeadLetters
 from worker.agent.intake import Intake
-from worker.agent.menu import Menu
 from worker.agent.runs import Runs
 
 
 class Desk:
-    """Opens, pauses and closes the intake, the runs and the courier together, and what goes on beside them."""
+    """Opens, pauses and closes the intake, the runs and the courier together, and what goes on ``beside`` them."""
 
     def __init__(
         self,
@@ -20,17 +18,13 @@ class Desk:
         intake: Intake,
         runs: Runs,
         courier: Courier,
-        dead_letters: DeadLetters,
-        menu: Menu,
-        claims: Claims | None,
+        beside: Sequence[Callable[[], Coroutine[None, None, None]]],
     ) -> None:
         self._group = group
         self._intake = intake
         self._runs = runs
         self._courier = courier
-        self._dead_letters = dead_letters
-        self._menu = menu
-        self._claims = claims
+        self._beside = beside
         self._standing: list[asyncio.Task[None]] = []
 
     @property
@@ -40,10 +34,7 @@ class Desk:
 
     def open(self) -> None:
         """Take up work, beginning with what a predecessor left."""
-        duties = [self._intake.run(), self._dead_letters.run(), self._menu.publish()]
-        if self._claims is not None:
-            duties.append(self._claims.run())
-        self._standing = [self._group.create_task(duty) for duty in duties]
+        self._standing = [self._group.create_task(duty()) for duty in (self._intake.run, *self._beside)]
         self._courier.wake_all()
         self._runs.resume()
 

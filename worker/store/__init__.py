@@ -11,6 +11,7 @@ from worker.store.history import History
 from worker.store.inbox import Inbox, InboxStatus, Task
 from worker.store.lease import Lease
 from worker.store.outbox import Outbox, OutboxStatus, Reply
+from worker.store.relays import Relays
 from worker.store.runs import RunLog
 
 __all__ = [
@@ -41,6 +42,7 @@ class Store:
         self.inbox = Inbox(self.database, clock)
         self.history = History(self.database, clock)
         self.outbox = Outbox(self.database, clock)
+        self.relays = Relays(self.database, clock)
         self.runs = RunLog(self.database, clock)
         self.write = self.database.write
 

@@ -112,4 +112,15 @@ MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {
         "ALTER TABLE outbox ADD COLUMN replaces_message_id INTEGER",
     ),
     4: ("ALTER TABLE chats ADD COLUMN anew_after INTEGER NOT NULL DEFAULT 0",),
+    5: (
+        """CREATE TABLE relays (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            chat_id INTEGER NOT NULL,
+            user_id INTEGER NOT NULL,
+            name TEXT NOT NULL,
+            argument TEXT NOT NULL,
+            created_at REAL NOT NULL,
+            answered_at REAL)""",
+        "CREATE INDEX relays_answered_at ON relays (answered_at)",
+    ),
 }

@@ -148,6 +148,21 @@ class OutboxRow(Model):
         table_name = "outbox"
 
 
+class RelayRow(Model):
+    """One command on its way to the supervisor."""
+
+    id = AutoField()
+    chat_id = BigIntegerField()
+    user_id = BigIntegerField()
+    name = TextField()
+    argument = TextField()
+    created_at = DoubleField()
+    answered_at = DoubleField(null=True)
+
+    class Meta:
+        table_name = "relays"
+
+
 class LeaseRow(Model):
     """The epoch of the worker that may write. One row."""
 
@@ -178,6 +193,7 @@ TABLES = (
     TurnRow,
     ToolCallRow,
     OutboxRow,
+    RelayRow,
     LeaseRow,
     MigrationRow,
 )

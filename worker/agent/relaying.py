@@ -1,0 +1,100 @@
+"""What only the supervisor may answer: its own buttons, and an owner's direct commands. No model has a say in it."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from supervisor.contract import Command, Press, Pressed
+from worker.selfupdate.base import Away, Supervisor, SupervisorError
+from worker.store import Fenced, Store
+from worker.store.relays import Relay
+from worker.vitals import Vitals
+
+#: Direct commands that the supervisor answers, with a word on each for the menu.
+RELAYED: Final[Mapping[str, str]] = {
+    "approve": "open an update's buttons again",
+    "cancel": "the same, to reject it",
+    "rollback": "take the active update back",
+    "history": "every revision, the newest first",
+    "show": "all about one update",
+    "diff": "an update as a patch",
+    "revision": "which revision this is",
+}
+AWAY_TEXT: Final = "The supervisor does not answer just now, so nothing was done. Try again in a moment."
+ALONE_TEXT: Final = "I run alone here, without a supervisor: there are no updates to decide about."
+PAUSE_AFTER_ERROR_SECONDS: Final = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+class Relaying:
+    """Passes them on. ``supervisor`` is None for a worker that runs alone.
+
+    ``answered`` is called for a chat with an answer to be sent.
+    """
+
+    def __init__(
+        self, *, supervisor: Supervisor | None, store: Store, vitals: Vitals, answered: Callable[[int], None]
+    ) -> None:
+        self._supervisor = supervisor
+        self._store = store
+        self._vitals = vitals
+        self._answered = answered
+        self._news = asyncio.Event()
+
+    def take(self, chat_id: int, name: str, argument: str) -> str:
+        """Store a command, and pass it on once it is safe; gives what there is to answer at once."""
+        if self._supervisor is None:
+            return ALONE_TEXT
+        # A private chat has the id of its person.
+        self._store.relays.add(chat_id=chat_id, user_id=chat_id, name=name, argument=argument)
+        return ""
+
+    def wake(self) -> None:
+        """There is a command to be passed on."""
+        self._news.set()
+
+    async def run(self) -> None:
+        """Pass commands on for ever, beginning with what a predecessor left."""
+        while self._supervisor is not None:
+            self._news.clear()
+            try:
+                while (relay := self._store.relays.next()) is not None:
+                    await self._pass_on(relay, self._supervisor)
+            except Fenced:
+                raise
+            except Exception:
+                logger.exception("unexpected error with a command for the supervisor")
+                self._vitals.internal_error()
+                await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
+            else:
+                await self._news.wait()
+
+    async def _pass_on(self, relay: Relay, supervisor: Supervisor) -> None:
+        command = Command(name=relay.name, argument=relay.argument, user_id=relay.user_id, chat_id=relay.chat_id)
+        text = await _told(supervisor, command)
+        with self._store.write():
+            self._store.relays.answered(relay)
+            if text:
+                self._store.outbox.add(relay.chat_id, text)
+        self._answered(relay.chat_id)
+
+    async def press(self, press: Press) -> Pressed | None:
+        """Pass on a press of one of the supervisor's buttons."""
+        if self._supervisor is None:
+            return None
+        try:
+            return await self._supervisor.press(press)
+        except SupervisorError as error:
+            logger.warning("a press was not relayed: %s", error)
+            return Pressed(text=AWAY_TEXT if isinstance(error, Away) else str(error), alert=True)
+
+
+async def _told(supervisor: Supervisor, command: Command) -> str:
+    """The supervisor's answer, or why there is none."""
+    try:
+        return (await supervisor.command(command)).text
+    except SupervisorError as error:
+        logger.warning("/%s was not relayed: %s", command.name, error)
+        return AWAY_TEXT if isinstance(error, Away) else str(error)

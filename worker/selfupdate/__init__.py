@@ -1,0 +1,1 @@
+"""How the worker changes itself: it asks, shows and waits. What is judged and decided is the supervisor's."""
