@@ -1,0 +1,130 @@
+"""The probation: green works, blue stands by, and the first failure of green's own brings blue back."""
+
+from collections.abc import Callable
+
+import structlog
+
+from supervisor.binding import BindingBroken, Engine, check_binding
+from supervisor.contract import EventType
+from supervisor.crew import Crew, WorkerFailed
+from supervisor.deployment import supersede
+from supervisor.fleet import Fleet
+from supervisor.ledger import Ledger, Update, WorkerRow
+from supervisor.pace import Pace
+from supervisor.revisions import Revisions
+from supervisor.rollback import Rollback
+from supervisor.states import Status
+from supervisor.succession import Succession
+from supervisor.timing import Clocks, Timing
+
+_LOG = structlog.get_logger()
+
+
+class Probation:
+    """Watches green for ``window`` seconds, and promotes it or asks for the way back."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        ledger: Ledger,
+        revisions: Revisions,
+        fleet: Fleet,
+        crew: Crew,
+        succession: Succession,
+        rollback: Rollback,
+        pace: Pace,
+        window: float,
+        bot_api_answers: Callable[[], bool],
+        clocks: Clocks,
+        timing: Timing,
+    ) -> None:
+        self._engine = engine
+        self._ledger = ledger
+        self._revisions = revisions
+        self._fleet = fleet
+        self._crew = crew
+        self._succession = succession
+        self._rollback = rollback
+        self._pace = pace
+        self._window = window
+        self._bot_api_answers = bot_api_answers
+        self._clocks = clocks
+        self._timing = timing
+        self._polls_failing_since: float | None = None
+
+    def prove(self, update: Update) -> None:
+        """The probation: green works, blue stands by, and the first failure of green's own brings blue back."""
+        self._polls_failing_since = None
+        window = self._window
+        spent = self._clocks.wall() - (update.deploy_finished_at or 0)
+        ends = self._clocks.monotonic() + min(window, max(0.0, window - spent))
+        while not self._pace.stopping:
+            self._pace.begin()
+            if self._ledger.find(update.tx_id).status is not Status.DEPLOYED_UNSTABLE:
+                return
+            green = self._crew.holder()
+            if green is None or self._fleet.ended_with_the_engine(green.worker_id):
+                if not self._start_again(update, green):
+                    return
+                ends = self._clocks.monotonic() + window
+                continue
+            if failure := self._failure(green):
+                self._rollback.demand(update, Status.DEPLOYED_UNSTABLE, green, failure)
+                return
+            left = ends - self._clocks.monotonic()
+            if left <= 0 and self._beaten_since(green, ends):
+                self._promote(update)
+                return
+            self._pace.sweep()
+            look = self._timing.look
+            self._pace.pause(min(left, look) if left > 0 else look)
+
+    def _start_again(self, update: Update, green: WorkerRow | None) -> bool:
+        """Green ended with the engine or the machine, and not by its fault: whether it is up again."""
+        _LOG.warning("green ended from outside; its probation begins again", tx=update.tx_id)
+        if green is not None:
+            self._fleet.end(green.worker_id, reason="it ended with the engine")
+        try:
+            check_binding(update, self._engine)
+            self._succession.make_active(update.revision, at_once=True)
+        except (WorkerFailed, BindingBroken) as failure:
+            self._rollback.demand(update, Status.DEPLOYED_UNSTABLE, None, str(failure))
+            return False
+        return True
+
+    def _failure(self, green: WorkerRow) -> str | None:
+        if ailment := self._crew.ailment(green):
+            return ailment
+        session = self._crew.session(green)
+        now = self._clocks.monotonic()
+        if session is None or not session.beat.poll_error:
+            self._polls_failing_since = None
+        elif self._polls_failing_since is None:
+            self._polls_failing_since = now
+        elif now - self._polls_failing_since > self._timing.poll_errors:
+            self._polls_failing_since = None
+            # Only when the Bot API answers us is it the worker that cannot poll.
+            if self._bot_api_answers():
+                return f"it cannot poll: {session.beat.poll_error}"
+        return None
+
+    def _beaten_since(self, worker: WorkerRow, moment: float) -> bool:
+        """Whether it gave a sign of life after that: one that went silent a second before has proven nothing."""
+        session = self._crew.session(worker)
+        return session is not None and session.last_beat is not None and session.last_beat >= moment
+
+    def _promote(self, update: Update) -> None:
+        promoted_at = self._clocks.wall()
+        self._ledger.move(update.tx_id, Status.DEPLOYED_UNSTABLE, Status.PROMOTED, changes={"promoted_at": promoted_at})
+        self._revisions.set_active(update.revision.sha)
+        self._supersede_others(update)
+        blue = self._crew.living(update.base_sha or "")
+        self._crew.retire_all_but(self._crew.holder(), blue, reason="a newer revision was promoted")
+        self._ledger.append(EventType.UPDATE_CLEANUP_COMPLETED, {"tx_id": update.tx_id}, parent_id=update.event_id)
+        _LOG.info("promoted", tx=update.tx_id, sha=update.revision.sha[:12])
+
+    def _supersede_others(self, promoted: Update) -> None:
+        for update in self._ledger.having(Status.STAGED, Status.APPROVED):
+            if update.base_sha != promoted.sha:
+                supersede(self._ledger, update, promoted.revision)

@@ -1,0 +1,53 @@
+"""Who comes next: the lease goes to a worker of a given revision, whatever that takes."""
+
+import structlog
+
+from supervisor.crew import Crew, WorkerFailed
+from supervisor.fleet import Fleet
+from supervisor.ledger import Ledger, Revision, WorkerRow
+from supervisor.rebuild import Rebuilder
+
+_LOG = structlog.get_logger()
+
+
+class Succession:
+    """Makes a revision the active one, with a worker that stands by or a new one."""
+
+    def __init__(self, *, crew: Crew, fleet: Fleet, ledger: Ledger, rebuilder: Rebuilder) -> None:
+        self._crew = crew
+        self._fleet = fleet
+        self._ledger = ledger
+        self._rebuilder = rebuilder
+
+    def good(self) -> Revision:
+        """The revision that is to be active when nothing else is in hand."""
+        return self._ledger.good_revision()
+
+    def make_active(self, revision: Revision, *, at_once: bool) -> None:
+        """Give the lease to a worker of this revision, started if there is none.
+
+        A worker that had stood by and fails now says nothing about the revision: a new one is tried once. Raises
+        WorkerFailed, EngineError.
+        """
+        revision = self._rebuilder.ensure_image(revision)
+        if standby := self._crew.living(revision.sha):
+            try:
+                self._take_over(standby, at_once=at_once)
+            except WorkerFailed as failure:
+                _LOG.warning("a worker that stood by failed; a new one is tried", error=str(failure))
+            else:
+                return
+        self._take_over(self._crew.start(revision), at_once=at_once)
+
+    def evidence(self, worker: WorkerRow | None, failure: object) -> str:
+        """A failure, with the last words of the worker that it was about."""
+        words = self._fleet.last_words(worker.worker_id) if worker is not None else ""
+        return f"{failure}\n{words}".strip()
+
+    def _take_over(self, worker: WorkerRow, *, at_once: bool) -> None:
+        try:
+            self._crew.settle(worker)
+            self._crew.hand_over(worker, at_once=at_once)
+        except WorkerFailed as failure:
+            self._crew.retire(worker, reason=str(failure), crashed=True)
+            raise

@@ -1,0 +1,144 @@
+"""Staying up: the active worker lives and N-1 stands by, between updates and whatever happens."""
+
+import structlog
+
+from supervisor.contract import EventType
+from supervisor.crew import Crew, WorkerFailed
+from supervisor.engine import EngineError, EngineUnreachable
+from supervisor.fleet import Fleet
+from supervisor.ledger import Ledger, Revision, WorkerRow
+from supervisor.pace import Pace
+from supervisor.rebuild import Rebuilder
+from supervisor.rollback import Rollback
+from supervisor.settings import Settings
+from supervisor.states import Status
+from supervisor.succession import Succession
+from supervisor.timing import Clocks, Timing
+
+_LOG = structlog.get_logger()
+
+
+class Upkeep:
+    """Keeps the good revision active and N-1 beside it, both with the settings of now."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        fleet: Fleet,
+        crew: Crew,
+        succession: Succession,
+        rollback: Rollback,
+        rebuilder: Rebuilder,
+        pace: Pace,
+        settings: Settings,
+        clocks: Clocks,
+        timing: Timing,
+    ) -> None:
+        self._ledger = ledger
+        self._fleet = fleet
+        self._crew = crew
+        self._succession = succession
+        self._rollback = rollback
+        self._rebuilder = rebuilder
+        self._pace = pace
+        self._settings = settings
+        self._clocks = clocks
+        self._timing = timing
+        self._standby_not_before = 0.0
+        self._renew_not_before = 0.0
+        self._renewal_failure = ""
+
+    def keep_running(self) -> None:
+        """The active worker lives and N-1 stands by; a crash is answered by a restart, a crash loop by N-1."""
+        self._pace.sweep()
+        good = self._succession.good()
+        holder = self._crew.holder()
+        ailment = self._crew.ailment(holder) if holder else None
+        if holder is None or ailment is not None:
+            if holder is not None and self._fleet.ended_with_the_engine(holder.worker_id):
+                self._fleet.end(holder.worker_id, reason="it ended with the engine")
+            elif holder is not None:
+                self._bury(holder, ailment or "")
+            if not self._crash_loop(good):
+                self._succession.make_active(good, at_once=True)
+        elif holder.sha != good.sha:
+            self._succession.make_active(good, at_once=False)
+        else:
+            if not self._fleet.current(holder):
+                self._renew(holder, good)
+            self._keep_standby(self._crew.holder() or holder, good)
+
+    @property
+    def renewal(self) -> dict[str, str] | None:
+        """While the active worker has other settings than now: ``state`` (waiting or failed) and ``reason``."""
+        try:
+            holder = self._crew.holder()
+            if holder is None or self._fleet.current(holder):
+                return None
+        except EngineError as error:
+            return {"state": "waiting", "reason": str(error)}
+        failure = self._renewal_failure
+        return {"state": "failed" if failure else "waiting", "reason": failure}
+
+    def _renew(self, holder: WorkerRow, good: Revision) -> None:
+        """Hand over to a worker of the same revision that has the settings of now.
+
+        One that fails says nothing about the revision: the holder goes on, or takes the lease again.
+        """
+        if self._clocks.monotonic() < self._renew_not_before:
+            return
+        worker = self._crew.living(good.sha) or self._crew.start(self._rebuilder.ensure_image(good))
+        try:
+            self._crew.settle(worker)
+            self._crew.hand_over(worker)
+        except WorkerFailed as failure:
+            _LOG.warning("no worker comes up with the changed settings", error=str(failure))
+            self._renew_not_before = self._clocks.monotonic() + self._timing.standby_retry
+            self._crew.retire(worker, reason=str(failure))
+            if self._crew.holder() is None:
+                self._crew.hand_over(holder)
+            self._renewal_failure = str(failure)
+        else:
+            self._renewal_failure = ""
+            _LOG.info("the changed settings are in force", worker=worker.worker_id)
+
+    def _keep_standby(self, holder: WorkerRow, good: Revision) -> None:
+        """One worker of N-1 beside the active one, and no other."""
+        self._crew.retire_all_but(holder, self._crew.living(good.base_sha or ""), reason="no longer needed")
+        if not good.base_sha or self._clocks.monotonic() < self._standby_not_before:
+            return
+        previous = self._ledger.revision(good.base_sha)
+        try:
+            self._crew.bring_up(self._rebuilder.ensure_image(previous))
+        except EngineUnreachable:
+            raise
+        except (WorkerFailed, EngineError) as failure:
+            _LOG.warning("N-1 does not come up", sha=previous.sha[:12], error=str(failure))
+            self._standby_not_before = self._clocks.monotonic() + self._timing.standby_retry
+
+    def _bury(self, worker: WorkerRow, ailment: str) -> None:
+        if not self._fleet.died(worker.worker_id):
+            self._fleet.kill(worker.worker_id, ailment)
+        self._fleet.end(worker.worker_id, reason=ailment, crashed=True)
+        _LOG.warning("the active worker ended", worker=worker.worker_id, reason=ailment)
+
+    def _crash_loop(self, good: Revision) -> bool:
+        """Whether N-1 was asked for, because the good revision crashes too often; else wait before the next try."""
+        window = self._settings.crash_window_seconds
+        crashes = self._ledger.crashes(good.sha, self._clocks.wall() - window)
+        beyond = len(crashes) - self._settings.crash_threshold
+        if beyond < 0:
+            self._pace.rest(self._settings.restart_delay_seconds if crashes else 0)
+            return False
+        if good.base_sha:
+            reason = f"crash loop: {len(crashes)} exits, the last: {crashes[-1].reason}"
+            self._rollback.demand(self._ledger.find(good.tx_id), Status.PROMOTED, None, reason)
+        if beyond == 0 or good.base_sha:
+            told = {"sha": good.sha, "crashes": len(crashes), "window_seconds": window}
+            self._ledger.append(EventType.CRASH_LOOP_DETECTED, told, parent_id=good.event_id)
+        if good.base_sha:
+            return True
+        # The first revision has nothing before it: keep trying, ever more slowly.
+        self._pace.rest(min(self._timing.slowest_restart, self._settings.restart_delay_seconds * 2**beyond))
+        return False
