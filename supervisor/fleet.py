@@ -7,7 +7,7 @@ the same ``worker_id``, so that whatever a crash leaves behind can be told apart
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -16,8 +16,9 @@ import structlog
 
 from supervisor.changes import environment_digest
 from supervisor.contract import Redactor, Role
-from supervisor.engine import ContainerView, EngineError, EngineEvent, EngineUnreachable
-from supervisor.ledger import Ledger, LedgerError, NewWorker, Revision, WorkerRow
+from supervisor.deaths import Deaths, Watched
+from supervisor.engine import ContainerView, EngineError
+from supervisor.ledger import Ledger, NewWorker, Revision, WorkerRow
 from supervisor.paths import Paths, give
 from supervisor.removal import remove_tree
 from supervisor.sessions import Sessions, Signal, credential_hash
@@ -35,22 +36,11 @@ from supervisor.specs import (
 
 _LOG = structlog.get_logger()
 _STOP_SECONDS: Final = 2
-_RECONNECT_SECONDS: Final = 0.5
 _LOG_LINES_KEPT: Final = 5000
 _TOOLBOX_SLOWEST_SECONDS: Final = 30.0
-_ENGINE_STOP_SECONDS: Final = 20.0  # that an engine takes to stop its containers, before its stream ends
 
 
-class Watch(Protocol):
-    """A stream of what happens to containers; iterating ends on :meth:`close`."""
-
-    def __iter__(self) -> Iterator[EngineEvent]: ...
-
-    def close(self) -> None:
-        """End the iteration, from any thread."""
-
-
-class Engine(Protocol):
+class Engine(Watched, Protocol):
     """The part of the engine that workers need; containers by name or id. See :class:`supervisor.engine.Engine`."""
 
     def ensure_network(self, name: str, project: str) -> None:
@@ -76,12 +66,6 @@ class Engine(Protocol):
 
     def logs(self, container_id: str, *, tail: int | None = None) -> str:
         """What a container printed."""
-
-    def version(self) -> dict[str, str]:
-        """What it is, asked over a new connection."""
-
-    def watch(self, project: str) -> Watch:
-        """What happens to the project's containers from now on."""
 
 
 @dataclass(frozen=True)
@@ -113,21 +97,17 @@ class Fleet:
         self._ledger = ledger
         self._sessions = sessions
         self._settings = settings
-        self._signal = signal
         self._environment = environment
         self._started_event = started_event
         self._installation = installation
         self._clock = clock
         self._redact = Redactor(settings.secrets)
         self._killed: dict[str, str] = {}
-        self._deaths: dict[str, float] = {}
-        self._ended_with_engine: set[str] = set()
-        self._engine_lost = False
+        self._deaths = Deaths(engine, signal)
         self._starting: set[str] = set()
         self._mended: dict[str, tuple[float, float]] = {}
         self._environments: dict[str, str] = {}
         self._environment_now: str | None = None
-        self._watch: Watch | None = None
 
     @property
     def _paths(self) -> Paths:
@@ -226,7 +206,7 @@ class Fleet:
         view = self._engine.inspect(worker_id)
         if view is not None and view.running and self._engine.wait(worker_id, timeout=10) is None:
             raise EngineError(f"{worker_id} was killed and still runs")
-        self._note_death(worker_id)
+        self._deaths.note(worker_id)
 
     def end(self, worker_id: str, *, reason: str, seconds: int = _STOP_SECONDS, crashed: bool = False) -> Exit:
         """Stop a worker and its toolbox, keep its log, record its exit, remove both containers.
@@ -247,9 +227,8 @@ class Fleet:
             self._keep_log(worker_id)
         self._engine.remove(worker_id)
         self._engine.remove(f"{worker_id}-toolbox")
-        for name in (worker_id, f"{worker_id}-toolbox"):
-            self._deaths.pop(name, None)
-            self._ended_with_engine.discard(name)
+        self._deaths.forget(worker_id)
+        self._deaths.forget(f"{worker_id}-toolbox")
         self._sessions.close(worker_id)
         self._environments.pop(worker_id, None)
         uptime = max(0.0, self._clock() - view.started_at) if view and view.started_at else 0.0
@@ -281,7 +260,7 @@ class Fleet:
             now = time.monotonic()
             if now < mended_at + wait:
                 continue
-            self._deaths.pop(toolbox, None)
+            self._deaths.forget(toolbox)
             if self.alive(toolbox):
                 continue  # the removal of the one before was told late
             often = now < mended_at + 2 * _TOOLBOX_SLOWEST_SECONDS
@@ -294,17 +273,11 @@ class Fleet:
 
     def died(self, worker_id: str) -> bool:
         """Whether the engine has told that this worker's process ended; costs nothing to ask."""
-        return worker_id in self._deaths
+        return self._deaths.known(worker_id)
 
     def ended_with_the_engine(self, worker_id: str) -> bool:
-        """Whether it ended because the engine did, which is nobody's fault here.
-
-        An engine that stops takes its containers along, the first of them before its stream ends; it takes no new
-        connection by then. Raises EngineUnreachable in that moment.
-        """
-        if worker_id in self._deaths and worker_id not in self._ended_with_engine:
-            self._engine.version()
-        return worker_id in self._ended_with_engine
+        """Whether it ended because the engine did, which is nobody's fault here. Raises EngineUnreachable."""
+        return self._deaths.with_the_engine(worker_id)
 
     def sweep(self) -> None:
         """Look at every living worker and its toolbox, for what the event stream may have missed."""
@@ -312,38 +285,15 @@ class Fleet:
             if row.worker_id not in self._starting:
                 for name in (row.worker_id, f"{row.worker_id}-toolbox"):
                     if not self.alive(name):
-                        self._note_death(name)
+                        self._deaths.note(name)
 
     def watch(self, stopping: threading.Event) -> None:
         """Wake the waiting whenever a container of ours ends, until ``stopping``; meant for a thread."""
-        while not stopping.is_set():
-            try:
-                self._watch = self._engine.watch(self._settings.project)
-                # What happened while nobody watched is found by looking.
-                self.sweep()
-                self._engine_lost = False
-                self._signal.notify()
-                for event in self._watch:
-                    if event.action in ("die", "destroy"):
-                        self._note_death(event.name)
-                        self._signal.notify()
-            except (EngineError, LedgerError) as error:
-                if isinstance(error, EngineUnreachable) and not self._engine_lost:
-                    self._engine_lost = True
-                    since = time.monotonic() - _ENGINE_STOP_SECONDS
-                    self._ended_with_engine |= {name for name, at in list(self._deaths.items()) if at >= since}
-                self._signal.notify()
-                stopping.wait(_RECONNECT_SECONDS)
-
-    def _note_death(self, name: str) -> None:
-        self._deaths.setdefault(name, time.monotonic())
-        if self._engine_lost:
-            self._ended_with_engine.add(name)
+        self._deaths.watch(self._settings.project, stopping, begun=self.sweep)
 
     def stop_watching(self) -> None:
         """Let the watching thread come to its end."""
-        if self._watch is not None:
-            self._watch.close()
+        self._deaths.stop_watching()
 
     # -- inside
 

@@ -1,6 +1,5 @@
 """The running supervisor: its parts put together, its threads, its start and its end."""
 
-import hmac
 import os
 import signal
 import sys
@@ -8,38 +7,26 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Any, Final
 
 import structlog
 
-from supervisor import __version__, botapi, changes, facts, progress, views, wayback
-from supervisor.commands import Commands
+from supervisor import __version__, botapi, changes, facts, wayback
 from supervisor.contract import (
-    Claim,
-    Claimed,
-    Command,
     EventType,
-    Press,
-    Pressed,
-    Problem,
-    Progress,
     Redactor,
-    Submission,
-    Submitted,
-    Told,
 )
 from supervisor.control import control_app
 from supervisor.crew import Crew
 from supervisor.decisions import Decided, Decisions
+from supervisor.desk import WorkersDesk, submitted
 from supervisor.engine import Engine, EngineError
 from supervisor.fleet import Fleet
 from supervisor.gates.examprocess import ExamProcess
 from supervisor.gates.rehearsal import Rehearsal
 from supervisor.homelock import home_lock, sign_off
-from supervisor.ledger import AmbiguousPrefix, Ledger, NewUpdate, Origin, UnknownUpdate, Update
+from supervisor.ledger import Ledger, NewUpdate, Origin
 from supervisor.localbot import process as localbot
-from supervisor.localbot.store import OWNER
 from supervisor.logfile import rotate
 from supervisor.paths import CHECKOUT
 from supervisor.pipeline import Pipeline
@@ -47,7 +34,7 @@ from supervisor.rebuild import ImageRebuilder, Reexamination
 from supervisor.reconcile import reconcile, refuse_foreign_workers
 from supervisor.revisions import Revisions, RevisionsError
 from supervisor.rollout import Rollout
-from supervisor.server import NotThere, contract_app
+from supervisor.server import contract_app
 from supervisor.sessions import Sessions, Signal
 from supervisor.settings import Settings
 from supervisor.states import Status
@@ -56,9 +43,8 @@ from supervisor.upgrade import checkout_files, take_over
 
 _LOG = structlog.get_logger()
 
-_PROGRESS_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 2.0
-_RESCUE_SECONDS: Final = 180.0
+_ROLLBACK_SECONDS: Final = 180.0
 
 
 class PartEnded(Exception):
@@ -75,12 +61,11 @@ class Service:
         self._stop = threading.Event()
         self._take_down = False
         self._next_environment: dict[str, str] | None = None
-        self.sessions = Sessions(self._signal)
+        self._sessions = Sessions(self._signal)
         self._ledger = Ledger(self._paths.ledger, redact=Redactor(settings.secrets))
         self._engine = Engine()
         self._revisions = Revisions(self._paths.revisions)
         self._decisions = Decisions(self._ledger)
-        self._commands = Commands(self._ledger, self._revisions, status=self.status)
         self._started_event = 0
 
     def run(self) -> None:
@@ -111,48 +96,48 @@ class Service:
             decided = self._decisions.rollback(prefix)
             if decided.status is Status.ROLLED_BACK:
                 return decided
-            with self._on_duty(rescue=True) as threads:
+            with self._on_duty(makeshift=True) as threads:
                 wayback.complete(
                     decided.tx_id,
                     ledger=self._ledger,
-                    sessions=self.sessions,
+                    sessions=self._sessions,
                     signal=self._signal,
                     stopped=self._stop.is_set,
                     refuse=lambda: self._refuse_half(threads),
-                    seconds=_RESCUE_SECONDS + self._settings.drain_seconds,
+                    seconds=_ROLLBACK_SECONDS + self._settings.drain_seconds,
                 )
             return replace(
                 decided, status=self._ledger.find(decided.tx_id).status, message="rolled back", already=False
             )
 
     @contextmanager
-    def _on_duty(self, *, rescue: bool = False) -> Iterator[list[threading.Thread]]:
-        """Everything up, then everything ended in order. A ``rescue`` has no pipeline and does with less."""
+    def _on_duty(self, *, makeshift: bool = False) -> Iterator[list[threading.Thread]]:
+        """Everything up, then everything ended in order. A ``makeshift`` supervisor has no pipeline and does with less."""
         with ExitStack() as stack:
-            with _dispensable(rescue, "the repository of revisions"):
+            with _dispensable(makeshift, "the repository of revisions"):
                 self._revisions.create()
             self._started_event = self._ledger.append(
                 EventType.PROCESS_STARTED, {"role": "supervisor", "pid": os.getpid(), "version": __version__}
             )
             changes.remember(self._ledger, self._settings)
             self._build_parts()
-            self._set_owners()
+            self._desk.set_owners()
             if self._settings.telegram_bot_token and not self._settings.allowed_users:
                 facts.ensure_claim_code(self._ledger)
             self._keep_local_bot()
             refuse_foreign_workers(self._engine, self._ledger, self._settings.project)
-            with _dispensable(rescue, "the repository of revisions"):
+            with _dispensable(makeshift, "the repository of revisions"):
                 reconcile(self._engine, self._ledger, self._fleet, self._revisions, self._settings.project)
-            stack.enter_context(UnixServer(contract_app(self), self._paths.contract_socket))
-            with _dispensable(rescue, "the control socket"):
+            stack.enter_context(UnixServer(contract_app(self._desk), self._paths.contract_socket))
+            with _dispensable(makeshift, "the control socket"):
                 stack.enter_context(UnixServer(control_app(self), self._paths.control_socket, mode=0o600))
-            self.sessions.forgive_silence()  # nobody could be heard before
+            self._sessions.forgive_silence()  # nobody could be heard before
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: self._stop.set())
-            threads = self._start_threads(pipeline=not rescue)
-            if not rescue:
+            threads = self._start_threads(pipeline=not makeshift)
+            if not makeshift:
                 self._rebuilder.catch_up()
-            _LOG.info("supervisor started", pid=os.getpid(), home=str(self._paths.home), rescue=rescue)
+            _LOG.info("supervisor started", pid=os.getpid(), home=str(self._paths.home), makeshift=makeshift)
             try:
                 yield threads
             finally:
@@ -163,7 +148,7 @@ class Service:
         self._fleet = Fleet(
             engine=self._engine,
             ledger=self._ledger,
-            sessions=self.sessions,
+            sessions=self._sessions,
             settings=self._settings,
             signal=self._signal,
             environment=self._worker_environment,
@@ -181,7 +166,7 @@ class Service:
         crew = Crew(
             fleet=self._fleet,
             ledger=self._ledger,
-            sessions=self.sessions,
+            sessions=self._sessions,
             settings=self._settings,
             signal=self._signal,
             stopping=self._stop.is_set,
@@ -201,11 +186,21 @@ class Service:
             revisions=self._revisions,
             fleet=self._fleet,
             crew=crew,
-            sessions=self.sessions,
+            sessions=self._sessions,
             settings=self._settings,
             signal=self._signal,
             rebuilder=self._rebuilder,
             bot_api_answers=lambda: botapi.answers(self._settings),
+        )
+        self._desk = WorkersDesk(
+            ledger=self._ledger,
+            revisions=self._revisions,
+            sessions=self._sessions,
+            settings=self._settings,
+            signal=self._signal,
+            pipeline=self._pipeline,
+            rollout=self._rollout,
+            stopped=self._stop.is_set,
         )
 
     def _reexamination(self) -> Reexamination:
@@ -263,74 +258,11 @@ class Service:
             except EngineError as error:
                 _LOG.warning("could not end a worker", worker=row.worker_id, error=str(error))
 
-    # -- what workers ask
-
-    def claim(self, worker_id: str, claim: Claim) -> Claimed:
-        """The right code makes the first one who sends it the owner."""
-        code = self._ledger.fact(facts.CLAIM)
-        owners = self._owners()
-        accepted = bool(code) and not owners and hmac.compare_digest(str(code), claim.code)
-        if accepted:
-            self._ledger.add_owner(claim.user_id, claim.chat_id, parent_id=self._ledger.worker(worker_id).event_id)
-            self._set_owners()
-        return Claimed(accepted=accepted, owners=list(self._owners()) if accepted else [])
-
-    def submit(self, worker_id: str, submission: Submission) -> Submitted | Problem:
-        """A patch from the agent; only the holder of the lease may hand one in."""
-        if not self._holds_lease(worker_id):
-            return Problem(code="not_active", reason="only the active worker submits patches")
-        return _submitted(
-            self._pipeline.submit(
-                NewUpdate(
-                    origin=Origin.CHAT,
-                    patch=submission.patch.encode(),
-                    title=submission.title,
-                    why=submission.why,
-                    model=submission.model,
-                    tokens=submission.tokens,
-                    chat_id=submission.chat_id,
-                )
-            )
-        )
-
-    def progress(self, tx_id: str) -> Iterator[Progress]:
-        """Each event of the update, until it needs a person or is over. Raises NotThere at once."""
-        try:
-            update = self._ledger.find(tx_id)
-        except (UnknownUpdate, AmbiguousPrefix) as error:
-            raise NotThere(str(error)) from None
-        news = partial(self._signal.wait, _PROGRESS_SECONDS)
-        return progress.follow(self._ledger, update, wait=news, stopped=self._stop.is_set)
-
-    def press(self, worker_id: str, press: Press) -> Pressed:
-        """A button of a card; only the holder of the lease may relay one."""
-        if not self._holds_lease(worker_id):
-            return Pressed(text="only the active worker relays presses", alert=True)
-        _LOG.info("a button that is not known was pressed", user=press.user_id)
-        return Pressed(text="This button is not known (any more).", alert=True)
-
-    def command(self, worker_id: str, command: Command) -> Told:
-        """A direct command; only the holder of the lease may relay one."""
-        if not self._holds_lease(worker_id):
-            return Told(text="only the active worker relays commands")
-        return Told(text=self._commands.answer(command, owners=self._owners()))
-
-    def _holds_lease(self, worker_id: str) -> bool:
-        lease = self._ledger.lease()
-        return lease is not None and lease.worker_id == worker_id
+    # -- what the command line asks
 
     def status(self) -> dict[str, Any]:
         """For ``status --json``."""
-        shown = views.status(self._ledger, running=True, session_of=self.sessions.get, paused=self._pipeline.paused)
-        if renewal := self._rollout.renewal:
-            shown["renewal"] = renewal
-        return shown
-
-    def history(self) -> list[dict[str, Any]]:
-        """For ``history --json``."""
-        return views.history(self._ledger)
-
-    # -- what the command line asks
+        return self._desk.status()
 
     def hand_in(self, submission: dict[str, Any]) -> dict[str, Any]:
         """A patch from the terminal."""
@@ -341,7 +273,7 @@ class Service:
             why=submission["why"],
             forced=submission["force"],
         )
-        return _submitted(self._pipeline.submit(new)).model_dump()
+        return submitted(self._pipeline.submit(new)).model_dump()
 
     def decide(self, decision: str, tx: str, by: str) -> dict[str, Any]:
         """Approve, cancel or roll back."""
@@ -393,27 +325,13 @@ class Service:
             environment["AUTONOUS_TELEGRAM_UDS"] = f"/run/autonous/{self._paths.localbot_socket.name}"
         return environment
 
-    def _owners(self) -> tuple[int, ...]:
-        allowed = self._settings.allowed_users
-        if self._settings.uses_local_bot:
-            allowed = (*allowed, OWNER)
-        return allowed or tuple(self._ledger.owners())
-
-    def _set_owners(self) -> None:
-        self.sessions.set_owners(self._owners())
-
 
 @contextmanager
-def _dispensable(rescue: bool, what: str) -> Iterator[None]:
-    """In a rescue, go on without something that does not come up."""
+def _dispensable(makeshift: bool, what: str) -> Iterator[None]:
+    """In a makeshift supervisor, go on without something that does not come up."""
     try:
         yield
     except (RevisionsError, OSError) as error:
-        if not rescue:
+        if not makeshift:
             raise
         _LOG.warning("going on without", part=what, error=str(error))
-
-
-def _submitted(update: Update) -> Submitted:
-    reason = (update.last_error or "").partition("\n")[0]
-    return Submitted(tx_id=update.tx_id, status=update.status, code=update.code or "", reason=reason)

@@ -1,0 +1,144 @@
+"""What workers ask, answered."""
+
+import hmac
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, Final
+
+import structlog
+
+from supervisor import facts, progress, views
+from supervisor.commands import Commands
+from supervisor.contract import (
+    Claim,
+    Claimed,
+    Command,
+    Press,
+    Pressed,
+    Problem,
+    Progress,
+    Submission,
+    Submitted,
+    Told,
+)
+from supervisor.ledger import AmbiguousPrefix, Ledger, NewUpdate, Origin, UnknownUpdate, Update
+from supervisor.localbot.store import OWNER
+from supervisor.pipeline import Pipeline
+from supervisor.revisions import Revisions
+from supervisor.rollout import Rollout
+from supervisor.server import NotThere
+from supervisor.sessions import Sessions, Signal
+from supervisor.settings import Settings
+
+_LOG = structlog.get_logger()
+
+_PROGRESS_SECONDS: Final = 1.0
+
+
+class WorkersDesk:
+    """The running supervisor's :class:`supervisor.server.Desk`."""
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        revisions: Revisions,
+        sessions: Sessions,
+        settings: Settings,
+        signal: Signal,
+        pipeline: Pipeline,
+        rollout: Rollout,
+        stopped: Callable[[], bool],
+    ) -> None:
+        self.sessions = sessions
+        self._ledger = ledger
+        self._settings = settings
+        self._signal = signal
+        self._pipeline = pipeline
+        self._rollout = rollout
+        self._stopped = stopped
+        self._commands = Commands(ledger, revisions, status=self.status)
+
+    def claim(self, worker_id: str, claim: Claim) -> Claimed:
+        """The right code makes the first one who sends it the owner."""
+        code = self._ledger.fact(facts.CLAIM)
+        owners = self.owners()
+        accepted = bool(code) and not owners and hmac.compare_digest(str(code), claim.code)
+        if accepted:
+            self._ledger.add_owner(claim.user_id, claim.chat_id, parent_id=self._ledger.worker(worker_id).event_id)
+            self.set_owners()
+        return Claimed(accepted=accepted, owners=list(self.owners()) if accepted else [])
+
+    def submit(self, worker_id: str, submission: Submission) -> Submitted | Problem:
+        """A patch from the agent; only the holder of the lease may hand one in."""
+        if not self._holds_lease(worker_id):
+            return Problem(code="not_active", reason="only the active worker submits patches")
+        return submitted(
+            self._pipeline.submit(
+                NewUpdate(
+                    origin=Origin.CHAT,
+                    patch=submission.patch.encode(),
+                    title=submission.title,
+                    why=submission.why,
+                    model=submission.model,
+                    tokens=submission.tokens,
+                    chat_id=submission.chat_id,
+                )
+            )
+        )
+
+    def progress(self, tx_id: str) -> Iterator[Progress]:
+        """Each event of the update, until it needs a person or is over. Raises NotThere at once."""
+        try:
+            update = self._ledger.find(tx_id)
+        except (UnknownUpdate, AmbiguousPrefix) as error:
+            raise NotThere(str(error)) from None
+        news = partial(self._signal.wait, _PROGRESS_SECONDS)
+        return progress.follow(self._ledger, update, wait=news, stopped=self._stopped)
+
+    def press(self, worker_id: str, press: Press) -> Pressed:
+        """A button of a card; only the holder of the lease may relay one."""
+        if not self._holds_lease(worker_id):
+            return Pressed(text="only the active worker relays presses", alert=True)
+        _LOG.info("a button that is not known was pressed", user=press.user_id)
+        return Pressed(text="This button is not known (any more).", alert=True)
+
+    def command(self, worker_id: str, command: Command) -> Told:
+        """A direct command; only the holder of the lease may relay one."""
+        if not self._holds_lease(worker_id):
+            return Told(text="only the active worker relays commands")
+        return Told(text=self._commands.answer(command, owners=self.owners()))
+
+    def _holds_lease(self, worker_id: str) -> bool:
+        lease = self._ledger.lease()
+        return lease is not None and lease.worker_id == worker_id
+
+    def status(self) -> dict[str, Any]:
+        """For ``status --json``."""
+        shown = views.status(self._ledger, running=True, session_of=self.sessions.get, paused=self._pipeline.paused)
+        if renewal := self._rollout.renewal:
+            shown["renewal"] = renewal
+        return shown
+
+    def history(self) -> list[dict[str, Any]]:
+        """For ``history --json``."""
+        return views.history(self._ledger)
+
+    # -- who may use the bot
+
+    def owners(self) -> tuple[int, ...]:
+        """Numeric ids of users: those that the settings name, else those that claimed the bot."""
+        allowed = self._settings.allowed_users
+        if self._settings.uses_local_bot:
+            allowed = (*allowed, OWNER)
+        return allowed or tuple(self._ledger.owners())
+
+    def set_owners(self) -> None:
+        """Have workers told as they announce themselves."""
+        self.sessions.set_owners(self.owners())
+
+
+def submitted(update: Update) -> Submitted:
+    """How far a submission got."""
+    reason = (update.last_error or "").partition("\n")[0]
+    return Submitted(tx_id=update.tx_id, status=update.status, code=update.code or "", reason=reason)
