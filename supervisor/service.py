@@ -112,7 +112,7 @@ class Service:
 
     @contextmanager
     def _on_duty(self, *, makeshift: bool = False) -> Iterator[list[threading.Thread]]:
-        """Everything up, then everything ended in order. A ``makeshift`` supervisor has no pipeline and does with less."""
+        """Everything up, then everything ended in order. A ``makeshift`` one has no pipeline and does with less."""
         with ExitStack() as stack:
             with _dispensable(makeshift, "the repository of revisions"):
                 self._revisions.create()

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 import pytest
 
+from supervisor.deaths import Watch
 from supervisor.engine import ContainerGone, Engine, ImageMissing, NameTaken
 from supervisor.fleet import Engine as FleetEngine
-from supervisor.fleet import Watch
 from supervisor.images import Deps
 from supervisor.specs import ContainerSpec, gate_spec
 from tests.supervisor.fakes.engine import FakeEngine
