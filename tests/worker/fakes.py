@@ -224,6 +224,10 @@ class FakeSupervisor:
         assert request.headers["authorization"] == "Bearer worker-credential"
         if request.path in self.unknown:
             return Response({"detail": "Not Found"}, status=404)
+        return self._serve_agent(request) or await self._serve_process(request)
+
+    def _serve_agent(self, request: Request) -> Response | None:
+        """What the agent asks."""
         match request.path:
             case "/v1/press":
                 self.presses.append(Press.model_validate_json(request.body))
@@ -240,6 +244,11 @@ class FakeSupervisor:
                 return Response(self.updates)
             case path if path.endswith("/progress"):
                 return Response(stream=self._progress(path.split("/")[3]))
+        return None
+
+    async def _serve_process(self, request: Request) -> Response:
+        """What every worker asks."""
+        match request.path:
             case "/v1/announce":
                 self.announcements.append(Announcement.model_validate_json(request.body))
                 welcome = Welcome(instance=1, beat_seconds=BEAT_SECONDS, grant=self.grant, owners=self.owners)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from worker.tools.base import DEFAULT_SOCKET, UNTIL_INPUT_ENDS
-from worker.tools.registry import TOOLS
+from worker.tools.registry import OPERATIONS, TOOLS
 from worker.tools.server import run
 from worker.tools.workplace import WorkplaceError, from_environment
 
@@ -15,4 +15,4 @@ try:
     workplace = from_environment()
 except WorkplaceError as error:
     sys.exit(f"toolbox: {error}")
-sys.exit(asyncio.run(run(path, TOOLS, workplace, until_input_ends=UNTIL_INPUT_ENDS in sys.argv[1:])))
+sys.exit(asyncio.run(run(path, TOOLS | OPERATIONS, workplace, until_input_ends=UNTIL_INPUT_ENDS in sys.argv[1:])))

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from worker.tools import time
+from worker.tools import selfsource, time
 from worker.tools.base import Tool
 
 
@@ -17,3 +17,6 @@ def by_name(tools: Iterable[Tool]) -> dict[str, Tool]:
 
 
 TOOLS: Final = by_name((time.TOOL,))
+
+#: What the toolbox does for the worker itself; no model is told of these, and a call of one by a model is refused.
+OPERATIONS: Final = by_name((selfsource.CHECKOUT, selfsource.DIFF))
