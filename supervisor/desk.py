@@ -83,6 +83,7 @@ class WorkersDesk:
                     model=submission.model,
                     tokens=submission.tokens,
                     chat_id=submission.chat_id,
+                    repairs=submission.repairs or None,
                 )
             )
         )

@@ -13,6 +13,7 @@ from supervisor.ledger.errors import (
     LedgerUnusable,
     LostRace,
     NewerLedger,
+    NonceSpent,
     NoRevision,
     UnknownEvent,
     UnknownUpdate,
@@ -21,7 +22,13 @@ from supervisor.ledger.errors import (
 )
 from supervisor.ledger.ledger import Ledger
 from supervisor.ledger.values import (
+    Action,
     Blame,
+    Button,
+    Card,
+    CardKind,
+    CardState,
+    EndingState,
     Event,
     Lease,
     NewUpdate,
@@ -33,9 +40,15 @@ from supervisor.ledger.values import (
 )
 
 __all__ = [
+    "Action",
     "AmbiguousPrefix",
     "BadColumns",
     "Blame",
+    "Button",
+    "Card",
+    "CardKind",
+    "CardState",
+    "EndingState",
     "Event",
     "GenesisExists",
     "IllegalMove",
@@ -49,6 +62,7 @@ __all__ = [
     "NewWorker",
     "NewerLedger",
     "NoRevision",
+    "NonceSpent",
     "Origin",
     "Revision",
     "UnknownEvent",

@@ -8,6 +8,7 @@ LedgerError
 ├── AmbiguousPrefix
 ├── IllegalMove           not in the table of transitions
 ├── LostRace              somebody else moved it first
+├── NonceSpent            the button of a card was used up already
 ├── BadColumns            a change names a column that may not be changed
 ├── GenesisExists
 ├── NoRevision
@@ -94,6 +95,13 @@ class LostRace(LedgerError):
         self.tx_id = tx_id
         self.expected = expected
         self.actual = actual
+
+
+class NonceSpent(LedgerError):
+    """The button of a card was used up already, or counts no more; nothing was changed."""
+
+    def __init__(self) -> None:
+        super().__init__("this button was used already")
 
 
 class BadColumns(LedgerError):

@@ -1,13 +1,13 @@
 """The ledger: the supervisor's own database, which no worker ever sees."""
 
 from supervisor.contract.events import EventType
+from supervisor.ledger.cards import Cards
 from supervisor.ledger.models import Fact, Owner
 from supervisor.ledger.retention import Retention
-from supervisor.ledger.updates import Updates
 from supervisor.ledger.workers import Workers
 
 
-class Ledger(Updates, Workers, Retention):
+class Ledger(Cards, Workers, Retention):
     """Updates, workers, the lease, owners and small facts, with an append-only log of events.
 
     Opening it makes the file or migrates it. Raises NewerLedger, or LedgerUnusable.
@@ -17,6 +17,11 @@ class Ledger(Updates, Workers, Retention):
         """Numeric Telegram ids of the users that own the bot, in the order in which they claimed it."""
         query = Owner.select(Owner.user_id).order_by(Owner.claimed_at, Owner.user_id)
         return [user_id for (user_id,) in self._rows(query.tuples())]
+
+    def owner_chats(self) -> dict[int, int]:
+        """The chat in which each owner claimed the bot, in that order."""
+        query = Owner.select(Owner.user_id, Owner.chat_id).order_by(Owner.claimed_at, Owner.user_id)
+        return dict(self._rows(query.tuples()))
 
     def add_owner(self, user_id: int, chat_id: int, *, parent_id: int | None = None) -> bool:
         """Record an owner, with ``owner.claimed``. Returns False, and changes nothing, for one who is known."""

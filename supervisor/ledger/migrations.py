@@ -134,6 +134,54 @@ MIGRATIONS: Final = (
             """,
         ),
     ),
+    Migration(
+        2,
+        "cards, nonces, endings; what an update repairs or supersedes",
+        (
+            "ALTER TABLE artifacts ADD COLUMN repairs TEXT",
+            "ALTER TABLE artifacts ADD COLUMN supersedes TEXT",
+            "CREATE INDEX artifacts_supersedes ON artifacts (supersedes)",
+            # Those of before are left as they were told.
+            "UPDATE artifacts SET code = 'superseded' WHERE status = 'superseded' AND code IS NULL",
+            """
+            CREATE TABLE cards (
+                id INTEGER PRIMARY KEY NOT NULL,
+                tx_id TEXT NOT NULL REFERENCES artifacts (tx_id),
+                kind TEXT NOT NULL,
+                state TEXT NOT NULL,
+                chat_id BIGINT NOT NULL,
+                message_id BIGINT,
+                document_id BIGINT,
+                digest TEXT,
+                shown TEXT NOT NULL,
+                urgent BOOLEAN NOT NULL,
+                expires_at DOUBLE PRECISION,
+                created_at DOUBLE PRECISION NOT NULL,
+                updated_at DOUBLE PRECISION NOT NULL
+            )
+            """,
+            "CREATE INDEX cards_tx_id ON cards (tx_id, id)",
+            "CREATE INDEX cards_state ON cards (state)",
+            """
+            CREATE TABLE nonces (
+                nonce_sha256 TEXT PRIMARY KEY NOT NULL,
+                card_id INTEGER NOT NULL REFERENCES cards (id),
+                action TEXT NOT NULL,
+                spent_at DOUBLE PRECISION,
+                spent_by BIGINT
+            )
+            """,
+            "CREATE INDEX nonces_card_id ON nonces (card_id)",
+            """
+            CREATE TABLE endings (
+                id TEXT PRIMARY KEY NOT NULL, -- the update's id and the status that it came to
+                state TEXT NOT NULL,
+                told_at DOUBLE PRECISION NOT NULL
+            )
+            """,
+            "INSERT INTO endings (id, state, told_at) SELECT tx_id || ' ' || status, 'told', updated_at FROM artifacts",
+        ),
+    ),
 )
 
 LATEST: Final = MIGRATIONS[-1].number

@@ -14,7 +14,7 @@ from peewee import (
     TextField,
 )
 
-from supervisor.ledger.values import Blame, Origin
+from supervisor.ledger.values import Action, Blame, CardKind, CardState, EndingState, Origin
 from supervisor.states import Status
 
 
@@ -123,6 +123,8 @@ class Artifact(Table):
     event_id = BigIntegerField()
     created_at = DoubleField()
     updated_at = DoubleField()
+    repairs = TextField(null=True)
+    supersedes = TextField(null=True)
 
 
 class WorkerRecord(Table):
@@ -169,4 +171,50 @@ class Fact(Table):
     updated_at = DoubleField()
 
 
-MODELS: Final[tuple[type[Table], ...]] = (EventRecord, Artifact, WorkerRecord, LeaseRecord, Owner, Fact)
+class CardRecord(Table):
+    """Messages with buttons that the supervisor has written, or is about to."""
+
+    id = IntegerField(primary_key=True)
+    tx_id = TextField()
+    kind = EnumField(CardKind)
+    state = EnumField(CardState)
+    chat_id = BigIntegerField()
+    message_id = BigIntegerField(null=True)
+    document_id = BigIntegerField(null=True)
+    digest = TextField(null=True)
+    shown = TextField()
+    urgent = BooleanField()
+    expires_at = DoubleField(null=True)
+    created_at = DoubleField()
+    updated_at = DoubleField()
+
+
+class Nonce(Table):
+    """What each button of a card is worth, by the SHA-256 of its nonce."""
+
+    nonce_sha256 = TextField(primary_key=True)
+    card_id = IntegerField()
+    action = EnumField(Action)
+    spent_at = DoubleField(null=True)
+    spent_by = BigIntegerField(null=True)
+
+
+class Ending(Table):
+    """Final words that were sent, or begun to be."""
+
+    id = TextField(primary_key=True)
+    state = EnumField(EndingState)
+    told_at = DoubleField()
+
+
+MODELS: Final[tuple[type[Table], ...]] = (
+    EventRecord,
+    Artifact,
+    WorkerRecord,
+    LeaseRecord,
+    Owner,
+    Fact,
+    CardRecord,
+    Nonce,
+    Ending,
+)

@@ -20,6 +20,7 @@ class Store:
     """An open ledger file. It may be shared by threads, and the file by processes.
 
     ``clock`` gives seconds since the Unix epoch. ``redact`` takes the secrets out of all free text on its way in.
+    ``moved`` is called after each change of an update's status.
     Every method raises LedgerUnusable when the file cannot be read or written; nothing is recorded then.
     """
 
@@ -30,6 +31,7 @@ class Store:
         clock: Callable[[], float] = time.time,
         redact: Redactor | None = None,
         read_only: bool = False,
+        moved: Callable[[], object] = lambda: None,
     ) -> None:
         self._path = path
         self._clock = clock
@@ -37,6 +39,7 @@ class Store:
         self._floor = 0.0  # seconds; new ids lie above it whatever the clock says
         self._ids = EventIds(Side.SUPERVISOR, lambda: max(self._clock(), self._floor))
         self._read_only = read_only
+        self._moved = moved
         self._db: Any = reader(path) if read_only else writer(path, clock)
         # Compiled once: building a query costs several times what SQLite needs to run it.
         self._last_id_sql, _ = EventRecord.select(fn.MAX(EventRecord.id)).bind(self._db).sql()

@@ -1,9 +1,11 @@
 """Updates: a row each in ``artifacts``, moved by the table of transitions and by nothing else."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields
 from typing import Any, Final
+
+from peewee import fn
 
 from supervisor.contract.events import EventType
 from supervisor.crashpoints import around
@@ -22,7 +24,8 @@ from supervisor.ledger.values import CHANGEABLE_COLUMNS, Blame, NewUpdate, Revis
 from supervisor.states import TRANSITIONS, Status
 
 _NOTHING: Final[Mapping[str, object]] = {}
-_COLUMNS: Final = tuple(getattr(Artifact, field.name) for field in fields(Update))
+#: All but the patch, which would be read for nothing.
+COLUMNS: Final = tuple(getattr(Artifact, field.name) for field in fields(Update))
 #: What people, models and tools wrote, where a secret may have slipped in. All else is ids, words and numbers.
 _FREE_TEXT: Final = frozenset(
     {"title", "why", "model", "last_error", "changes", "card", "test_summary", "self_check_summary"}
@@ -44,6 +47,23 @@ class Updates(Store):
         values = self._columns(changes)
         with around("ledger.create"), self._writing():
             return self._insert(new, Status.CREATED, values, parent_id)
+
+    def create_again(self, update: Update, patch: bytes, base: Revision, *, parent_id: int | None = None) -> Update:
+        """Record what a superseded update is on a newer base: an update of its own, which names it."""
+        again = NewUpdate(
+            origin=update.origin,
+            patch=patch,
+            base_sha=base.sha,
+            base_tx_id=base.tx_id,
+            title=update.title,
+            why=update.why,
+            model=update.model,
+            chat_id=update.chat_id,
+            forced=update.forced,
+            repairs=update.repairs,
+            supersedes=update.tx_id,
+        )
+        return self.create(again, parent_id=parent_id)
 
     def genesis(
         self, new: NewUpdate, *, changes: Mapping[str, object] = _NOTHING, parent_id: int | None = None
@@ -72,11 +92,13 @@ class Updates(Store):
         changes: Mapping[str, object] = _NOTHING,
         payload: Mapping[str, object] = _NOTHING,
         restored: str | None = None,
+        along: Callable[[], object] = lambda: None,
     ) -> Update:
         """Take an update from one status to the next, with the events of that transition, all or nothing.
 
         ``changes`` are other columns to set with it, ``payload`` is added to the events. ``restored`` is the sha that
         a finished rollback went back to: the current good revision from then on; it goes with that move alone.
+        ``along`` is done in the same transaction, and undoes all of it by an exception.
         Raises IllegalMove, LostRace when the update is not in ``source`` (any more), UnknownUpdate, BadColumns.
         """
         events = TRANSITIONS.get((source, target))
@@ -98,7 +120,9 @@ class Updates(Store):
             if restored is not None:
                 told = self._told(update, source, target, payload, sha=restored, image_id=None)
                 self._log(EventType.REVISION_PROMOTED, told, update.event_id, now)
-            return update
+            along()
+        self._moved()
+        return update
 
     def amend(self, tx_id: str, changes: Mapping[str, object]) -> Update:
         """Set columns that are no status, such as the sha once the patch is applied.
@@ -116,7 +140,7 @@ class Updates(Store):
         if not wanted or not set(wanted) <= set("0123456789abcdef-"):
             raise UnknownUpdate(prefix)
         inside = (Artifact.tx_id >= wanted) & (Artifact.tx_id < wanted + _BEYOND_HEX)
-        query = Artifact.select(*_COLUMNS).where(inside).order_by(Artifact.tx_id).limit(_CANDIDATES)
+        query = Artifact.select(*COLUMNS).where(inside).order_by(Artifact.tx_id).limit(_CANDIDATES)
         found: list[Update] = list(self._rows(query.objects(Update)))
         if not found:
             raise UnknownUpdate(prefix)
@@ -133,18 +157,26 @@ class Updates(Store):
 
     def updates(self, *, limit: int | None = None) -> list[Update]:
         """The updates, newest first."""
-        query = Artifact.select(*_COLUMNS).order_by(Artifact.event_id.desc()).limit(limit)
+        query = Artifact.select(*COLUMNS).order_by(Artifact.event_id.desc()).limit(limit)
         return list(self._rows(query.objects(Update)))
 
     def having(self, *statuses: Status) -> list[Update]:
         """The updates in any of these states, oldest first."""
         wanted = Artifact.status.in_(list(statuses))
-        query = Artifact.select(*_COLUMNS).where(wanted).order_by(Artifact.event_id)
+        query = Artifact.select(*COLUMNS).where(wanted).order_by(Artifact.event_id)
         return list(self._rows(query.objects(Update)))
 
     def first(self, *statuses: Status) -> Update | None:
         """The oldest update in any of these states."""
         return next(iter(self.having(*statuses)), None)
+
+    def to_be_made_again(self) -> list[Update]:
+        """Superseded updates of which nobody has made another on a newer base, or said why not, oldest first."""
+        another = Artifact.alias()
+        made = another.select(another.tx_id).where(another.supersedes == Artifact.tx_id)
+        wanted = (Artifact.status == Status.SUPERSEDED) & Artifact.code.is_null() & ~fn.EXISTS(made)
+        query = Artifact.select(*COLUMNS).where(wanted).order_by(Artifact.event_id)
+        return list(self._rows(query.objects(Update)))
 
     def failed_before(self, patch_id: str) -> Update | None:
         """The latest update with the same change that failed by its own fault or was rolled back.
@@ -156,7 +188,7 @@ class Updates(Store):
             Artifact.blame.is_null() | (Artifact.blame != Blame.EXTERNAL)
         )
         wanted = (Artifact.patch_id == patch_id) & (own_fault | taken_back)
-        return self._update(Artifact.select(*_COLUMNS).where(wanted).order_by(Artifact.event_id.desc()))
+        return self._update(Artifact.select(*COLUMNS).where(wanted).order_by(Artifact.event_id.desc()))
 
     def good_sha(self) -> str | None:
         """The current good revision: what the latest ``revision.promoted`` names."""
@@ -172,7 +204,7 @@ class Updates(Store):
 
     def revision(self, sha: str) -> Revision:
         """The revision with this sha. Raises UnknownUpdate for one that was never built."""
-        update = self._update(Artifact.select(*_COLUMNS).where((Artifact.sha == sha) & ~Artifact.image_id.is_null()))
+        update = self._update(Artifact.select(*COLUMNS).where((Artifact.sha == sha) & ~Artifact.image_id.is_null()))
         if update is None:
             raise UnknownUpdate(sha)
         return update.revision
@@ -182,7 +214,7 @@ class Updates(Store):
         return update
 
     def _get(self, tx_id: str) -> Update:
-        update = self._update(Artifact.select(*_COLUMNS).where(Artifact.tx_id == tx_id))
+        update = self._update(Artifact.select(*COLUMNS).where(Artifact.tx_id == tx_id))
         if update is None:
             raise UnknownUpdate(tx_id)
         return update

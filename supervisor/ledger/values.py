@@ -25,6 +25,41 @@ class Blame(StrEnum):
     PERSON = "person"
 
 
+class CardKind(StrEnum):
+    """What a card asks."""
+
+    APPROVAL = "approval"
+    CANCEL = "cancel"
+    ROLLBACK = "rollback"
+
+
+class CardState(StrEnum):
+    """What became of a card."""
+
+    QUEUED = "queued"
+    SENDING = "sending"  # begun; nobody knows yet whether the chat has it
+    OPEN = "open"  # its buttons count
+    FOLLOWING = "following"  # no buttons any more, and still shows what becomes of the update
+    CLOSED = "closed"  # another has taken its place, or it could not be sent
+
+
+class EndingState(StrEnum):
+    """What became of final words."""
+
+    SENDING = "sending"  # begun; nobody knows whether the chat has them, and they are not sent again
+    TOLD = "told"
+
+
+class Action(StrEnum):
+    """What a button does."""
+
+    APPROVE = "approve"
+    REJECT = "reject"
+    CANCEL = "cancel"
+    ROLLBACK = "rollback"
+    KEEP = "keep"
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewUpdate:
     """A submission, as it enters the ledger. ``tx_id`` is made there unless it had to be known before."""
@@ -40,6 +75,8 @@ class NewUpdate:
     tokens: int = 0
     chat_id: int | None = None
     forced: bool = False
+    repairs: str | None = None
+    supersedes: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -89,6 +126,8 @@ class Update:
     event_id: int  # its update.txn.created: the parent of all its other events
     created_at: float
     updated_at: float
+    repairs: str | None = None  # the failed update that this one is another attempt at
+    supersedes: str | None = None  # the update that this one is, on a newer base
 
     @property
     def revision(self) -> "Revision":
@@ -124,7 +163,9 @@ class Revision:
 
 
 #: What a submission says, and what only the ledger writes. Everything else may be changed along the way.
-FIXED_COLUMNS: Final = frozenset({"tx_id", "status", "patch", "origin", "event_id", "created_at", "updated_at"})
+FIXED_COLUMNS: Final = frozenset(
+    {"tx_id", "status", "patch", "origin", "event_id", "created_at", "updated_at", "repairs", "supersedes"}
+)
 CHANGEABLE_COLUMNS: Final = frozenset(f.name for f in fields(Update)) - FIXED_COLUMNS
 
 
@@ -167,6 +208,35 @@ class Lease:
     epoch: int
     worker_id: str
     granted_at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Card:
+    """A message of the supervisor's about one update, with the buttons that decide on it."""
+
+    id: int
+    tx_id: str
+    kind: CardKind
+    state: CardState
+    chat_id: int
+    message_id: int | None
+    document_id: int | None  # the message with the whole diff; 0 when nobody knows whether the chat has it
+    digest: str | None  # of the update, as it was when the card was made
+    shown: str  # the status that the message shows; empty before it was sent
+    urgent: bool  # somebody asked for it: before all others of its chat
+    expires_at: float | None
+    created_at: float
+    updated_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Button:
+    """One button of a card, as it was found by its nonce."""
+
+    nonce_sha256: str
+    action: Action
+    card: Card
+    spent: bool
 
 
 @dataclass(frozen=True, slots=True)
