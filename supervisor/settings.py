@@ -35,6 +35,7 @@ WORKER_NAMES: Final = (
     "AUTONOUS_COMMANDER",
     "AUTONOUS_MODEL_PROVIDER",
     "AUTONOUS_MODEL_FALLBACK",
+    "AUTONOUS_MODEL_CONTEXT_WINDOW",
     "AUTONOUS_TELEGRAM_ALLOWED_USERS",
     "WORKER_SYSTEM_PROMPT",
     "TG_TIMEOUT",
@@ -149,6 +150,9 @@ class Settings(BaseModel):
     no_progress_k: Count = Field(3, alias="AUTONOUS_CONTROL_NO_PROGRESS_K")
     dead_replay_seconds: Period | None = Field(
         None, alias="AUTONOUS_CONTROL_DEAD_REPLAY_SECONDS", description="a number of seconds above 0"
+    )
+    context_window: int | None = Field(
+        None, alias="AUTONOUS_MODEL_CONTEXT_WINDOW", ge=4096, description="a whole number of tokens, 4096 or more"
     )
     budget_tokens_per_day: Count | None = Field(
         None, alias="AUTONOUS_BUDGET_TOKENS_PER_DAY", description="a whole number, 1 or more"

@@ -14,6 +14,7 @@ from supervisor.contract import Announcement, EventType, Redactor, Role, RoleGra
 from worker import __version__, log
 from worker.agent.claims import Claims
 from worker.agent.commands import MENU, DirectCommands
+from worker.agent.conversation import Conversations
 from worker.agent.courier import Courier
 from worker.agent.dead_letters import DeadLetters
 from worker.agent.desk import Desk
@@ -29,15 +30,19 @@ from worker.agent.runs import Runs
 from worker.agent.seen import Seen
 from worker.context import (
     ContextBuilder,
+    InTurn,
     LastMessages,
+    LongMessages,
     PlainAssembler,
     PromptUnreadable,
     RecentHistory,
     SystemPrompt,
 )
+from worker.context.compressor import MESSAGE_SHARE
 from worker.control.breaker import Breaker
 from worker.duty import Duty
 from worker.factory import make_commander, make_model, make_toolbox
+from worker.models import catalog
 from worker.settings import Settings, SettingsError, load, secrets
 from worker.store import Fenced, Store, StoreUnusable
 from worker.vitals import Vitals
@@ -100,6 +105,8 @@ class App:
         self._prompt = prompt
         self._commander = make_commander(settings)
         self._model = make_model(settings)
+        known = catalog.facts(self._model.provider, self._model.model_name)
+        self._window = settings.autonous_model_context_window or known.window
         self._toolbox = make_toolbox(settings)
         self._owners = Owners(settings.autonous_telegram_allowed_users or self._commander.owners)
         self._vitals = Vitals()
@@ -217,7 +224,7 @@ class App:
         )
         agent = AgentLoop(
             model=self._model,
-            context=self._make_context(),
+            conversations=self._make_conversations(journal),
             toolbox=self._toolbox,
             journal=journal,
             limits=settings.limits,
@@ -239,12 +246,27 @@ class App:
             answered=answered,
         )
 
+    def _make_conversations(self, journal: Journal) -> Conversations:
+        settings, store = self._settings, self._store
+        return Conversations(
+            model=self._model,
+            context=self._make_context(),
+            history=store.history,
+            summaries=store.summaries,
+            recall=None,
+            journal=journal,
+            limits=settings.limits,
+            window=self._window,
+            tools=self._toolbox.specs,
+        )
+
     def _make_context(self) -> ContextBuilder:
-        window = self._settings.tg_history_window
+        shown = self._settings.tg_history_window
+        longest = int(self._window * 4 * MESSAGE_SHARE)
         return ContextBuilder(
             system_prompt=self._prompt.text,
-            provider=RecentHistory(self._store.history, window),
-            compressor=LastMessages(window),
+            provider=RecentHistory(self._store.history, shown, self._store.summaries),
+            compressor=InTurn(LastMessages(shown), LongMessages(longest), max_messages=shown),
             assembler=PlainAssembler(),
             events=self._store.events,
         )

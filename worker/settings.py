@@ -44,6 +44,7 @@ class Settings(BaseSettings):
     openai_model: str | None = None
     autonous_openai_uds: str | None = None
     autonous_model_provider: Literal["openai", "dummy"] | None = None
+    autonous_model_context_window: int | None = Field(default=None, ge=4096)
     worker_system_prompt: str | None = None
 
     autonous_db_path: Path = Path("/state/agent.db")

@@ -50,6 +50,7 @@ OWN: list[tuple[str, str, object, str, object]] = [
     ("AUTONOUS_CONTROL_NO_PROGRESS_K", "no_progress_k", 3, "2", 2),
     ("AUTONOUS_CONTROL_DEAD_REPLAY_SECONDS", "dead_replay_seconds", None, "60", 60),
     ("AUTONOUS_BUDGET_TOKENS_PER_DAY", "budget_tokens_per_day", None, "100000", 100_000),
+    ("AUTONOUS_MODEL_CONTEXT_WINDOW", "context_window", None, "65536", 65_536),
 ]
 
 #: What goes to the worker as it is written; the worker checks these itself.
@@ -101,6 +102,7 @@ BAD: list[tuple[str, str, str]] = [
     ("AUTONOUS_CONTROL_NO_PROGRESS_K", "0", "a whole number, 1 or more"),
     ("AUTONOUS_CONTROL_DEAD_REPLAY_SECONDS", "0", "a number of seconds above 0"),
     ("AUTONOUS_BUDGET_TOKENS_PER_DAY", "1e6", "a whole number, 1 or more"),
+    ("AUTONOUS_MODEL_CONTEXT_WINDOW", "4095", "a whole number of tokens, 4096 or more"),
     ("TG_SLEEP_SECONDS", "x", "a number of seconds, 0 or more"),
     ("TG_DROP_PENDING", "perhaps", "true or false"),
     ("TG_HISTORY_WINDOW", "1.5", "a whole number, 0 or more"),

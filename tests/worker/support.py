@@ -25,16 +25,24 @@ DEADLINE_SECONDS = 8
 
 def asynchronous(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
     """Run an async test in a loop of its own, with a deadline."""
+    return within(DEADLINE_SECONDS)(test)
 
-    @functools.wraps(test)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        async def with_deadline() -> None:
-            async with asyncio.timeout(DEADLINE_SECONDS):
-                await test(*args, **kwargs)
 
-        asyncio.run(with_deadline())
+def within(seconds: float) -> Callable[[Callable[P, Awaitable[None]]], Callable[P, None]]:
+    """The same with another deadline."""
 
-    return run
+    def decorate(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:
+        @functools.wraps(test)
+        def run(*args: P.args, **kwargs: P.kwargs) -> None:
+            async def with_deadline() -> None:
+                async with asyncio.timeout(seconds):
+                    await test(*args, **kwargs)
+
+            asyncio.run(with_deadline())
+
+        return run
+
+    return decorate
 
 
 async def until(condition: Callable[[], object]) -> None:

@@ -5,13 +5,13 @@ An attempt that never ended, because its worker was killed, is closed when its m
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from supervisor.contract import EventType, Redactor
 from worker.agent import notices
-from worker.control.limits import LimitReached, Spent
+from worker.control.limits import LimitReached, Limits, Spent, day_start
 from worker.control.progress import Progress
 from worker.models.base import CompletionResponse
 from worker.store import Store, Task
@@ -108,17 +108,14 @@ class Journal:
         self, attempt: Attempt, event_id: int, number: int, response: CompletionResponse, *, kept: bool
     ) -> None:
         """The model answered. What is not ``kept`` counts, and is no answer."""
-        payload: dict[str, object] = {
+        payload = {
+            **_about(attempt.task),
             "turn": number,
             "model_name": self._model_name,
             "latency_ms": self._latency_ms(attempt),
-            "input_tokens": response.input_tokens,
-            "output_tokens": response.output_tokens,
-            "cached_tokens": response.cached_tokens,
+            **_cost(response),
             "tool_calls": len(response.tool_calls),
         }
-        if response.estimated:
-            payload["estimated"] = True
         with self._store.write():
             self._store.runs.turn_ended(attempt.run.id, event_id, response, kept=kept, seconds=self.seconds(attempt))
             self._store.events.append(EventType.TURN_COMPLETED, payload, parent_id=event_id)
@@ -183,6 +180,20 @@ class Journal:
             text = notices.budget_warning(near, budget)
             self._store.outbox.add(attempt.task.chat_id, text, event_id=attempt.event_id)
 
+    def compacted(self, attempt: Attempt, made: Mapping[str, object], summary: CompletionResponse | None) -> None:
+        """The conversation was made shorter; what a summary cost is the run's."""
+        payload = {**_about(attempt.task), **made, **(_cost(summary) if summary else {})}
+        with self._store.write():
+            event_id = self._store.events.append(EventType.CONTEXT_COMPACTED, payload, parent_id=attempt.event_id)
+            if summary is not None:
+                self._store.runs.billed(attempt.run.id, event_id, summary)
+
+    def used_up(self, attempt: Attempt, limits: Limits) -> bool:
+        """Whether the run, or its day, may cost no more."""
+        day = limits.budget_tokens_per_day
+        today = 0 if day is None else self.tokens_since(day_start(self._store.now()))
+        return limits.reached(self.spent(attempt, turns=0, tokens_today=today)) is not None
+
     def completed(self, attempt: Attempt) -> None:
         """The run came to its answer."""
         turns = self.turns(attempt)
@@ -236,3 +247,19 @@ class Journal:
 
 def _about(task: Task) -> dict[str, object]:
     return {"chat_id": task.chat_id, "task_id": task.id}
+
+
+def _cost(response: CompletionResponse) -> dict[str, object]:
+    """What an answer cost. Without a price there is no ``cost_usd``, which is not the same as 0."""
+    cost: dict[str, object] = {
+        "input_tokens": response.input_tokens,
+        "output_tokens": response.output_tokens,
+        "cached_tokens": response.cached_tokens,
+    }
+    if response.cost_usd is not None:
+        cost["cost_usd"] = round(response.cost_usd, 6)
+    if response.spoken_by:
+        cost["spoken_by"] = response.spoken_by
+    if response.estimated:
+        cost["estimated"] = True
+    return cost

@@ -2,16 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
-from worker.agent.journal import INTERRUPTED_RESULT, Attempt, Journal
+from worker.agent.conversation import Conversation, Conversations
+from worker.agent.journal import Attempt, Journal
 from worker.agent.observer import RunObserver
-from worker.context import ContextBuilder
 from worker.control.limits import LimitReached, Limits, LimitType, day_start
 from worker.control.progress import same_calls, short_hash
-from worker.models.base import CompletionResponse, Message, ModelProvider, Speaker, ToolCall, ToolSpec, ValidationError
+from worker.models.base import CompletionResponse, ContextOverflow, ModelProvider, ToolCall, ToolSpec, ValidationError
 from worker.store.runs import CallRecord, CallStatus, TurnRecord
 from worker.tools.base import ErrorClass, ToolError, ToolResult
 
@@ -57,7 +57,7 @@ class AgentLoop:
         self,
         *,
         model: ModelProvider,
-        context: ContextBuilder,
+        conversations: Conversations,
         toolbox: Toolbox,
         journal: Journal,
         limits: Limits,
@@ -67,7 +67,7 @@ class AgentLoop:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._model = model
-        self._context = context
+        self._conversations = conversations
         self._toolbox = toolbox
         self._journal = journal
         self._limits = limits
@@ -91,28 +91,25 @@ class AgentLoop:
             raise LimitHit(limit) from None
 
     async def _until_answered(self, attempt: Attempt, observer: RunObserver) -> CompletionResponse:
-        task = attempt.task
         turns = self._journal.turns(attempt)
         if turns and not turns[-1].calls:  # the worker ended between the answer and its place in the outbox
-            return CompletionResponse(turns[-1].text, input_tokens=0, output_tokens=0)
-        context = self._context.build(task.chat_id, task.text, parent_id=attempt.event_id)
+            return CompletionResponse(turns[-1].text, 0, 0, spoken_by=turns[-1].spoken_by)
+        conversation = await self._conversations.open(attempt)
         while True:
             if turns:
                 await self._work_off(attempt, turns, observer)
                 turns = self._journal.turns(attempt)
-            said = [*context.messages, *_spoken(turns)]
-            extra = len(said) - len(context.messages)
-            attempt.seen.history_count = context.original_count + extra
-            attempt.seen.compressed_count = context.compressed_count + extra
-            response = await self._turn(attempt, len(turns) + 1, said, observer)
+            response = await self._turn(attempt, conversation, turns, observer)
             if not response.tool_calls:
                 return response
             turns = self._journal.turns(attempt)
 
     async def _turn(
-        self, attempt: Attempt, number: int, messages: Sequence[Message], observer: RunObserver
+        self, attempt: Attempt, conversation: Conversation, turns: Sequence[TurnRecord], observer: RunObserver
     ) -> CompletionResponse:
         """Ask the model once."""
+        number = len(turns) + 1
+        messages = await conversation.messages(turns)
         day = day_start(self._clock()) if self._limits.budget_tokens_per_day is not None else None
         today = 0 if day is None else self._journal.tokens_since(day)
         spent = self._journal.spent(attempt, turns=number - 1, tokens_today=today)
@@ -126,7 +123,12 @@ class AgentLoop:
             self._progressed()
             observer.text_delta(text)
 
-        response = await self._model.complete(messages, self._toolbox.specs(), on_text)
+        try:
+            response = await self._model.complete(messages, self._toolbox.specs(), on_text)
+        except ContextOverflow:
+            messages = await conversation.after_overflow(turns)
+            response = await self._model.complete(messages, self._toolbox.specs(), on_text)
+        conversation.answered(response)
         answered = bool(response.tool_calls or response.text.strip())
         self._journal.turn_completed(attempt, event_id, number, response, kept=answered)
         self._progressed()
@@ -181,12 +183,3 @@ class AgentLoop:
     def _tell(self, attempt: Attempt, limit: LimitReached, observer: RunObserver) -> None:
         self._journal.limit_reached(attempt, limit)
         observer.limit_reached(limit.limit_type, limit.value, limit.threshold)
-
-
-def _spoken(turns: Sequence[TurnRecord]) -> Iterator[Message]:
-    """What was said in the turns so far, as the model is shown it."""
-    for turn in turns:
-        calls = tuple(record.call for record in turn.calls)
-        yield Message(Speaker.ASSISTANT, turn.text, tool_calls=calls)
-        for record in turn.calls:
-            yield Message(Speaker.TOOL, record.result or INTERRUPTED_RESULT, tool_call_id=record.call.id)

@@ -2,7 +2,7 @@
 
 from worker.context.assembler import PlainAssembler, PromptAssembler
 from worker.context.builder import Context, ContextBuilder
-from worker.context.compressor import ContextCompressor, LastMessages
+from worker.context.compressor import ContextCompressor, InTurn, LastMessages, LongMessages
 from worker.context.prompt import PromptUnreadable, SystemPrompt
 from worker.context.provider import ContextProvider, RecentHistory
 
@@ -11,7 +11,9 @@ __all__ = [
     "ContextBuilder",
     "ContextCompressor",
     "ContextProvider",
+    "InTurn",
     "LastMessages",
+    "LongMessages",
     "PlainAssembler",
     "PromptAssembler",
     "PromptUnreadable",

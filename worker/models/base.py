@@ -1,7 +1,7 @@
 """What the agent knows of a model: messages in, a completion out, whoever provides it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
@@ -33,12 +33,16 @@ class Message:
     """One message, in no provider's format.
 
     The assistant's may ask for tools; a tool's carries a result, for the call with the id ``tool_call_id``.
+    ``history_id`` is the row of the history that it comes from, 0 for none. One that is ``pinned`` stands for others,
+    which are not shown themselves, and is kept when the rest is cut.
     """
 
     role: Speaker
     text: str
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str = ""
+    history_id: int = field(default=0, compare=False)
+    pinned: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +54,22 @@ class ToolSpec:
     schema: Mapping[str, object]
 
 
+class Stop(StrEnum):
+    """Why an answer ends where it does."""
+
+    END = "end"
+    TOOL_CALLS = "tool_calls"
+    LENGTH = "length"  # the provider's limit on one answer
+    REFUSAL = "refusal"  # the model, or a filter of its provider
+
+
 @dataclass(frozen=True, slots=True)
 class CompletionResponse:
     """What the model answered, and what it cost in tokens, as the provider counted them.
 
     ``cached_tokens`` are those of the input that the provider had kept. ``estimated`` is set when the provider
-    counted nothing, and the tokens are a guess from the number of characters.
+    counted nothing, and the tokens are a guess from the number of characters. ``spoken_by`` is ``provider:model``
+    where another model than the first of a chain answered. ``cost_usd`` is None where no price is known.
     """
 
     text: str
@@ -64,6 +78,9 @@ class CompletionResponse:
     tool_calls: tuple[ToolCall, ...] = ()
     cached_tokens: int = 0
     estimated: bool = False
+    stop: Stop = field(default=Stop.END, compare=False)
+    spoken_by: str = ""
+    cost_usd: float | None = field(default=None, compare=False)
 
     @property
     def tokens(self) -> int:
@@ -100,6 +117,8 @@ class ModelError(Exception):
 
     ModelError
     ├── ProviderApiError   the provider could not be reached or refused
+    │   ├── RateLimited       too many calls, or nothing left of a quota
+    │   └── ContextOverflow   the messages are more than the model takes
     └── ValidationError    the provider answered with something that is no answer
     """
 
@@ -115,6 +134,18 @@ class ProviderApiError(ModelError):
     """The provider could not be reached, took too long or answered with an error."""
 
     error_class = "provider_api"
+
+
+class RateLimited(ProviderApiError):
+    """Too many calls. ``retry_after`` is the wait in seconds that the provider asks for, None where it names none."""
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ContextOverflow(ProviderApiError):
+    """The messages are more than the model takes at once."""
 
 
 class ValidationError(ModelError):

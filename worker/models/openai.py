@@ -10,7 +10,7 @@ from openai import APIStatusError, AsyncOpenAI, AsyncStream, DefaultAsyncHttpxCl
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
 from worker import uds
-from worker.models import openai_wire
+from worker.models import failures, openai_wire
 from worker.models.base import CompletionResponse, Message, OnText, ProviderApiError, ToolSpec, ValidationError
 
 DEFAULT_MODEL: Final = "gpt-5.4-mini"
@@ -45,13 +45,20 @@ class OpenAIModel:
     async def complete(
         self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), on_text: OnText | None = None
     ) -> CompletionResponse:
-        """One completion; streamed when ``on_text`` wants it. Raises ProviderApiError or ValidationError."""
+        """One completion; streamed when ``on_text`` wants it. Raises ModelError."""
         try:
             if on_text is None or self._streams is False:
                 collected = await self._whole(messages, tools)
             else:
                 collected = await self._streamed(messages, tools, on_text)
             return collected.response(messages)
+        except APIStatusError as error:
+            raise failures.of_status(
+                error.status_code,
+                f"{type(error).__name__}: {error}",
+                code=error.code or "",
+                headers=error.response.headers,
+            ) from error
         except (OpenAIError, httpx2.HTTPError) as error:  # the SDK lets transport errors within a stream through
             raise ProviderApiError(f"{type(error).__name__}: {error}") from error
         except (AttributeError, IndexError, TypeError, ValueError) as error:  # the SDK does not check what it got
@@ -73,7 +80,8 @@ class OpenAIModel:
         try:
             stream: AsyncStream[ChatCompletionChunk] = await self._completions.create(**request)
         except APIStatusError as error:
-            if self._streams or error.status_code not in NOT_LIKE_THIS:
+            overflow = failures.is_overflow(str(error), error.code or "")
+            if self._streams or overflow or error.status_code not in NOT_LIKE_THIS:
                 raise
             collected = await self._whole(messages, tools)
             logger.warning("the model's server does not stream: %s", error)

@@ -13,6 +13,7 @@ from worker.models.base import (
     Message,
     ProviderApiError,
     Speaker,
+    Stop,
     ToolCall,
     ToolSpec,
     ValidationError,
@@ -69,13 +70,17 @@ class Collected:
     text: str = ""
     calls: dict[int, _Call] = field(default_factory=dict)
     usage: CompletionUsage | None = None
-    finished: bool = False
+    finish_reason: str = ""
+    refused: bool = False
 
     @classmethod
     def whole(cls, completion: ChatCompletion) -> "Collected":
         """An answer that came in one piece. Raises what the SDK's unchecked types raise when they are malformed."""
-        message = completion.choices[0].message
-        collected = cls(message.content or message.refusal or "", usage=completion.usage, finished=True)
+        choice = completion.choices[0]
+        message = choice.message
+        collected = cls(message.content or message.refusal or "", usage=completion.usage)
+        collected.finish_reason = choice.finish_reason or "stop"
+        collected.refused = bool(message.refusal)
         for index, call in enumerate(message.tool_calls or ()):
             if call.type == "function":
                 collected.calls[index] = _Call(call.id, call.function.name, call.function.arguments)
@@ -87,8 +92,9 @@ class Collected:
         if not chunk.choices:
             return ""
         choice = chunk.choices[0]
-        self.finished = self.finished or bool(choice.finish_reason)
+        self.finish_reason = choice.finish_reason or self.finish_reason
         delta = choice.delta
+        self.refused = self.refused or bool(delta.refusal)
         self._add_calls(delta)
         text = delta.content or delta.refusal or ""
         self.text += text
@@ -104,13 +110,13 @@ class Collected:
 
     def response(self, messages: Sequence[Message]) -> CompletionResponse:
         """The answer in our types; ``messages`` are what it answers. Raises ProviderApiError or ValidationError."""
-        if not self.finished:
+        if not self.finish_reason:
             raise ProviderApiError("the provider's answer broke off")
         calls = tuple(_tool_call(number, call) for number, (_, call) in enumerate(sorted(self.calls.items()), start=1))
         if self.usage is None:
             asked = sum(estimated_tokens(message.text) for message in messages)
             said = estimated_tokens(self.text + "".join(call.arguments for call in self.calls.values()))
-            return CompletionResponse(self.text, asked, said, calls, estimated=True)
+            return CompletionResponse(self.text, asked, said, calls, estimated=True, stop=self._stop)
         details = self.usage.prompt_tokens_details
         return CompletionResponse(
             self.text,
@@ -118,7 +124,16 @@ class Collected:
             output_tokens=int(self.usage.completion_tokens),
             tool_calls=calls,
             cached_tokens=(details.cached_tokens or 0) if details else 0,
+            stop=self._stop,
         )
+
+    @property
+    def _stop(self) -> Stop:
+        if self.refused or self.finish_reason == "content_filter":
+            return Stop.REFUSAL
+        if self.calls:
+            return Stop.TOOL_CALLS
+        return Stop.LENGTH if self.finish_reason == "length" else Stop.END
 
 
 def _tool_call(number: int, call: _Call) -> ToolCall:

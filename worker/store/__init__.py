@@ -13,6 +13,7 @@ from worker.store.lease import Lease
 from worker.store.outbox import Outbox, OutboxStatus, Reply
 from worker.store.relays import Relays
 from worker.store.runs import RunLog
+from worker.store.summaries import Summaries
 
 __all__ = [
     "Database",
@@ -44,6 +45,8 @@ class Store:
         self.outbox = Outbox(self.database, clock)
         self.relays = Relays(self.database, clock)
         self.runs = RunLog(self.database, clock)
+        self.summaries = Summaries(self.database, clock)
+        self.now = clock
         self.write = self.database.write
 
     def close(self) -> None:

@@ -25,21 +25,27 @@ class History:
         self._database = database
         self._clock = clock
 
-    def recent(self, chat_id: int, limit: int) -> list[Message]:
-        """The last ``limit`` messages of a chat's context, oldest first.
+    def recent(self, chat_id: int, limit: int, *, after: int = 0, up_to: int | None = None) -> list[Message]:
+        """The last ``limit`` messages of a chat's context, oldest first; of those rows ``after`` and ``up_to`` others.
 
         Roles that a later revision added are left out.
         """
-        self._database.bind()
-        chat = ChatRow.get_or_none(ChatRow.chat_id == chat_id)
-        in_context = HistoryRow.id > (chat.context_after if chat else 0)
+        in_context = HistoryRow.id > max(after, self.context_after(chat_id))
+        if up_to is not None:
+            in_context &= HistoryRow.id <= up_to
         rows = (
             HistoryRow.select()
             .where(HistoryRow.chat_id == chat_id, in_context, HistoryRow.role.in_(list(SPEAKERS)))
             .order_by(HistoryRow.id.desc())
             .limit(limit)
         )
-        return [Message(SPEAKERS[row.role], row.text) for row in reversed(list(rows))]
+        return [Message(SPEAKERS[row.role], row.text, history_id=row.id) for row in reversed(list(rows))]
+
+    def context_after(self, chat_id: int) -> int:
+        """The row after which the chat's context begins; 0 where it was never begun anew."""
+        self._database.bind()
+        chat = ChatRow.get_or_none(ChatRow.chat_id == chat_id)
+        return chat.context_after if chat else 0
 
     def add(self, chat_id: int, *messages: Message, inbox_id: int | None = None) -> None:
         """Append messages to a chat.

@@ -123,4 +123,18 @@ MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {
             answered_at REAL)""",
         "CREATE INDEX relays_answered_at ON relays (answered_at)",
     ),
+    6: (
+        """CREATE TABLE summaries (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            chat_id INTEGER NOT NULL,
+            context_after INTEGER NOT NULL,
+            history_id INTEGER NOT NULL,
+            run_id INTEGER,
+            turn_id INTEGER,
+            text TEXT NOT NULL,
+            files TEXT NOT NULL,
+            created_at REAL NOT NULL)""",
+        "CREATE INDEX summaries_chat_id ON summaries (chat_id, id)",
+        "ALTER TABLE turns ADD COLUMN spoken_by TEXT NOT NULL DEFAULT ''",
+    ),
 }

@@ -46,12 +46,13 @@ class CallRecord:
 
 @dataclass(frozen=True, slots=True)
 class TurnRecord:
-    """One turn that was kept, with its calls in order."""
+    """One turn that was kept, with its calls in order. ``spoken_by`` is empty for the model that is asked first."""
 
     id: int
     event_id: int
     text: str
     calls: tuple[CallRecord, ...]
+    spoken_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,15 +114,7 @@ class RunLog:
             self._set(run_id, turn_event_id=None, seconds=seconds)
             if response is None:
                 return
-            turn_id = TurnRow.insert(
-                run_id=run_id,
-                event_id=event_id,
-                kept=kept,
-                text=response.text,
-                input_tokens=response.input_tokens,
-                output_tokens=response.output_tokens,
-                created_at=self._clock(),
-            ).execute()
+            turn_id = self._add_turn(run_id, event_id, response, kept=kept)
             for call in response.tool_calls if kept else ():
                 ToolCallRow.insert(
                     run_id=run_id,
@@ -133,6 +126,25 @@ class RunLog:
                     status=CallStatus.ASKED,
                     updated_at=self._clock(),
                 ).execute()
+
+    def billed(self, run_id: int, event_id: int, response: CompletionResponse) -> None:
+        """The run cost this beside its turns."""
+        self._add_turn(run_id, event_id, response, kept=False)
+
+    def _add_turn(self, run_id: int, event_id: int, response: CompletionResponse, *, kept: bool) -> int:
+        with self._database.write():
+            return int(
+                TurnRow.insert(
+                    run_id=run_id,
+                    event_id=event_id,
+                    kept=kept,
+                    text=response.text,
+                    spoken_by=response.spoken_by,
+                    input_tokens=response.input_tokens,
+                    output_tokens=response.output_tokens,
+                    created_at=self._clock(),
+                ).execute()
+            )
 
     def call_begun(self, record_id: int, event_id: int) -> None:
         """A tool is about to be called."""
@@ -153,7 +165,7 @@ class RunLog:
         calls: dict[int, list[CallRecord]] = {}
         for row in ToolCallRow.select().where(ToolCallRow.run_id == run_id).order_by(ToolCallRow.id):
             calls.setdefault(row.turn_id, []).append(_call_record(row))
-        return [TurnRecord(row.id, row.event_id, row.text, tuple(calls.get(row.id, ()))) for row in rows]
+        return [TurnRecord(row.id, row.event_id, row.text, tuple(calls.get(row.id, ())), row.spoken_by) for row in rows]
 
     def begun_calls(self, run_id: int) -> Sequence[CallRecord]:
         """Calls that began and have no result."""

@@ -100,6 +100,7 @@ class TurnRow(Model):
     event_id = BigIntegerField()
     kept = BooleanField()
     text = TextField()
+    spoken_by = TextField(default="")
     input_tokens = IntegerField()
     output_tokens = IntegerField()
     created_at = DoubleField()
@@ -125,6 +126,26 @@ class ToolCallRow(Model):
 
     class Meta:
         table_name = "tool_calls"
+
+
+class SummaryRow(Model):
+    """What stands for a chat's history up to ``history_id``, and for a run's turns up to ``turn_id``.
+
+    It holds as long as the chat's context begins after ``context_after``.
+    """
+
+    id = AutoField()
+    chat_id = BigIntegerField()
+    context_after = IntegerField()
+    history_id = IntegerField()
+    run_id = IntegerField(null=True)
+    turn_id = IntegerField(null=True)
+    text = TextField()
+    files = TextField()
+    created_at = DoubleField()
+
+    class Meta:
+        table_name = "summaries"
 
 
 class OutboxRow(Model):
@@ -192,6 +213,7 @@ TABLES = (
     RunRow,
     TurnRow,
     ToolCallRow,
+    SummaryRow,
     OutboxRow,
     RelayRow,
     LeaseRow,

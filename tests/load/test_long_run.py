@@ -1,0 +1,136 @@
+"""Five hundred turns with results of 200 KB: never over the window, and what was said first is known at the end."""
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.worker.fakes import FakeOpenAI, completion
+from tests.worker.httpserver import HttpServer, Request, Response
+from tests.worker.support import World, until, within, world
+from tests.worker.test_turns import Clockwork
+from worker.context.summary import INSTRUCTION
+
+MESSAGES: Final = 10
+TURNS: Final = 50
+RESULT: Final = "a line of a log that nobody will ever read to its end\n" * 3800
+#: What a model says beside its calls, in some thousand tokens.
+PLAN: Final = "Now I look at that, then I change it, then I see whether it works. " * 45
+CONSTRAINT: Final = "never touch the folder billing/"
+WINDOW: Final = 128_000
+CHARS_A_TOKEN: Final = 3
+
+
+class Developer(FakeOpenAI):
+    """Calls a tool TURNS - 1 times for each message, then answers; sums up by the constraints that it was shown.
+
+    It counts a token for every three characters, refuses what is over its window, and its summaries fail when told.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, completion("unused"))
+        self.server = HttpServer(path, self._develop)
+        self.largest = 0
+        self.overflows = 0
+        self.summaries = 0
+        self.turns = 0
+        self.failing_summaries = 0
+
+    async def _develop(self, request: Request) -> Response:
+        body = json.loads(request.body)
+        tokens = _characters(body["messages"]) // CHARS_A_TOKEN
+        if tokens > WINDOW:
+            self.overflows += 1
+            error = {"message": "too long", "code": "context_length_exceeded"}
+            return Response({"error": error}, status=400)
+        self.largest = max(self.largest, tokens)
+        if body["messages"][0]["content"] == INSTRUCTION:
+            return self._sum_up(body["messages"][1]["content"], tokens)
+        self.requests.append(body)
+        self.turns += 1
+        if self.turns % TURNS == 0:
+            return _completion("done with that part", tokens)
+        call = {"id": f"c{self.turns}", "type": "function", "function": {"name": "time", "arguments": "{}"}}
+        return _completion(f"Step {self.turns}. {PLAN}", tokens, tool_calls=[call])
+
+    def _sum_up(self, conversation: str, tokens: int) -> Response:
+        self.summaries += 1
+        if self.failing_summaries:
+            self.failing_summaries -= 1
+            return Response({"error": {"message": "overloaded"}}, status=500)
+        known = f"- {CONSTRAINT}" if CONSTRAINT in conversation else "- none"
+        return _completion(f"## Goal\nBuild it.\n## Constraints\n{known}\n## Done\n{self.turns} turns", tokens)
+
+
+def _characters(messages: list[dict[str, Any]]) -> int:
+    return sum(len(json.dumps(message)) for message in messages)
+
+
+def _completion(text: str, tokens: int, **message: object) -> Response:
+    response = completion(text, **message)
+    usage = {"prompt_tokens": tokens, "completion_tokens": 30, "total_tokens": tokens + 30}
+    assert isinstance(response.body, dict)
+    return Response({**response.body, "usage": usage})
+
+
+async def _develop(here: World, fake: Developer, messages: int) -> None:
+    settings: dict[str, Any] = {
+        "autonous_model_provider": "openai",
+        "openai_api_key": "sk-test",
+        "openai_model": "a-model-of-this-test",
+        "autonous_openai_uds": str(fake.server.path),
+        "autonous_model_context_window": WINDOW,
+        "autonous_control_max_turns": TURNS,
+        "autonous_control_max_tokens": 10**9,
+    }
+    clockwork = Clockwork(*[RESULT] * (messages * TURNS))
+    async with clockwork.serve(here) as tools, here.active_worker(**settings, **tools):
+        for number in range(1, messages + 1):
+            await here.telegram.say(
+                f"First of all: {CONSTRAINT}. Begin." if number == 1 else f"Go on with part {number}."
+            )
+            await until(lambda number=number: len(here.events("reply.sent")) == number)  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(("failing", "messages"), [(0, MESSAGES), (2, 2)])
+def test_a_long_development_run(failing: int, messages: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every request fits, summaries are few and billed, and the first constraint is in the last request."""
+
+    @within(300)
+    async def run() -> None:
+        async with world() as here:
+            fake = Developer(here.directory / "openai.sock")
+            fake.failing_summaries = failing
+            await fake.server.start()
+            try:
+                await _develop(here, fake, messages)
+            finally:
+                await fake.server.stop()
+            _judge(here, fake, failing, messages, capsys)
+
+    run()
+
+
+def _judge(here: World, fake: Developer, failing: int, messages: int, capsys: pytest.CaptureFixture[str]) -> None:
+    made = here.events("context.compacted")
+    summed_up = [event for event in made if "summary" in event["rules"]]
+    failed = [event for event in made if "summary_error" in event]
+    paid = sum(event["input_tokens"] + event["output_tokens"] for event in summed_up)
+    total = sum(event["input_tokens"] + event["output_tokens"] for event in here.events("turn.completed"))
+    with capsys.disabled():
+        print(  # noqa: T201 - figures to be seen
+            f"\n{fake.turns} turns, largest request {fake.largest} of {WINDOW} tokens, {fake.overflows} refused, "
+            f"{len(summed_up)} summaries ({paid} tokens, {paid / total:.1%} of the turns), {len(failed)} failed"
+        )
+    assert fake.turns == messages * TURNS
+    assert fake.largest <= WINDOW
+    assert fake.overflows <= 1, "what the provider counts is learnt from the first answer, or the first refusal"
+    assert len(failed) == (1 if failing else 0), "a failure is followed by a rest"
+    if not failing:
+        assert 1 <= len(summed_up) <= messages * TURNS // 20
+        assert all(event["after_tokens"] < event["before_tokens"] for event in summed_up)
+        assert CONSTRAINT in json.dumps(fake.requests[-1]["messages"])
+    rows = here.rows("SELECT SUM(input_tokens + output_tokens) FROM turns WHERE NOT kept")
+    assert (rows[0][0] or 0) == paid
+    assert here.rows("SELECT COUNT(*) FROM history")[0][0] == 2 * messages

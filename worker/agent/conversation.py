@@ -1,0 +1,287 @@
+"""What the model is shown in a run: the context and the turns so far, always within its window."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from worker.agent.journal import INTERRUPTED_RESULT, Attempt, Journal
+from worker.context import ContextBuilder
+from worker.context.blocks import joined
+from worker.context.compressor import TokenBudget, ToolResults
+from worker.context.cutting import cut_text
+from worker.context.summary import KEPT_TOKENS, LONGEST_CHARS, as_message, divided, files_of, request
+from worker.context.tokens import Calibration, message_tokens, tool_tokens, total_tokens
+from worker.context.window import Window
+from worker.control.limits import Limits
+from worker.models.base import (
+    CompletionResponse,
+    Message,
+    ModelError,
+    ModelProvider,
+    Speaker,
+    ToolSpec,
+    ValidationError,
+    estimated_tokens,
+)
+from worker.store.history import History
+from worker.store.runs import TurnRecord
+from worker.store.summaries import Covered, Files, Summaries, Summary
+
+SUMMARY_SECONDS: Final = 120.0
+#: After a summary that came to nothing, none is asked for this long.
+COOLDOWN_SECONDS: Final = 300.0
+#: Of the window, the most that is kept word for word when the rest is summed up.
+KEPT_SHARE: Final = 3
+#: So many rows of the history are summed up at most; those before them can be recalled.
+ROWS: Final = 500
+
+logger = logging.getLogger(__name__)
+
+
+class Recall(Protocol):
+    """Finds what of earlier times is of use."""
+
+    async def look_up(self, chat_id: int, text: str) -> None:
+        """Have what belongs to a message at hand, for the context that is built next in this chat."""
+
+
+@dataclass
+class Cooldown:
+    """Whether a summary may be asked for. ``monotonic`` gives seconds."""
+
+    monotonic: Callable[[], float]
+    over_at: float = 0.0
+
+    @property
+    def over(self) -> bool:
+        """Whether enough time has passed."""
+        return self.monotonic() >= self.over_at
+
+    def begin(self) -> None:
+        """From now on for COOLDOWN_SECONDS."""
+        self.over_at = self.monotonic() + COOLDOWN_SECONDS
+
+
+@dataclass
+class _Made:
+    """What a compaction did."""
+
+    before_tokens: int
+    rules: list[str] = field(default_factory=list)
+    response: CompletionResponse | None = None
+    seconds: float = 0.0
+    error: str = ""
+
+
+class Conversations:
+    """Opens conversations. ``window`` is the model's in tokens; ``tools`` gives the tools that it is offered."""
+
+    def __init__(
+        self,
+        *,
+        model: ModelProvider,
+        context: ContextBuilder,
+        history: History,
+        summaries: Summaries,
+        recall: Recall | None,
+        journal: Journal,
+        limits: Limits,
+        window: int,
+        tools: Callable[[], Sequence[ToolSpec]],
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.model = model
+        self.context = context
+        self.history = history
+        self.summaries = summaries
+        self.recall = recall
+        self.journal = journal
+        self.limits = limits
+        self.calibration = Calibration()
+        self.cooldown = Cooldown(monotonic)
+        self.monotonic = monotonic
+        self._window = window
+        self._tools = tools
+
+    @property
+    def window(self) -> Window:
+        """What there is room for."""
+        return Window(self._window, taken=tool_tokens(self._tools()))
+
+    async def open(self, attempt: Attempt) -> "Conversation":
+        """The conversation of an attempt, with the context that its message needs."""
+        if self.recall is not None:
+            await self.recall.look_up(attempt.task.chat_id, attempt.task.text)
+        return Conversation(self, attempt)
+
+
+class Conversation:
+    """One run's messages for the model. Older parts are replaced by what stands for them, when there is no room."""
+
+    def __init__(self, home: Conversations, attempt: Attempt) -> None:
+        self._home = home
+        self._attempt = attempt
+        self._chat_id = attempt.task.chat_id
+        self._told: list[str] = []
+        self._shown: Sequence[Message] = ()
+        self._build()
+
+    async def messages(self, turns: Sequence[TurnRecord]) -> Sequence[Message]:
+        """Everything so far, made to fit. Raises Fenced."""
+        whole = self._whole(turns)
+        if not self._fits(whole):
+            whole = await self._compacted(whole, turns)
+        self._shown = whole
+        extra = sum(1 + len(turn.calls) for turn in turns)
+        seen, context = self._attempt.seen, self._context
+        seen.history_count, seen.compressed_count = context.original_count + extra, context.compressed_count + extra
+        return whole
+
+    async def after_overflow(self, turns: Sequence[TurnRecord]) -> Sequence[Message]:
+        """The provider found that what it was given last does not fit: fewer."""
+        estimated = total_tokens(self._shown)
+        self._home.calibration.overflowed(self._chat_id, estimated=estimated, limit=self._home.window.tokens)
+        return await self.messages(turns)
+
+    def answered(self, response: CompletionResponse) -> None:
+        """The provider has counted what it was given last."""
+        if not response.estimated:
+            estimated = total_tokens(self._shown) + self._home.window.taken
+            self._home.calibration.counted(self._chat_id, estimated=estimated, counted=response.input_tokens)
+
+    def _build(self) -> None:
+        task = self._attempt.task
+        self._context = self._home.context.build(task.chat_id, task.text, parent_id=self._attempt.event_id)
+
+    def _whole(self, turns: Sequence[TurnRecord]) -> list[Message]:
+        return [*self._context.messages, *_spoken(self._uncovered(turns))]
+
+    def _uncovered(self, turns: Sequence[TurnRecord]) -> Sequence[TurnRecord]:
+        """The turns that no summary stands for."""
+        summary = self._summary()
+        if summary is None or summary.covered.run_id != self._attempt.run.id:
+            return turns
+        return [turn for turn in turns if turn.id > summary.covered.turn_id]
+
+    def _summary(self) -> Summary | None:
+        home = self._home
+        return home.summaries.latest(self._chat_id, context_after=home.history.context_after(self._chat_id))
+
+    @property
+    def _budget(self) -> int:
+        return self._home.window.budget(self._home.calibration.factor(self._chat_id))
+
+    def _fits(self, messages: Sequence[Message]) -> bool:
+        return total_tokens(messages) <= self._budget
+
+    async def _compacted(self, whole: list[Message], turns: Sequence[TurnRecord]) -> list[Message]:
+        """Fewer or shorter messages: first by the cheapest rule, and by force when nothing else helps."""
+        made = _Made(before_tokens=total_tokens(whole))
+        shorter = ToolResults().compress(whole)
+        if shorter != whole:
+            made.rules.append(ToolResults().name)
+        if not self._fits(shorter) and await self._summarise(shorter, turns, made):
+            made.rules.append("summary")
+            self._build()
+            shorter = ToolResults().compress(self._whole(turns))
+        if not self._fits(shorter):
+            budget = TokenBudget(self._budget)
+            shorter = budget.compress(shorter)
+            made.rules.append(budget.name)
+        if made.rules != self._told or made.response is not None or made.error:
+            self._told = list(made.rules)
+            self._tell(made, shorter)
+        return shorter
+
+    def _tell(self, made: _Made, after: Sequence[Message]) -> None:
+        payload: dict[str, object] = {
+            "before_tokens": made.before_tokens,
+            "after_tokens": total_tokens(after),
+            "budget_tokens": self._budget,
+            "rules": made.rules,
+        }
+        if made.response is not None or made.error:
+            payload["latency_ms"] = round(made.seconds * 1000)
+        if made.error:
+            payload["summary_error"] = made.error
+        self._home.journal.compacted(self._attempt, payload, made.response)
+
+    async def _summarise(self, messages: Sequence[Message], turns: Sequence[TurnRecord], made: _Made) -> bool:
+        """Put a summary in the place of the older part; False when none could be had."""
+        home = self._home
+        if not home.cooldown.over or home.journal.used_up(self._attempt, home.limits):
+            return False
+        uncovered = self._uncovered(turns)
+        older, _ = divided(messages, min(KEPT_TOKENS, self._budget // KEPT_SHARE))
+        if not older:
+            return False
+        former = self._summary()
+        covered = self._covered(joined(older), [block.has_calls for block in older].count(True), uncovered, former)
+        told = [message for message in joined(older) if not message.history_id]
+        behind = former.covered.history_id if former else 0
+        history = home.history.recent(self._chat_id, ROWS, after=behind, up_to=covered.history_id)
+        asked = request(former, [*history, *told], self._attempt.task.text, self._room)
+        begun = home.monotonic()
+        try:
+            made.response = await self._ask(asked)
+            text = _checked(made.response.text, joined(older), former)
+        except (ModelError, TimeoutError) as error:
+            made.error = str(error) or f"it took longer than {SUMMARY_SECONDS:g} s"
+            home.cooldown.begin()
+            logger.warning("a conversation could not be summed up, and is cut instead: %s", made.error)
+            return False
+        finally:
+            made.seconds = home.monotonic() - begun
+        files = (former.files if former else Files()).joined(files_of(_calls(uncovered, covered.turn_id)))
+        after = home.history.context_after(self._chat_id)
+        home.summaries.add(self._chat_id, Summary(text, covered, files), context_after=after)
+        return True
+
+    @property
+    def _room(self) -> int:
+        """How many characters of a conversation fit into the request for its summary."""
+        return max((self._budget - estimated_tokens("x" * LONGEST_CHARS)) * 4 // 2, LONGEST_CHARS // 4)
+
+    async def _ask(self, messages: Sequence[Message]) -> CompletionResponse:
+        async with asyncio.timeout(SUMMARY_SECONDS):
+            return await self._home.model.complete(messages)
+
+    def _covered(
+        self, older: Sequence[Message], batches: int, uncovered: Sequence[TurnRecord], former: Summary | None
+    ) -> Covered:
+        """What the blocks of the older part are: rows of the history, and turns after those."""
+        rows = [message.history_id for message in older if message.history_id]
+        history_id = max(rows, default=former.covered.history_id if former else 0)
+        if not batches:
+            return Covered(history_id)
+        # Turns come after all of the history that is shown.
+        shown = [message.history_id for message in self._context.messages]
+        history_id = max([history_id, *shown])
+        return Covered(history_id, self._attempt.run.id, uncovered[batches - 1].id)
+
+
+def _checked(text: str, older: Sequence[Message], former: Summary | None) -> str:
+    """The summary, when it is one. Raises ValidationError."""
+    if not text.strip():
+        raise ValidationError("the summary is empty")
+    text = cut_text(text.strip(), LONGEST_CHARS)
+    replaced = total_tokens(older) + (message_tokens(as_message(former)) if former else 0)
+    if message_tokens(as_message(Summary(text))) >= replaced:
+        raise ValidationError("the summary is not shorter than what it stands for")
+    return text
+
+
+def _calls(turns: Sequence[TurnRecord], up_to: int) -> Iterator[Message]:
+    return _spoken([turn for turn in turns if turn.id <= up_to])
+
+
+def _spoken(turns: Sequence[TurnRecord]) -> Iterator[Message]:
+    """What was said in the turns so far, as the model is shown it."""
+    for turn in turns:
+        calls = tuple(record.call for record in turn.calls)
+        yield Message(Speaker.ASSISTANT, turn.text, tool_calls=calls)
+        for record in turn.calls:
+            yield Message(Speaker.TOOL, record.result or INTERRUPTED_RESULT, tool_call_id=record.call.id)

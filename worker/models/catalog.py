@@ -1,0 +1,64 @@
+"""Windows and prices of models, from one data file that says its date."""
+
+import functools
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, Final
+
+from worker.models.base import CompletionResponse
+
+#: Providers that reach the same models in another way.
+SAME_MODELS: Final = {"openai-responses": "openai"}
+MILLION: Final = 1_000_000
+_DATED: Final = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2})$")
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars for a million tokens; ``cached`` for those of the input that the provider had kept."""
+
+    input: float
+    output: float
+    cached: float
+
+    def of(self, response: CompletionResponse) -> float:
+        """What an answer cost, in US dollars."""
+        fresh = max(response.input_tokens - response.cached_tokens, 0)
+        paid = fresh * self.input + response.cached_tokens * self.cached + response.output_tokens * self.output
+        return paid / MILLION
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """What is known of a model, in tokens. Without a price nobody knows what it costs."""
+
+    window: int
+    longest_output: int | None = None
+    price: Price | None = None
+
+
+@functools.cache
+def _catalog() -> Mapping[str, Any]:
+    text = resources.files("worker.models").joinpath("catalog.json").read_text(encoding="utf-8")
+    catalog: Mapping[str, Any] = json.loads(text)
+    return catalog
+
+
+def date() -> str:
+    """The day that windows and prices were looked up."""
+    return str(_catalog()["date"])
+
+
+def facts(provider: str, model: str) -> ModelFacts:
+    """What is known of a provider's model, by its name with or without a date; a safe window where that is nothing."""
+    catalog = _catalog()
+    models = catalog["models"].get(SAME_MODELS.get(provider, provider), {})
+    known = models.get(model) or models.get(_DATED.sub("", model))
+    if known is None:
+        return ModelFacts(int(catalog["safe_window"]))
+    price = known["price"]
+    cached = price.get("cached", price["input"])
+    return ModelFacts(int(known["window"]), int(known["output"]), Price(price["input"], price["output"], cached))
