@@ -33,11 +33,15 @@ class Watched(Protocol):
 
 
 class Deaths:
-    """The deaths that were told by the engine or found by looking, by the container's name."""
+    """The deaths that were told by the engine or found by looking, by the container's name.
 
-    def __init__(self, engine: Watched, signal: Signal) -> None:
+    ``elsewhere`` is told each name first; it says whether that container is somebody else's concern.
+    """
+
+    def __init__(self, engine: Watched, signal: Signal, *, elsewhere: Callable[[str], bool] = lambda _: False) -> None:
         self._engine = engine
         self._signal = signal
+        self._elsewhere = elsewhere
         self._at: dict[str, float] = {}
         self._with_engine: set[str] = set()
         self._engine_lost = False
@@ -81,7 +85,8 @@ class Deaths:
                 self._signal.notify()
                 for event in self._watch:
                     if event.action in ("die", "destroy"):
-                        self.note(event.name)
+                        if not self._elsewhere(event.name):
+                            self.note(event.name)
                         self._signal.notify()
             except (EngineError, LedgerError) as error:
                 if isinstance(error, EngineUnreachable) and not self._engine_lost:

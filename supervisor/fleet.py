@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Protocol
 
 import structlog
@@ -19,25 +18,15 @@ from supervisor.contract import Redactor, Role
 from supervisor.deaths import Deaths, Watched
 from supervisor.engine import ContainerView, EngineError
 from supervisor.ledger import Ledger, NewWorker, Revision, WorkerRow
-from supervisor.paths import Paths, give
-from supervisor.removal import remove_tree
+from supervisor.paths import Paths
 from supervisor.sessions import Sessions, Signal, credential_hash
 from supervisor.settings import Settings
-from supervisor.specs import (
-    LABEL_ENVIRONMENT,
-    LABEL_INSTALLATION,
-    LABEL_SHA,
-    LABEL_TX,
-    LABEL_WORKER,
-    ContainerSpec,
-    toolbox_spec,
-    worker_spec,
-)
+from supervisor.specs import LABEL_ENVIRONMENT, OFFLINE, ContainerSpec, worker_spec
+from supervisor.toolboxes import Toolboxes, labels_of
 
 _LOG = structlog.get_logger()
 _STOP_SECONDS: Final = 2
 _LOG_LINES_KEPT: Final = 5000
-_TOOLBOX_SLOWEST_SECONDS: Final = 30.0
 
 
 class Engine(Watched, Protocol):
@@ -91,6 +80,7 @@ class Fleet:
         environment: Callable[[], Mapping[str, str]],
         started_event: int,
         installation: str,
+        toolboxes: Toolboxes,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine = engine
@@ -100,12 +90,12 @@ class Fleet:
         self._environment = environment
         self._started_event = started_event
         self._installation = installation
+        self._toolboxes = toolboxes
         self._clock = clock
         self._redact = Redactor(settings.secrets)
         self._killed: dict[str, str] = {}
-        self._deaths = Deaths(engine, signal)
+        self._deaths = Deaths(engine, signal, elsewhere=toolboxes.noticed)
         self._starting: set[str] = set()
-        self._mended: dict[str, tuple[float, float]] = {}
         self._environments: dict[str, str] = {}
         self._environment_now: str | None = None
 
@@ -143,7 +133,7 @@ class Fleet:
         )
         try:
             self._engine.ensure_network(self.network, self._settings.project)
-            self._make_toolbox_directory(worker_id)
+            self._toolboxes.make_room(worker_id)
             self._engine.run(
                 worker_spec(
                     paths=self._paths,
@@ -153,10 +143,10 @@ class Fleet:
                     uid=self._settings.worker_uid,
                     network=self.network,
                     environment=self._worker_environment(row, credential),
-                    labels={**self._labels(row), LABEL_ENVIRONMENT: self._digest()},
+                    labels={**labels_of(row, self._installation), LABEL_ENVIRONMENT: self._digest()},
                 )
             )
-            self._start_toolbox(row)
+            self._toolboxes.start(row)
         except EngineError as error:
             self.end(worker_id, reason=f"not started: {error}", seconds=0)
             raise
@@ -165,7 +155,7 @@ class Fleet:
         return row
 
     def adopt(self, row: WorkerRow, *, role: Role, epoch: int | None) -> None:
-        """Expect a worker that an earlier supervisor started."""
+        """Expect a worker that an earlier supervisor started. Raises EngineError."""
         self._sessions.open(
             row.worker_id,
             sha=row.sha,
@@ -175,6 +165,7 @@ class Fleet:
             epoch=epoch,
             adopted=True,
         )
+        self._toolboxes.adopt(row.worker_id)
 
     def current(self, row: WorkerRow) -> bool:
         """Whether a worker was started with the settings as they are now. Raises EngineError."""
@@ -226,9 +217,8 @@ class Fleet:
         if view is not None:
             self._keep_log(worker_id)
         self._engine.remove(worker_id)
-        self._engine.remove(f"{worker_id}-toolbox")
+        self._toolboxes.end(worker_id)
         self._deaths.forget(worker_id)
-        self._deaths.forget(f"{worker_id}-toolbox")
         self._sessions.close(worker_id)
         self._environments.pop(worker_id, None)
         uptime = max(0.0, self._clock() - view.started_at) if view and view.started_at else 0.0
@@ -240,7 +230,6 @@ class Fleet:
             uptime_seconds=round(uptime, 3),
             crashed=crashed,
         )
-        remove_tree(self._paths.toolbox(worker_id))
         return ended
 
     def last_words(self, worker_id: str, lines: int = 15) -> str:
@@ -249,25 +238,6 @@ class Fleet:
             return self._redact(self._engine.logs(worker_id, tail=lines)).strip()
         except EngineError:
             return ""
-
-    def mend_toolboxes(self) -> None:
-        """Start again the toolbox of every living worker whose toolbox has died; one that keeps dying, less often."""
-        for row in self._ledger.living_workers():
-            toolbox = f"{row.worker_id}-toolbox"
-            if not self.died(toolbox) or self.died(row.worker_id):
-                continue
-            mended_at, wait = self._mended.get(toolbox, (0.0, 0.0))
-            now = time.monotonic()
-            if now < mended_at + wait:
-                continue
-            self._deaths.forget(toolbox)
-            if self.alive(toolbox):
-                continue  # the removal of the one before was told late
-            often = now < mended_at + 2 * _TOOLBOX_SLOWEST_SECONDS
-            self._mended[toolbox] = (now, min(2 * wait + 1, _TOOLBOX_SLOWEST_SECONDS) if often else 0.0)
-            _LOG.warning("toolbox restarted", worker=row.worker_id)
-            self._engine.remove(toolbox)
-            self._start_toolbox(row)
 
     # -- watching
 
@@ -283,9 +253,9 @@ class Fleet:
         """Look at every living worker and its toolbox, for what the event stream may have missed."""
         for row in self._ledger.living_workers():
             if row.worker_id not in self._starting:
-                for name in (row.worker_id, f"{row.worker_id}-toolbox"):
-                    if not self.alive(name):
-                        self._deaths.note(name)
+                if not self.alive(row.worker_id):
+                    self._deaths.note(row.worker_id)
+                self._toolboxes.sweep(row.worker_id)
 
     def watch(self, stopping: threading.Event) -> None:
         """Wake the waiting whenever a container of ours ends, until ``stopping``; meant for a thread."""
@@ -297,31 +267,11 @@ class Fleet:
 
     # -- inside
 
-    def _start_toolbox(self, row: WorkerRow) -> None:
-        self._engine.run(
-            toolbox_spec(
-                paths=self._paths,
-                project=self._settings.project,
-                worker_id=row.worker_id,
-                image_id=row.image_id,
-                uid=self._settings.worker_uid,
-                labels=self._labels(row),
-            )
-        )
-
-    def _labels(self, row: WorkerRow) -> dict[str, str]:
-        return {
-            LABEL_INSTALLATION: self._installation,
-            LABEL_TX: row.tx_id or "",
-            LABEL_SHA: row.sha,
-            LABEL_WORKER: row.worker_id,
-        }
-
     def _worker_environment(self, row: WorkerRow, credential: str) -> dict[str, str]:
         return {
             **self._environment(),
             "AUTONOUS_SUPERVISOR_SOCKET": "/run/autonous/supervisor.sock",
-            "AUTONOUS_TOOLBOX_SOCKET": "/run/toolbox/toolbox.sock",
+            "AUTONOUS_TOOLBOX_SOCKET": f"/run/toolbox/{OFFLINE}/toolbox.sock",
             "AUTONOUS_DB_PATH": "/state/agent.db",
             "AUTONOUS_CONFIG_DIR": "/config",
             "AUTONOUS_WORKER_CREDENTIAL": credential,
@@ -333,13 +283,10 @@ class Fleet:
     def _digest(self) -> str:
         """What tells the environment of workers that are started now from that of others."""
         if self._environment_now is None:
-            self._environment_now = environment_digest(self._ledger, self._environment())
+            layout = {"AUTONOUS_TOOLBOX_SOCKET": OFFLINE}  # one that another supervisor started may look elsewhere
+            values = {**self._environment(), **self._settings.toolbox_values, **layout}
+            self._environment_now = environment_digest(self._ledger, values)
         return self._environment_now
-
-    def _make_toolbox_directory(self, worker_id: str) -> None:
-        directory: Path = self._paths.toolbox(worker_id)
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        give(directory, self._settings.worker_uid)
 
     def _keep_log(self, worker_id: str) -> None:
         text = self.last_words(worker_id, _LOG_LINES_KEPT)

@@ -40,7 +40,6 @@ class Pace:
         if now - self._swept_at >= _SWEEP_SECONDS:
             self._swept_at = now
             self._fleet.sweep()
-        self._fleet.mend_toolboxes()
 
     def idle(self) -> None:
         """Until something changes, or a worker goes silent, which changes nothing and has to be looked for."""

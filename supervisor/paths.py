@@ -122,7 +122,7 @@ class Paths:
         return self.run / "control.sock"
 
     def toolbox(self, worker_id: str) -> Path:
-        """The directory that a worker and its toolbox share, for the one socket between them."""
+        """What a worker shares with its toolboxes: for each a directory, with the one socket between them."""
         return self.run / "toolbox" / worker_id
 
     def steps(self, tx_id: str) -> Path:

@@ -38,7 +38,8 @@ def purge(settings: Settings, engine: Engine) -> None:
         engine.remove(view.id)
     for image in engine.images({LABEL_PROJECT: settings.project}):
         engine.remove_image(image.id)
-    engine.remove_network(f"{settings.project}-net")
+    for network in ("net", "tools-net"):
+        engine.remove_network(f"{settings.project}-{network}")
     for path in state_of(settings.paths):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

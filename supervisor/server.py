@@ -33,6 +33,7 @@ from supervisor.contract import (
 )
 from supervisor.contract.messages import Message
 from supervisor.sessions import BEAT_SECONDS, Sessions
+from supervisor.toolroutes import ToolDesk, tool_routes
 
 _LOG = structlog.get_logger()
 _MAX_BODY_BYTES = 2 * 1024 * 1024
@@ -80,8 +81,8 @@ class _Refused(Exception):
         self.problem = problem
 
 
-def contract_app(desk: Desk) -> Starlette:
-    """The application that workers talk to."""
+def contract_app(desk: Desk, tools: ToolDesk | None = None) -> Starlette:
+    """The application that workers talk to; without a desk for ``tools`` it has no routes for those."""
     sessions = desk.sessions
 
     def identify(request: Request) -> str:
@@ -147,6 +148,7 @@ def contract_app(desk: Desk) -> Starlette:
             Route("/v1/command", _guarded(command), methods=["POST"]),
             Route("/v1/status", _guarded(status)),
             Route("/v1/history", _guarded(history)),
+            *(tool_routes(tools, identify=identify, read=_read, answer=_answer, guarded=_guarded) if tools else ()),
         ]
     )
 
@@ -190,6 +192,10 @@ async def _read(request: Request, kind: type[M]) -> M:
 
 def _json(message: Message, status: int = 200) -> Response:
     return Response(message.model_dump_json(), status_code=status, media_type="application/json")
+
+
+def _answer(message: Message) -> Response:
+    return _json(message, 409 if isinstance(message, Problem) else 200)
 
 
 def _guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:

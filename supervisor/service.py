@@ -24,6 +24,7 @@ from supervisor.engine import Engine, EngineError
 from supervisor.fleet import Fleet
 from supervisor.gates.examprocess import ExamProcess
 from supervisor.gates.rehearsal import Rehearsal
+from supervisor.grants import Grants
 from supervisor.homelock import home_lock, sign_off
 from supervisor.ledger import Ledger, NewUpdate, Origin
 from supervisor.localbot import process as localbot
@@ -38,6 +39,8 @@ from supervisor.server import contract_app
 from supervisor.sessions import Sessions, Signal
 from supervisor.settings import Settings
 from supervisor.states import Status
+from supervisor.toolboxes import Toolboxes
+from supervisor.tooldesk import ToolDesk
 from supervisor.unixserver import UnixServer
 from supervisor.upgrade import checkout_files, take_over
 
@@ -127,8 +130,9 @@ class Service:
             self._keep_local_bot()
             refuse_foreign_workers(self._engine, self._ledger, self._settings.project)
             with _dispensable(makeshift, "the repository of revisions"):
+                self._toolboxes.tidy()
                 reconcile(self._engine, self._ledger, self._fleet, self._revisions, self._settings.project)
-            stack.enter_context(UnixServer(contract_app(self._desk), self._paths.contract_socket))
+            stack.enter_context(UnixServer(contract_app(self._desk, self._tool_desk), self._paths.contract_socket))
             with _dispensable(makeshift, "the control socket"):
                 stack.enter_context(UnixServer(control_app(self), self._paths.control_socket, mode=0o600))
             self._sessions.forgive_silence()  # nobody could be heard before
@@ -145,6 +149,16 @@ class Service:
                 self._end(threads)
 
     def _build_parts(self) -> None:
+        installation = facts.ensure_installation(self._ledger)
+        grants = Grants(ledger=self._ledger, settings=self._settings, signal=self._signal)
+        self._toolboxes = Toolboxes(
+            engine=self._engine,
+            ledger=self._ledger,
+            settings=self._settings,
+            signal=self._signal,
+            grants=grants,
+            installation=installation,
+        )
         self._fleet = Fleet(
             engine=self._engine,
             ledger=self._ledger,
@@ -153,7 +167,8 @@ class Service:
             signal=self._signal,
             environment=self._worker_environment,
             started_event=self._started_event,
-            installation=facts.ensure_installation(self._ledger),
+            installation=installation,
+            toolboxes=self._toolboxes,
         )
         self._pipeline = Pipeline(
             engine=self._engine,
@@ -202,6 +217,13 @@ class Service:
             rollout=self._rollout,
             stopped=self._stop.is_set,
         )
+        self._tool_desk = ToolDesk(
+            ledger=self._ledger,
+            toolboxes=self._toolboxes,
+            grants=grants,
+            signal=self._signal,
+            owners=self._desk.owners,
+        )
 
     def _reexamination(self) -> Reexamination:
         # A room of its own: the pipeline may hold an exam at the same time.
@@ -213,6 +235,7 @@ class Service:
         work: dict[str, Callable[[], None]] = {
             "watch": lambda: self._fleet.watch(self._stop),
             "rollout": self._rollout.run,
+            "toolboxes": lambda: self._toolboxes.run(self._stop),
         }
         if pipeline:
             work["pipeline"] = self._pipeline.run

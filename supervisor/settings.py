@@ -24,6 +24,16 @@ ENV_FILE: Final = CHECKOUT / ".env"
 #: Their values are secrets: shown nowhere, masked everywhere.
 SECRET_NAMES: Final = ("TELEGRAM_BOT_TOKEN", "OPENAI_API_KEY")
 
+#: What a toolbox is given when it is set; its worker, which checks calls before it sends them, has the same.
+TOOLBOX_NAMES: Final = (
+    "AUTONOUS_MIN_FREE_BYTES",
+    "AUTONOUS_TOOL_ALLOWED_ROOTS",
+    "AUTONOUS_TOOL_BASH_DENYLIST",
+    "AUTONOUS_TOOL_MAX_OUTPUT_BYTES",
+    "AUTONOUS_TOOL_MAX_OUTPUT_LINES",
+    "AUTONOUS_TOOL_TIMEOUT_SECONDS",
+)
+
 #: What a worker's container is given when it is set; nothing else of the host's environment gets in.
 WORKER_NAMES: Final = (
     *SECRET_NAMES,
@@ -58,7 +68,13 @@ WORKER_NAMES: Final = (
     "AUTONOUS_DUMMY_PROVIDER_SCRIPT",
     "AUTONOUS_DUMMY_COMMANDER_SCRIPT",
     "AUTONOUS_DUMMY_COMMANDER_SEND_SCRIPT",
+    "AUTONOUS_TOOL_POLICY",
+    *TOOLBOX_NAMES,
 )
+
+
+_TIERS: Final = ("read", "write", "exec", "network")
+_DECISIONS: Final = ("allow", "ask", "deny")
 
 
 class SettingsError(Exception):
@@ -75,6 +91,25 @@ def _user_ids(value: object) -> object:
     return tuple(int(part) for part in value.split(",") if part.strip())
 
 
+def _roots(value: object) -> object:
+    """Comma separated absolute paths: cleaned, without duplicates."""
+    if not isinstance(value, str):
+        return value
+    roots = [os.path.normpath(part.strip()) for part in value.split(",") if part.strip()]
+    if not all(root.startswith("/") and root.strip("/") for root in roots):
+        raise ValueError("not absolute, or the root of everything")
+    return tuple(dict.fromkeys(Path(root) for root in roots))
+
+
+def _policy(value: object) -> object:
+    """``tier=decision`` pairs, comma separated. What the worker makes of them is its own affair."""
+    if isinstance(value, str):
+        pairs = [tuple(map(str.strip, part.partition("=")[::2])) for part in value.split(",") if part.strip()]
+        if not pairs or not all(tier in _TIERS and decision in _DECISIONS for tier, decision in pairs):
+            raise ValueError("not a tool policy")
+    return value
+
+
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, description="a number of seconds, 0 or more")]
 Count = Annotated[int, Field(ge=1, description="a whole number, 1 or more")]
 Whole = Annotated[int, Field(ge=0, description="a whole number, 0 or more")]
@@ -88,6 +123,11 @@ Url = Annotated[
     str | None,
     BeforeValidator(_blank_is_unset),
     Field(pattern=r"^https?://\S+$", description="an http:// or https:// URL"),
+]
+Roots = Annotated[
+    tuple[Path, ...],
+    BeforeValidator(_roots),
+    Field(description="absolute paths other than /, comma separated"),
 ]
 Secret = Annotated[str | None, BeforeValidator(_blank_is_unset), Field(repr=False)]
 
@@ -133,6 +173,7 @@ class Settings(BaseModel):
     crash_threshold: Count = Field(3, alias="SUPERVISOR_CRASH_THRESHOLD")
     crash_window_seconds: Seconds = Field(300, alias="SUPERVISOR_CRASH_WINDOW_SECONDS")
     restart_delay_seconds: Seconds = Field(1, alias="SUPERVISOR_RESTART_DELAY_SECONDS")
+    grantable_roots: Roots = Field((), alias="AUTONOUS_GRANTABLE_ROOTS")
     # Checked here so that a typing error is told by `up`; used by the worker alone.
     tg_timeout: int = Field(30, alias="TG_TIMEOUT", ge=0, le=50, description="a whole number of seconds, 0 to 50")
     tg_sleep_seconds: Seconds = Field(1, alias="TG_SLEEP_SECONDS")
@@ -157,6 +198,23 @@ class Settings(BaseModel):
     budget_tokens_per_day: Count | None = Field(
         None, alias="AUTONOUS_BUDGET_TOKENS_PER_DAY", description="a whole number, 1 or more"
     )
+    tool_allowed_roots: Roots = Field((), alias="AUTONOUS_TOOL_ALLOWED_ROOTS")
+    tool_policy: Annotated[str, BeforeValidator(_policy)] = Field(
+        "",
+        alias="AUTONOUS_TOOL_POLICY",
+        description="tier=decision pairs, comma separated: read, write, exec and network; allow, ask and deny",
+    )
+    tool_timeout_seconds: float = Field(
+        30,
+        alias="AUTONOUS_TOOL_TIMEOUT_SECONDS",
+        ge=1,
+        allow_inf_nan=False,
+        description="a number of seconds, 1 or more",
+    )
+    tool_max_output_lines: Count = Field(2000, alias="AUTONOUS_TOOL_MAX_OUTPUT_LINES")
+    tool_max_output_bytes: int = Field(
+        51200, alias="AUTONOUS_TOOL_MAX_OUTPUT_BYTES", ge=1024, description="a whole number, 1024 or more"
+    )
 
     #: What of WORKER_NAMES is set, as it was written.
     worker_values: dict[str, str] = Field(default_factory=dict, repr=False)
@@ -170,6 +228,11 @@ class Settings(BaseModel):
     def uses_local_bot(self) -> bool:
         """Without a token the local bot takes Telegram's place."""
         return self.telegram_bot_token is None and self.commander == "telegram"
+
+    @property
+    def toolbox_values(self) -> dict[str, str]:
+        """What a toolbox's environment is, as it was written."""
+        return {name: self.worker_values[name] for name in TOOLBOX_NAMES if name in self.worker_values}
 
     @property
     def worker_uid(self) -> int:

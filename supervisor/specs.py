@@ -5,8 +5,9 @@ A spec is made by one of the functions at the end, translated by :func:`create_a
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from supervisor.paths import Paths
@@ -21,6 +22,11 @@ LABEL_TX: Final = "autonous.tx"
 LABEL_WORKER: Final = "autonous.worker"
 LABEL_INSTALLATION: Final = "autonous.installation"
 LABEL_ENVIRONMENT: Final = "autonous.environment"
+LABEL_GRANTS: Final = "autonous.grants"
+
+#: Where, in what a worker and its toolboxes share, the one without a network has its socket.
+OFFLINE: Final = "offline"
+NETWORK_TOOLBOX: Final = "network-toolbox"
 
 _ENGINE_SOCKETS: Final = ("docker.sock", "containerd.sock", "podman.sock")
 _ENGINE_DIRECTORIES: Final = ("/run/containerd", "/var/run/containerd", "/run/podman", "/var/run/podman")
@@ -29,11 +35,12 @@ _LOG_CONFIG: Final = {"Type": "json-file", "Config": {"max-size": "5m", "max-fil
 
 @dataclass(frozen=True)
 class Mount:
-    """A directory of the host inside a container."""
+    """A directory of the host inside a container; not ``recursive``: without what is mounted below it there."""
 
     source: Path
     target: str
     read_only: bool = False
+    recursive: bool = True
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ def create_arguments(spec: ContainerSpec) -> dict[str, Any]:
                     "Source": str(mount.source),
                     "Target": mount.target,
                     "ReadOnly": mount.read_only,
-                    "BindOptions": {"Propagation": "rprivate"},
+                    "BindOptions": {"Propagation": "rprivate", "NonRecursive": not mount.recursive},
                 }
                 for mount in spec.mounts
             ],
@@ -197,7 +204,15 @@ def worker_spec(
 
 
 def toolbox_spec(
-    *, paths: Paths, project: str, worker_id: str, image_id: str, uid: int, labels: Mapping[str, str]
+    *,
+    paths: Paths,
+    project: str,
+    worker_id: str,
+    image_id: str,
+    uid: int,
+    labels: Mapping[str, str],
+    environment: Mapping[str, str] = MappingProxyType({}),
+    granted: tuple[Mount, ...] = (),
 ) -> ContainerSpec:
     """Where the worker's tools run: no network, no secret, no state, limits of its own."""
     return ContainerSpec(
@@ -207,9 +222,27 @@ def toolbox_spec(
         role="toolbox",
         uid=uid,
         command=("python", "-m", "worker.tools"),
+        environment=environment,
         labels=labels,
-        mounts=(Mount(paths.workspace, "/workspace"), Mount(paths.toolbox(worker_id), "/run/toolbox")),
+        mounts=(
+            Mount(paths.workspace, "/workspace"),
+            Mount(paths.toolbox(worker_id) / OFFLINE, "/run/toolbox"),
+            *granted,
+        ),
         limits=Limits(memory=1024 * MIB, pids=512, tmpfs=256 * MIB),
+    )
+
+
+def networked(spec: ContainerSpec, *, paths: Paths, worker_id: str, toolbox_id: str, network: str) -> ContainerSpec:
+    """The same toolbox for one call, with a network, and with a socket that no other toolbox can reach."""
+    room = paths.toolbox(worker_id)
+    offline = Mount(room / OFFLINE, "/run/toolbox")
+    return replace(
+        spec,
+        name=f"{worker_id}-{toolbox_id}",
+        role=NETWORK_TOOLBOX,
+        network=network,
+        mounts=tuple(Mount(room / toolbox_id, "/run/toolbox") if m == offline else m for m in spec.mounts),
     )
 
 

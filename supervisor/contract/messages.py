@@ -12,6 +12,12 @@
 | POST /v1/command                | Command      | Told                                       |
 | GET  /v1/kept                   | -            | Kept                                       |
 | POST /v1/kept/taken             | Taken        | Kept, what is left                         |
+| POST /v1/toolbox/trouble        | ToolboxTrouble | ToolboxNoted                             |
+| POST /v1/toolboxes              | ToolboxOrder | ToolboxOpened; 409 Problem                 |
+| DELETE /v1/toolboxes/{toolbox_id} | -          | ToolboxNoted                               |
+| GET  /v1/grants                 | -            | Grants                                     |
+| POST /v1/grants                 | GrantOrder   | Grant; 409 Problem                         |
+| POST /v1/grants/{number}/revoke | Revocation   | Grant; 409 Problem                         |
 | GET  /v1/status, /v1/history    | -            | the JSON of ``supervisor status|history --json`` |
 
 Every request carries ``Authorization: Bearer <credential>``, the credential that the supervisor made for that one
@@ -198,6 +204,70 @@ class Taken(Message):
     """These are stored; the supervisor deletes them."""
 
     ids: list[int]
+
+
+class ToolboxTrouble(Message):
+    """The toolbox lives and does not answer: it is to be made anew. ``reason`` is one line."""
+
+    reason: str
+
+
+class ToolboxNoted(Message):
+    """It will be done, or is done already."""
+
+
+class ToolboxOrder(Message):
+    """One tool call was granted the network; asked for by the active worker alone. Only a hash of the call is told."""
+
+    call_sha256: str
+    chat_id: int
+    timeout_seconds: float = Field(description="how long the call may take; the toolbox goes soon after")
+
+
+class ToolboxOpened(Message):
+    """A toolbox with a network, for this one call. ``socket`` is where the worker finds it."""
+
+    toolbox_id: str
+    socket: str
+
+
+class GrantOrder(Message):
+    """An owner lets the tools into a directory of the host for a time."""
+
+    path: str
+    mode: str = Field(description="ro or rw")
+    hours: float
+    why: str = ""
+    user_id: int
+    chat_id: int
+
+
+class Grant(Message):
+    """A directory of the host that is open to the tools until ``ends_at``, in seconds since the Unix epoch."""
+
+    number: int
+    path: str
+    mode: str
+    ends_at: float
+    why: str = ""
+    user_id: int = 0
+    in_force: bool = Field(
+        default=True, description="false while a call in hand keeps the toolbox from being made anew"
+    )
+
+
+class Grants(Message):
+    """What is granted now, and where more may be granted at all."""
+
+    grants: list[Grant] = Field(default_factory=list)
+    grantable_roots: list[str] = Field(default_factory=list)
+
+
+class Revocation(Message):
+    """An owner takes a grant back, at once."""
+
+    user_id: int
+    chat_id: int
 
 
 class Problem(Message):

@@ -22,6 +22,7 @@ from supervisor.ledger.errors import (
 )
 from supervisor.ledger.ledger import Ledger
 from supervisor.ledger.values import (
+    Access,
     Action,
     Blame,
     Button,
@@ -30,7 +31,9 @@ from supervisor.ledger.values import (
     CardState,
     EndingState,
     Event,
+    GrantRow,
     Lease,
+    NewGrant,
     NewUpdate,
     NewWorker,
     Origin,
@@ -40,6 +43,7 @@ from supervisor.ledger.values import (
 )
 
 __all__ = [
+    "Access",
     "Action",
     "AmbiguousPrefix",
     "BadColumns",
@@ -51,6 +55,7 @@ __all__ = [
     "EndingState",
     "Event",
     "GenesisExists",
+    "GrantRow",
     "IllegalMove",
     "Lease",
     "Ledger",
@@ -58,6 +63,7 @@ __all__ = [
     "LedgerMissing",
     "LedgerUnusable",
     "LostRace",
+    "NewGrant",
     "NewUpdate",
     "NewWorker",
     "NewerLedger",

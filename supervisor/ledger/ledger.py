@@ -2,13 +2,14 @@
 
 from supervisor.contract.events import EventType
 from supervisor.ledger.cards import Cards
+from supervisor.ledger.grants import Grants
 from supervisor.ledger.models import Fact, Owner
 from supervisor.ledger.retention import Retention
 from supervisor.ledger.workers import Workers
 
 
-class Ledger(Cards, Workers, Retention):
-    """Updates, workers, the lease, owners and small facts, with an append-only log of events.
+class Ledger(Cards, Workers, Grants, Retention):
+    """Updates, workers, the lease, grants, owners and small facts, with an append-only log of events.
 
     Opening it makes the file or migrates it. Raises NewerLedger, or LedgerUnusable.
     """

@@ -182,6 +182,28 @@ MIGRATIONS: Final = (
             "INSERT INTO endings (id, state, told_at) SELECT tx_id || ' ' || status, 'told', updated_at FROM artifacts",
         ),
     ),
+    Migration(
+        3,
+        "grants",
+        (
+            """
+            CREATE TABLE grants (
+                number INTEGER PRIMARY KEY NOT NULL,
+                path TEXT NOT NULL,
+                mode TEXT NOT NULL,
+                why TEXT NOT NULL,
+                user_id BIGINT NOT NULL,
+                chat_id BIGINT NOT NULL,
+                place TEXT NOT NULL,
+                event_id BIGINT NOT NULL UNIQUE REFERENCES events (id),
+                created_at DOUBLE PRECISION NOT NULL,
+                ends_at DOUBLE PRECISION NOT NULL,
+                ended_at DOUBLE PRECISION
+            )
+            """,
+            "CREATE INDEX grants_ended_at ON grants (ended_at)",
+        ),
+    ),
 )
 
 LATEST: Final = MIGRATIONS[-1].number

@@ -14,7 +14,7 @@ from peewee import (
     TextField,
 )
 
-from supervisor.ledger.values import Action, Blame, CardKind, CardState, EndingState, Origin
+from supervisor.ledger.values import Access, Action, Blame, CardKind, CardState, EndingState, Origin
 from supervisor.states import Status
 
 
@@ -171,6 +171,22 @@ class Fact(Table):
     updated_at = DoubleField()
 
 
+class GrantRecord(Table):
+    """Directories of the host that were opened to the tools for a time."""
+
+    number = IntegerField(primary_key=True)
+    path = TextField()
+    mode = EnumField(Access)
+    why = TextField()
+    user_id = BigIntegerField()
+    chat_id = BigIntegerField()
+    place = TextField()
+    event_id = BigIntegerField()
+    created_at = DoubleField()
+    ends_at = DoubleField()
+    ended_at = DoubleField(null=True)
+
+
 class CardRecord(Table):
     """Messages with buttons that the supervisor has written, or is about to."""
 
@@ -217,4 +233,5 @@ MODELS: Final[tuple[type[Table], ...]] = (
     CardRecord,
     Nonce,
     Ending,
+    GrantRecord,
 )

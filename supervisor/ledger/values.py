@@ -60,6 +60,43 @@ class Action(StrEnum):
     KEEP = "keep"
 
 
+class Access(StrEnum):
+    """What a grant lets the tools do."""
+
+    READ_ONLY = "ro"
+    READ_WRITE = "rw"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NewGrant:
+    """A directory of the host that an owner opens to the tools. ``place`` tells it from another one at its path."""
+
+    path: str
+    mode: Access
+    why: str
+    user_id: int
+    chat_id: int
+    place: str
+    ends_at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GrantRow:
+    """A grant as it stands in the ledger; it is over when ``ended_at`` is set, or ``ends_at`` has come."""
+
+    number: int
+    path: str
+    mode: Access
+    why: str
+    user_id: int
+    chat_id: int
+    place: str
+    event_id: int
+    created_at: float
+    ends_at: float
+    ended_at: float | None
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NewUpdate:
     """A submission, as it enters the ledger. ``tx_id`` is made there unless it had to be known before."""

@@ -17,11 +17,14 @@ from supervisor.paths import Paths
 from supervisor.specs import (
     LABEL_PROJECT,
     LABEL_ROLE,
+    NETWORK_TOOLBOX,
+    OFFLINE,
     ContainerSpec,
     Limits,
     Mount,
     create_arguments,
     gate_spec,
+    networked,
     toolbox_spec,
     violations,
     worker_spec,
@@ -273,8 +276,19 @@ def test_only_the_worker_has_a_network_the_state_and_secrets() -> None:
 
 def test_worker_and_toolbox_share_nothing_but_their_socket() -> None:
     """No directory of the host is in both, the one for the socket between them aside."""
-    shared = {m.source for m in WORKER.mounts} & {m.source for m in TOOLBOX.mounts}
-    assert shared == {Paths(HOME).toolbox("p-worker-1")}
+    shared = [(w.source, t.source) for w in WORKER.mounts for t in TOOLBOX.mounts if t.source.is_relative_to(w.source)]
+    room = Paths(HOME).toolbox("p-worker-1")
+    assert shared == [(room, room / OFFLINE)]
+
+
+def test_a_toolbox_with_a_network_is_the_same_but_for_that() -> None:
+    """Its mounts and limits are those of the other one, whose socket it does not see, nor the other way round."""
+    spec = networked(TOOLBOX, paths=Paths(HOME), worker_id="p-worker-1", toolbox_id="net-1", network="p-tools-net")
+    room = Paths(HOME).toolbox("p-worker-1")
+    assert (spec.name, spec.role, spec.network) == ("p-worker-1-net-1", NETWORK_TOOLBOX, "p-tools-net")
+    assert {m.target for m in spec.mounts} == {m.target for m in TOOLBOX.mounts}
+    assert {m.source for m in spec.mounts} ^ {m.source for m in TOOLBOX.mounts} == {room / "net-1", room / OFFLINE}
+    assert (spec.limits, dict(spec.environment)) == (TOOLBOX.limits, {})
 
 
 def test_no_container_is_given_the_ledger() -> None:

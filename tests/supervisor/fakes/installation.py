@@ -20,6 +20,7 @@ from supervisor.contract import EventType
 from supervisor.crew import Crew
 from supervisor.decisions import Decisions
 from supervisor.fleet import Fleet
+from supervisor.grants import Grants
 from supervisor.ledger import Ledger, NewUpdate, Origin, Revision, Update, WorkerRow
 from supervisor.reconcile import reconcile
 from supervisor.revisions import Revisions
@@ -29,6 +30,7 @@ from supervisor.settings import Settings, load
 from supervisor.specs import LABEL_SHA, LABEL_TX, ContainerSpec
 from supervisor.states import Status
 from supervisor.timing import Clocks, Timing
+from supervisor.toolboxes import Toolboxes
 from tests.supervisor.fakes.engine import FakeEngine, Idle, Process
 from tests.supervisor.fakes.workers import Activity, Behaviour, FakeWorker, Socket
 
@@ -70,6 +72,14 @@ class Supervisor:
         self.signal = Signal()
         self.sessions = Sessions(self.signal)
         engine, ledger, settings = installation.engine, installation.ledger, installation.settings
+        self.toolboxes = Toolboxes(
+            engine=engine,
+            ledger=ledger,
+            settings=settings,
+            signal=self.signal,
+            grants=Grants(ledger=ledger, settings=settings, signal=self.signal),
+            installation=facts.ensure_installation(ledger),
+        )
         self.fleet = Fleet(
             engine=engine,
             ledger=ledger,
@@ -79,6 +89,7 @@ class Supervisor:
             environment=lambda: installation.environment,
             started_event=ledger.append(EventType.PROCESS_STARTED, {"role": "supervisor"}),
             installation=facts.ensure_installation(ledger),
+            toolboxes=self.toolboxes,
         )
         self.crew = Crew(
             fleet=self.fleet,
@@ -103,7 +114,10 @@ class Supervisor:
             clocks=Clocks(wall=lambda: time.time() + installation.clock_is_off),
             timing=installation.timing,
         )
-        targets: dict[str, Callable[[], None]] = {"watch": lambda: self.fleet.watch(self._stop)}
+        targets: dict[str, Callable[[], None]] = {
+            "watch": lambda: self.fleet.watch(self._stop),
+            "toolboxes": lambda: self.toolboxes.run(self._stop),
+        }
         if rolling:
             targets["rollout"] = self._roll
         self._threads = [threading.Thread(target=run, name=name, daemon=True) for name, run in targets.items()]
