@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker import scripts
+from worker.control import tiers
 from worker.control.circuit import CircuitPolicy
 from worker.control.limits import Limits
 from worker.control.retry import RetryPolicy
@@ -65,6 +66,13 @@ class Settings(BaseSettings):
     autonous_budget_tokens_per_day: int | None = Field(default=None, ge=1)
     autonous_drain_seconds: float = Field(default=20.0, ge=0)
 
+    autonous_tool_policy: Annotated[tiers.TierPolicy, NoDecode] = tiers.DEFAULT
+    autonous_tool_allowed_roots: Annotated[tuple[Path, ...], NoDecode] = ()
+    autonous_tool_timeout_seconds: float = Field(default=30.0, ge=1)
+    autonous_tool_max_output_lines: int = Field(default=2000, ge=1)
+    autonous_tool_max_output_bytes: int = Field(default=51200, ge=1024)
+    autonous_min_free_bytes: int = Field(default=1024**3, ge=0)
+
     autonous_dummy_provider_script: Script | None = None
     autonous_dummy_commander_script: Script = (Step(Action.OK),)
     autonous_dummy_commander_send_script: Script = (Step(Action.OK),)
@@ -80,6 +88,21 @@ class Settings(BaseSettings):
     @classmethod
     def _user_ids(cls, value: object) -> object:
         return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+    @field_validator("autonous_tool_policy", mode="before")
+    @classmethod
+    def _policy(cls, value: object) -> object:
+        return tiers.parse(value) if isinstance(value, str) else value
+
+    @field_validator("autonous_tool_allowed_roots", mode="before")
+    @classmethod
+    def _roots(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        roots = [os.path.normpath(part.strip()) for part in value.split(",") if part.strip()]
+        if not all(root.startswith("/") and root.strip("/") for root in roots):
+            raise ValueError("only absolute paths other than / can be, comma separated")
+        return tuple(dict.fromkeys(map(Path, roots)))
 
     @field_validator(
         "autonous_dummy_provider_script",

@@ -51,6 +51,12 @@ OWN: list[tuple[str, str, object, str, object]] = [
     ("AUTONOUS_CONTROL_DEAD_REPLAY_SECONDS", "dead_replay_seconds", None, "60", 60),
     ("AUTONOUS_BUDGET_TOKENS_PER_DAY", "budget_tokens_per_day", None, "100000", 100_000),
     ("AUTONOUS_MODEL_CONTEXT_WINDOW", "context_window", None, "65536", 65_536),
+    ("AUTONOUS_GRANTABLE_ROOTS", "grantable_roots", (), "/srv/, /data/x/../y,/srv", (Path("/srv"), Path("/data/y"))),
+    ("AUTONOUS_TOOL_ALLOWED_ROOTS", "tool_allowed_roots", (), "/workspace", (Path("/workspace"),)),
+    ("AUTONOUS_TOOL_POLICY", "tool_policy", "", "read=allow,network=deny", "read=allow,network=deny"),
+    ("AUTONOUS_TOOL_TIMEOUT_SECONDS", "tool_timeout_seconds", 30, "1.5", 1.5),
+    ("AUTONOUS_TOOL_MAX_OUTPUT_LINES", "tool_max_output_lines", 2000, "10", 10),
+    ("AUTONOUS_TOOL_MAX_OUTPUT_BYTES", "tool_max_output_bytes", 51200, "4096", 4096),
 ]
 
 #: What goes to the worker as it is written; the worker checks these itself.
@@ -63,7 +69,9 @@ PASSED_ON = (
     "AUTONOUS_DUMMY_PROVIDER_SCRIPT",
     "AUTONOUS_DUMMY_COMMANDER_SCRIPT",
     "AUTONOUS_DUMMY_COMMANDER_SEND_SCRIPT",
+    "AUTONOUS_TOOL_BASH_DENYLIST",
 )
+_POLICY = "tier=decision pairs, comma separated: read, write, exec and network; allow, ask and deny"
 
 #: A value that cannot be used, and what the line says is allowed.
 BAD: list[tuple[str, str, str]] = [
@@ -110,6 +118,17 @@ BAD: list[tuple[str, str, str]] = [
     ("AUTONOUS_CONTROL_MAX_RETRIES", "-1", "a whole number, 0 or more"),
     ("AUTONOUS_CONTROL_RETRY_BASE_SECONDS", "x", "a number of seconds, 0 or more"),
     ("AUTONOUS_CONTROL_RETRY_MAX_SECONDS", "x", "a number of seconds, 0 or more"),
+    ("AUTONOUS_GRANTABLE_ROOTS", "srv", "absolute paths other than /, comma separated"),
+    ("AUTONOUS_GRANTABLE_ROOTS", "/srv,/", "absolute paths other than /, comma separated"),
+    ("AUTONOUS_GRANTABLE_ROOTS", "/srv/..", "absolute paths other than /, comma separated"),
+    ("AUTONOUS_TOOL_ALLOWED_ROOTS", "workspace", "absolute paths other than /, comma separated"),
+    ("AUTONOUS_TOOL_POLICY", "read", _POLICY),
+    ("AUTONOUS_TOOL_POLICY", "read=yes", _POLICY),
+    ("AUTONOUS_TOOL_POLICY", "root=allow", _POLICY),
+    ("AUTONOUS_TOOL_POLICY", ",", _POLICY),
+    ("AUTONOUS_TOOL_TIMEOUT_SECONDS", "0", "a number of seconds, 1 or more"),
+    ("AUTONOUS_TOOL_MAX_OUTPUT_LINES", "0", "a whole number, 1 or more"),
+    ("AUTONOUS_TOOL_MAX_OUTPUT_BYTES", "10", "a whole number, 1024 or more"),
 ]
 
 
