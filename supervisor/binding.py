@@ -5,7 +5,7 @@ import json
 from typing import Protocol
 
 from supervisor.engine import ContainerView, ImageView
-from supervisor.ledger import Revision, Update
+from supervisor.ledger import Update
 from supervisor.specs import LABEL_SHA, LABEL_TX
 
 
@@ -25,8 +25,9 @@ class Engine(Protocol):
         """The container of that id."""
 
 
-def digest(revision: Revision) -> str:
-    """SHA-256 over what is approved: the update, its base, commit, tree, patch and image."""
+def digest(update: Update) -> str:
+    """SHA-256 over what is approved: the update, its base, commit, tree, patch and image, its tests and its card."""
+    revision = update.revision
     bound = {
         "tx_id": revision.tx_id,
         "base_sha": revision.base_sha,
@@ -34,6 +35,8 @@ def digest(revision: Revision) -> str:
         "tree": revision.tree,
         "patch_id": revision.patch_id,
         "image_id": revision.image_id,
+        "tests": update.test_summary,
+        "card": update.card,
     }
     return hashlib.sha256(json.dumps(bound, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -44,7 +47,7 @@ def check_binding(update: Update, engine: Engine, *, container: str | None = Non
     Raises BindingBroken.
     """
     revision = update.revision
-    now = digest(revision)
+    now = digest(update)
     if update.digest != now or update.approval_digest != now:
         raise BindingBroken("the update is not the one that was approved")
     image = engine.image(revision.image_id)

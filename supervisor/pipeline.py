@@ -9,12 +9,14 @@ import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
 from supervisor.binding import digest
+from supervisor.cards.content import card
 from supervisor.engine import BuildFailed, Engine, EngineError, NoSpace
+from supervisor.gates import risk
 from supervisor.gates.examprocess import ExamProcess
 from supervisor.gates.rehearsal import Rehearsal
 from supervisor.gates.testgate import TestGate
@@ -262,12 +264,12 @@ class Pipeline:
         return self._stage(update, changes, took)
 
     def _stage(self, update: Update, changes: Mapping[str, object], took: Mapping[str, object]) -> Update:
+        base = self._revisions.files(update.base_sha or "")
+        found = risk.assess(base, self._revisions.files(update.sha or ""))
+        # As the ledger gives it back: that is what the digest is checked against from then on.
+        update = self._ledger.amend(update.tx_id, {**changes, "card": card(update, changes, found)})
         staged = self._ledger.move(
-            update.tx_id,
-            Status.SELF_CHECKING,
-            Status.STAGED,
-            changes={**changes, "digest": digest(update.revision), "card": card(update, changes)},
-            payload=took,
+            update.tx_id, Status.SELF_CHECKING, Status.STAGED, changes={"digest": digest(update)}, payload=took
         )
         good = self._good()
         if staged.base_sha == good.sha:
@@ -324,24 +326,6 @@ class Pipeline:
         directory = self._settings.paths.steps(update.tx_id)
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         (directory / f"{step}.log").write_text(text + "\n", encoding="utf-8")
-
-
-def card(update: Update, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """What a person is shown before they approve. ``changes`` are what staging adds to the update."""
-    tests = update.test_summary or {}
-    exam = changes["self_check_summary"]
-    return {
-        "title": update.title,
-        "why": update.why,
-        "files": update.changes,
-        "tests": {key: tests.get(key, 0) for key in ("passed", "failed", "skipped")},
-        "changed_expectations": tests.get("changed_expectations", []),
-        "new_skips": tests.get("new_skips", []),
-        "fewer_assertions": tests.get("fewer_assertions", []),
-        "exam": [part["name"] for part in exam["candidate"] if part["passed"]],
-        "waived": exam.get("waived", []),
-        "digest": digest(update.revision)[:12],
-    }
 
 
 def _image_columns(built: BuiltImage) -> dict[str, object]:

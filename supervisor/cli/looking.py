@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -50,6 +51,10 @@ def show(tx: Tx, as_json: AsJson = False) -> None:
     if as_json:
         typer.echo(json.dumps(asdict(update), indent=2))
         return
+    from supervisor.cards.content import as_text, sections
+
+    if update.card:
+        typer.echo(f"{as_text(sections(update))}\n")
     for name, value in _facts(update):
         lines = printable(str(value)).splitlines() or [""]
         typer.echo(f"{name:<14}{lines[0]}")
@@ -144,22 +149,15 @@ def _facts(update: "Update") -> list[tuple[str, Any]]:
     facts: list[tuple[str, Any]] = [
         ("update", update.tx_id),
         ("status", update.status),
-        ("title", printable(update.title)),
-        ("why", printable(update.why)),
         ("from", update.origin),
         ("revision", update.sha),
         ("base", update.base_sha),
         ("image", f"{update.image_tag} {update.image_id}" if update.image_id else None),
         ("digest", update.digest),
-        ("files", "\n".join(f"{c['path']} +{c['added']} -{c['deleted']}" for c in update.changes)),
-        ("tests", f"{tests['passed']} passed, {tests['failed']} failed, {tests['skipped']} skipped" if tests else None),
-        ("failing", "\n".join(tests.get("failing", []))),
-        ("changed tests", "\n".join(tests.get("changed_expectations", []))),
-        ("new skips", "\n".join(tests.get("new_skips", []))),
-        ("fewer asserts", "\n".join(tests.get("fewer_assertions", []))),
         ("exam", _exam(exam.get("candidate", []))),
         ("exam of base", _exam(exam.get("base_after", []))),
         ("waived", "\n".join(exam.get("waived", []))),
+        *(() if update.card else _uncarded(update, tests)),
         ("approved by", update.approval_by),
         ("created", _time(update.created_at)),
         ("deployed", _time(update.deploy_finished_at)),
@@ -169,6 +167,22 @@ def _facts(update: "Update") -> list[tuple[str, Any]]:
         ("reason", printable(update.last_error or "")),
     ]
     return [(name, value) for name, value in facts if value]
+
+
+def _uncarded(update: "Update", tests: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What the card would say, of one that did not get as far."""
+    yield "title", update.title
+    yield "why", update.why
+    yield "files", "\n".join(f"{c['path']} +{c['added']} -{c['deleted']}" for c in update.changes)
+    if tests:
+        yield "tests", f"{tests['passed']} passed, {tests['failed']} failed, {tests['skipped']} skipped"
+    for name, key in (
+        ("failing", "failing"),
+        ("changed tests", "changed_expectations"),
+        ("new skips", "new_skips"),
+        ("fewer asserts", "fewer_assertions"),
+    ):
+        yield name, "\n".join(tests.get(key, []))
 
 
 def _exam(parts: list[dict[str, Any]]) -> str:

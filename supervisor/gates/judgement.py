@@ -132,6 +132,8 @@ def _summary(
         "failing": failing[:_LISTED],
         "failing_on_base_too": sorted(excused & runs.failing().keys())[:_LISTED],
         "gating": len(comparison.gating),
+        "before": len(comparison.verdicts) - comparison.count(weakening.Verdict.NEW),
+        "after": len(comparison.verdicts) - comparison.count(weakening.Verdict.DELETED),
         "changed_expectations": ["::".join(test) for test in (*comparison.changed, *comparison.deleted)],
         "new_skips": sorted(new_skips)[:_LISTED],
         "fewer_assertions": ["::".join(less.test) for less in comparison.fewer_assertions],

@@ -68,6 +68,10 @@ class Comparison:
         """Base tests that are gone, sorted."""
         return self._with(Verdict.DELETED)
 
+    def count(self, verdict: Verdict) -> int:
+        """How many tests this became of."""
+        return len(self._with(verdict))
+
     def verdict(self, test: TestId) -> Verdict:
         """The verdict on a base test, also on one that only a run can know of, made by a loop or inherited.
 

@@ -14,7 +14,11 @@ from supervisor.ledger import Revision, Update
 from supervisor.specs import LABEL_SHA, LABEL_TX, gate_spec
 from tests.supervisor.fakes.installation import Installation
 
-REVISION = Revision(
+UPDATE = Update(
+    **dict.fromkeys(field.name for field in fields(Update)),  # type: ignore[arg-type]
+)
+UPDATE = replace(
+    UPDATE,
     tx_id="0f8fad5b-d9cb-469f-a165-70867728950e",
     base_sha="b" * 40,
     sha="c" * 40,
@@ -23,21 +27,24 @@ REVISION = Revision(
     deps_image_id="sha256:deps",
     image_id="sha256:image",
     image_tag="p/worker:cccccccccccc",
+    test_summary={"passed": 3, "failed": 0},
+    card={"title": "greet", "exam": ["comes up"]},
     event_id=7,
 )
 
 
-def other(**fields: Any) -> Revision:
-    return replace(REVISION, **fields)
+def other(**fields: Any) -> Update:
+    return replace(UPDATE, **fields)
 
 
-BOUND = ("tx_id", "base_sha", "sha", "tree", "patch_id", "image_id")
+TEXTS = ("tx_id", "base_sha", "sha", "tree", "patch_id", "image_id")
+BOUND = (*TEXTS, "test_summary", "card")
 
 
 @pytest.mark.parametrize("field", BOUND)
 def test_the_digest_changes_with_every_field_that_is_bound(field: str) -> None:
-    """The update, its base, commit, tree, patch and image."""
-    assert digest(other(**{field: "other"})) != digest(REVISION)
+    """The update, its base, commit, tree, patch and image, and what a person was shown of its tests and its risk."""
+    assert digest(other(**{field: "other"})) != digest(UPDATE)
 
 
 @pytest.mark.parametrize("field", ["base_sha", "patch_id"])
@@ -50,20 +57,20 @@ def test_nothing_is_another_value_than_any_text(field: str) -> None:
 def test_what_is_not_bound_is_known() -> None:
     """The tag is a name, and may be moved; the event is the ledger's; the dependencies are in the image."""
     assert {field.name for field in fields(Revision)} - set(BOUND) == {"deps_image_id", "image_tag", "event_id"}
-    assert digest(other(image_tag="other", event_id=8, deps_image_id="other")) == digest(REVISION)
+    assert digest(other(image_tag="other", event_id=8, deps_image_id="other")) == digest(UPDATE)
 
 
-@given(st.lists(st.text(), min_size=6, max_size=6), st.lists(st.text(), min_size=6, max_size=6))
+@given(st.lists(st.text(min_size=1), min_size=6, max_size=6), st.lists(st.text(min_size=1), min_size=6, max_size=6))
 def test_different_revisions_have_different_digests(one: list[str], two: list[str]) -> None:
     """No text moves from one field into the next."""
-    first = other(**dict(zip(BOUND, one, strict=True)))
-    second = other(**dict(zip(BOUND, two, strict=True)))
+    first = other(**dict(zip(TEXTS, one, strict=True)))
+    second = other(**dict(zip(TEXTS, two, strict=True)))
     assert (digest(first) == digest(second)) == (one == two)
 
 
 def test_the_digest_is_the_same_in_every_version() -> None:
     """An approval outlives an upgrade of the supervisor."""
-    assert digest(REVISION) == "0f20d4402397e41c18fe192ce33847057db038967ecba5ba1636952a6eac9c28"
+    assert digest(UPDATE) == "ac438837cd3990de5d0c113e5952d42ec04292ca0a93949bd39c4d9baf8abbcc"
 
 
 # -- checked
@@ -108,10 +115,20 @@ def test_a_row_that_was_changed_after_the_approval_is_not_bound(
         check_binding(changed, installation.engine)
 
 
+@pytest.mark.parametrize("column", ["test_summary", "card"])
+def test_evidence_that_was_changed_after_the_approval_is_not_bound(
+    installation: Installation, approved: Update, column: str
+) -> None:
+    """What the person was shown is part of what they approved."""
+    changed = installation.ledger.amend(approved.tx_id, {column: {"passed": 1000}})
+    with pytest.raises(BindingBroken):
+        check_binding(changed, installation.engine)
+
+
 def test_a_digest_that_is_changed_along_is_still_not_approved(installation: Installation, approved: Update) -> None:
     """The approval names the digest that was shown."""
     changed = installation.ledger.amend(approved.tx_id, {"tree": "f" * 40})
-    changed = installation.ledger.amend(approved.tx_id, {"digest": digest(changed.revision)})
+    changed = installation.ledger.amend(approved.tx_id, {"digest": digest(changed)})
     with pytest.raises(BindingBroken, match="not the one that was approved"):
         check_binding(changed, installation.engine)
 

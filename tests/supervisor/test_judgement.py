@@ -95,6 +95,8 @@ def test_a_candidate_that_passes_everything_passes() -> None:
         "failing": [],
         "failing_on_base_too": [],
         "gating": 2,
+        "before": 2,
+        "after": 2,
         "changed_expectations": [],
         "new_skips": [],
         "fewer_assertions": [],

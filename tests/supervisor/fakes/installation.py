@@ -214,7 +214,7 @@ class Installation:
         for source, target in ((Status.CREATED, Status.BUILDING), (Status.BUILDING, Status.TESTING)):
             self.ledger.move(update.tx_id, source, target)
         update = self.ledger.move(update.tx_id, Status.TESTING, Status.SELF_CHECKING)
-        bound = {"digest": digest(update.revision)}
+        bound = {"digest": digest(update)}
         return self.ledger.move(update.tx_id, Status.SELF_CHECKING, Status.STAGED, changes=bound)
 
     def approved(self, title: str = "an update", *behaviours: Behaviour, base: Update | None = None) -> Update:

@@ -55,7 +55,7 @@ def update_in(ledger: Ledger, status: Status, *, base: Update, title: str = "an 
         update = ledger.amend(tx_id, columns(tx_id))
     steps = way(status)
     for source, target in pairwise(steps):
-        changes = {"digest": digest(update.revision)} if target is Status.STAGED else {}
+        changes = {"digest": digest(update)} if target is Status.STAGED else {}
         restored = base.sha if target is Status.ROLLED_BACK else None
         update = ledger.move(tx_id, source, target, changes=changes, restored=restored)
     return update
