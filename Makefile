@@ -1,6 +1,6 @@
 # Each target is one line; the work is in scripts/ and in the command line.
 
-.PHONY: help up down purge logs test check crash bench
+.PHONY: help up down purge logs test check crash chaos bench
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -25,6 +25,9 @@ check: ## linters, types, direction of imports
 
 crash: ## kill the supervisor at every place where it could die (long; SEED=n for another order)
 	@scripts/test -m exhaustive tests/crash
+
+chaos: ## messages, updates and kills at random, each message accounted for (MINUTES=10 SEED=n)
+	@scripts/venv && exec .venv/bin/python -m tests.chaos
 
 bench: ## figures, each beside its limit
 	@scripts/venv && exec .venv/bin/python -m tests.bench
