@@ -18,8 +18,8 @@ from supervisor.settings import Settings
 _SECONDS: Final = 5.0
 #: A gateway answered in place of Telegram: what it had passed on may have been done.
 _GATEWAY: Final = frozenset({502, 504})
-#: Where Telegram's own Bot API is; a token follows.
-TELEGRAM: Final = "https://api.telegram.org/bot"
+#: Where Telegram's own Bot API is.
+TELEGRAM: Final = "https://api.telegram.org"
 
 
 class BotApiError(Exception):
@@ -78,7 +78,8 @@ class BotClient:
         if settings.uses_local_bot:
             socket = settings.paths.localbot_socket
             return cls("http://localhost/bot", process.token(settings.paths), socket=socket)
-        return cls(settings.telegram_api_base_url or TELEGRAM, settings.telegram_bot_token or "")
+        root = (settings.telegram_api_base_url or TELEGRAM).rstrip("/")
+        return cls(f"{root}/bot", settings.telegram_bot_token or "")
 
     def __enter__(self) -> Self:
         return self

@@ -7,6 +7,7 @@ the moment with none is as short as a message over a Unix socket.
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 import structlog
@@ -47,7 +48,10 @@ class Stopping(Exception):
 
 
 class Crew:
-    """The active worker and those beside it."""
+    """The active worker and those beside it.
+
+    ``poll_turn`` is held while the bot passes to a worker, by whoever else polls it while it does.
+    """
 
     def __init__(
         self,
@@ -58,6 +62,7 @@ class Crew:
         settings: Settings,
         signal: Signal,
         stopping: Callable[[], bool],
+        poll_turn: AbstractContextManager[object] | None = None,
         timing: Timing = IN_SERVICE,
     ) -> None:
         self._fleet = fleet
@@ -66,6 +71,7 @@ class Crew:
         self._settings = settings
         self._signal = signal
         self._stopping = stopping
+        self._poll_turn = poll_turn or nullcontext()
         self._timing = timing
 
     # -- who is there
@@ -75,6 +81,11 @@ class Crew:
         lease = self._ledger.lease()
         row = self._ledger.worker(lease.worker_id) if lease else None
         return row if row is not None and row.exited_at is None else None
+
+    def may_poll(self) -> bool:
+        """Whether a worker holds the lease that is not known to be dead."""
+        holder = self.holder()
+        return holder is not None and not self._fleet.died(holder.worker_id)
 
     def in_service(self) -> bool:
         """Whether a worker holds the lease and nothing is known to be wrong with it."""
@@ -171,7 +182,8 @@ class Crew:
                 self._release(holder, at_once=at_once)
             if lease is not None:
                 cap_epoch(self._settings.paths.agent_db, lease.epoch)
-            epoch = self._ledger.grant_lease(successor.worker_id).epoch
+            with self._poll_turn:  # whoever stood in at the bot has ended its poll, and begins no other
+                epoch = self._ledger.grant_lease(successor.worker_id).epoch
         self._sessions.assign(successor.worker_id, Role.ACTIVE, epoch=epoch)
         if holder is not None and holder.worker_id != successor.worker_id:
             self._sessions.assign(holder.worker_id, Role.STANDBY)

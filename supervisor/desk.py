@@ -7,18 +7,21 @@ from typing import Any, Final
 
 import structlog
 
-from supervisor import facts, progress, views
+from supervisor import facts, progress, rescue, views
 from supervisor.commands import Commands
 from supervisor.contract import (
     Claim,
     Claimed,
     Command,
+    Kept,
+    KeptUpdate,
     Press,
     Pressed,
     Problem,
     Progress,
     Submission,
     Submitted,
+    Taken,
     Told,
 )
 from supervisor.ledger import AmbiguousPrefix, Ledger, NewUpdate, Origin, UnknownUpdate, Update
@@ -57,7 +60,7 @@ class WorkersDesk:
         self._pipeline = pipeline
         self._rollout = rollout
         self._stopped = stopped
-        self._commands = Commands(ledger, revisions, status=self.status)
+        self.commands = Commands(ledger, revisions, status=self.status)
 
     def claim(self, worker_id: str, claim: Claim) -> Claimed:
         """The right code makes the first one who sends it the owner."""
@@ -108,7 +111,20 @@ class WorkersDesk:
         """A direct command; only the holder of the lease may relay one."""
         if not self._holds_lease(worker_id):
             return Told(text="only the active worker relays commands")
-        return Told(text=self._commands.answer(command, owners=self.owners()))
+        return Told(text=self.commands.answer(command, owners=self.owners()))
+
+    def kept(self, worker_id: str) -> Kept:
+        """What came for the bot while no worker ran; only the holder of the lease is told."""
+        if not self._holds_lease(worker_id):
+            return Kept()
+        updates = self._ledger.kept(rescue.source(self._settings))
+        return Kept(updates=[KeptUpdate(id=u.id, raw=u.raw, answered=u.answered) for u in updates])
+
+    def taken(self, worker_id: str, taken: Taken) -> Kept:
+        """The holder of the lease has stored these."""
+        if self._holds_lease(worker_id):
+            self._ledger.taken(rescue.source(self._settings), taken.ids)
+        return self.kept(worker_id)
 
     def _holds_lease(self, worker_id: str) -> bool:
         lease = self._ledger.lease()

@@ -15,6 +15,9 @@ DIGEST_KEY: Final = "digest_key"
 #: Digests of what the supervisor was started with last.
 STARTED_WITH: Final = "started_with"
 
+#: How far the supervisor has read the bot's updates by itself.
+RESCUE_OFFSET: Final = "rescue_offset"
+
 #: Tells the containers of this home from those of another that uses the same project name by mistake.
 INSTALLATION: Final = "installation"
 

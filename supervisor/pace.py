@@ -1,5 +1,6 @@
 """How often the roll-out looks, and how it waits."""
 
+from collections.abc import Callable
 from typing import Final
 
 from supervisor.fleet import Fleet
@@ -50,9 +51,10 @@ class Pace:
 
         self._signal.until(to_do, _IDLE_SECONDS, at_least_every=_IDLE_LOOK_SECONDS)
 
-    def rest(self, seconds: float) -> None:
-        """After a failure: wait, whatever else changes."""
-        self._signal.until(lambda: self.stopping, seconds)
+    def rest(self, seconds: float, *, unless: Callable[[], bool] = lambda: False) -> bool:
+        """After a failure: wait, whatever else changes; gives what ``unless`` says, which ends the wait."""
+        self._signal.until(lambda: self.stopping or unless(), seconds)
+        return unless()
 
     def pause(self, seconds: float) -> None:
         """Until something may have changed, at most ``seconds``."""

@@ -52,7 +52,7 @@ class Rollout:
         self._settings = settings
         self._timing = timing
         self._pace = pace = Pace(fleet=fleet, sessions=sessions, signal=signal, clocks=clocks)
-        succession = Succession(crew=crew, fleet=fleet, ledger=ledger, rebuilder=rebuilder)
+        self._succession = succession = Succession(crew=crew, fleet=fleet, ledger=ledger, rebuilder=rebuilder)
         self._rollback = rollback = Rollback(crew=crew, ledger=ledger, revisions=revisions, succession=succession)
         self._deployment = Deployment(
             engine=engine,
@@ -101,6 +101,11 @@ class Rollout:
         return self._pace.stopping
 
     @property
+    def trouble(self) -> str:
+        """Why no worker is up; empty while one is, or is on its way."""
+        return self._succession.trouble
+
+    @property
     def renewal(self) -> dict[str, str] | None:
         """See :attr:`Upkeep.renewal`."""
         return self._upkeep.renewal
@@ -116,9 +121,11 @@ class Rollout:
                 _LOG.info("somebody else was quicker", reason=str(race))
                 self._pace.rest(self._timing.look)
             except EngineError as error:
+                self._succession.trouble = str(error)
                 _LOG.warning("the engine did not do its part; trying again", error=str(error))
                 self._pace.rest(self._timing.engine_retry)
             except WorkerFailed as error:
+                self._succession.trouble = str(error)
                 _LOG.warning("a worker failed; trying again", error=str(error))
                 self._pace.rest(self._settings.restart_delay_seconds)
             except Exception:  # a defect of ours must not end the one who keeps a worker running

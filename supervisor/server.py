@@ -23,12 +23,14 @@ from supervisor.contract import (
     Claim,
     Claimed,
     Command,
+    Kept,
     Press,
     Pressed,
     Problem,
     Progress,
     Submission,
     Submitted,
+    Taken,
     Told,
 )
 from supervisor.contract.messages import Message
@@ -63,6 +65,12 @@ class Desk(Protocol):
 
     def command(self, worker_id: str, command: Command) -> Told:
         """Somebody gave a command that no model has a say in."""
+
+    def kept(self, worker_id: str) -> Kept:
+        """What came for the bot while no worker ran."""
+
+    def taken(self, worker_id: str, taken: Taken) -> Kept:
+        """The worker has stored some of that; gives what is left."""
 
     def status(self) -> object:
         """What ``supervisor status --json`` says."""
@@ -128,6 +136,13 @@ def contract_app(desk: Desk, tools: ToolDesk | None = None) -> Starlette:
         worker_id = identify(request)
         return _json(await run_in_threadpool(desk.command, worker_id, await _read(request, Command)))
 
+    async def kept(request: Request) -> Response:
+        return _json(await run_in_threadpool(desk.kept, identify(request)))
+
+    async def taken(request: Request) -> Response:
+        worker_id = identify(request)
+        return _json(await run_in_threadpool(desk.taken, worker_id, await _read(request, Taken)))
+
     async def status(request: Request) -> Response:
         identify(request)
         return JSONResponse(await run_in_threadpool(desk.status))
@@ -146,6 +161,8 @@ def contract_app(desk: Desk, tools: ToolDesk | None = None) -> Starlette:
             Route("/v1/updates/{tx_id}/progress", _guarded(progress)),
             Route("/v1/press", _guarded(press), methods=["POST"]),
             Route("/v1/command", _guarded(command), methods=["POST"]),
+            Route("/v1/kept", _guarded(kept)),
+            Route("/v1/kept/taken", _guarded(taken), methods=["POST"]),
             Route("/v1/status", _guarded(status)),
             Route("/v1/history", _guarded(history)),
             *(tool_routes(tools, identify=identify, read=_read, answer=_answer, guarded=_guarded) if tools else ()),

@@ -25,6 +25,7 @@ from supervisor.fleet import Fleet
 from supervisor.gates.examprocess import ExamProcess
 from supervisor.gates.rehearsal import Rehearsal
 from supervisor.grants import Grants
+from supervisor.herald import Herald
 from supervisor.homelock import home_lock, sign_off
 from supervisor.ledger import Ledger, NewUpdate, Origin
 from supervisor.localbot import process as localbot
@@ -33,12 +34,14 @@ from supervisor.paths import CHECKOUT
 from supervisor.pipeline import Pipeline
 from supervisor.rebuild import ImageRebuilder, Reexamination
 from supervisor.reconcile import reconcile, refuse_foreign_workers
+from supervisor.rescue import Rescue, source
 from supervisor.revisions import Revisions, RevisionsError
 from supervisor.rollout import Rollout
 from supervisor.server import contract_app
 from supervisor.sessions import Sessions, Signal
 from supervisor.settings import Settings
 from supervisor.states import Status
+from supervisor.timing import IN_SERVICE
 from supervisor.toolboxes import Toolboxes
 from supervisor.tooldesk import ToolDesk
 from supervisor.unixserver import UnixServer
@@ -69,6 +72,7 @@ class Service:
         self._engine = Engine()
         self._revisions = Revisions(self._paths.revisions)
         self._decisions = Decisions(self._ledger)
+        self._poll_turn = threading.Lock()
         self._started_event = 0
 
     def run(self) -> None:
@@ -138,7 +142,7 @@ class Service:
             self._sessions.forgive_silence()  # nobody could be heard before
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: self._stop.set())
-            threads = self._start_threads(pipeline=not makeshift)
+            threads = self._start_threads(makeshift=makeshift)
             if not makeshift:
                 self._rebuilder.catch_up()
             _LOG.info("supervisor started", pid=os.getpid(), home=str(self._paths.home), makeshift=makeshift)
@@ -185,6 +189,7 @@ class Service:
             settings=self._settings,
             signal=self._signal,
             stopping=self._stop.is_set,
+            poll_turn=self._poll_turn,
         )
         self._rebuilder = ImageRebuilder(
             engine=self._engine,
@@ -224,6 +229,22 @@ class Service:
             signal=self._signal,
             owners=self._desk.owners,
         )
+        self._rescue = Rescue(
+            bot=self._bot,
+            source=source(self._settings),
+            ledger=self._ledger,
+            decisions=self._decisions,
+            commands=self._desk.commands,
+            owners=self._desk.owners,
+            works=crew.may_poll,
+            trouble=lambda: self._rollout.trouble,
+            poll_turn=self._poll_turn,
+            signal=self._signal,
+            timing=IN_SERVICE,
+        )
+
+    def _bot(self) -> botapi.BotClient:
+        return botapi.BotClient.of(self._settings)
 
     def _reexamination(self) -> Reexamination:
         # A room of its own: the pipeline may hold an exam at the same time.
@@ -231,14 +252,17 @@ class Service:
         examiner = ExamProcess(self._engine, self._settings.project, uid, room)
         return Reexamination(Rehearsal(examiner, room, self._paths.agent_db), self._ledger)
 
-    def _start_threads(self, *, pipeline: bool) -> list[threading.Thread]:
+    def _start_threads(self, *, makeshift: bool) -> list[threading.Thread]:
         work: dict[str, Callable[[], None]] = {
             "watch": lambda: self._fleet.watch(self._stop),
             "rollout": self._rollout.run,
             "toolboxes": lambda: self._toolboxes.run(self._stop),
         }
-        if pipeline:
+        if not makeshift:
             work["pipeline"] = self._pipeline.run
+            if self._settings.commander == "telegram":
+                herald = Herald(bot=self._bot, ledger=self._ledger, owners=self._desk.owners)
+                work |= {"rescue": lambda: self._rescue.run(self._stop), "herald": lambda: herald.run(self._stop)}
         threads = [threading.Thread(target=target, name=name, daemon=True) for name, target in work.items()]
         for thread in threads:
             thread.start()

@@ -18,6 +18,8 @@ class Succession:
         self._fleet = fleet
         self._ledger = ledger
         self._rebuilder = rebuilder
+        #: Why no worker is up, in one line, since the last one was; empty while nothing went wrong.
+        self.trouble = ""
 
     def good(self) -> Revision:
         """The revision that is to be active when nothing else is in hand."""
@@ -29,7 +31,10 @@ class Succession:
         A worker that had stood by and fails now says nothing about the revision: a new one is tried once. Raises
         WorkerFailed, EngineError.
         """
-        revision = self._rebuilder.ensure_image(revision)
+        self._make_active(self._rebuilder.ensure_image(revision), at_once=at_once)
+        self.trouble = ""
+
+    def _make_active(self, revision: Revision, *, at_once: bool) -> None:
         if standby := self._crew.living(revision.sha):
             try:
                 self._take_over(standby, at_once=at_once)

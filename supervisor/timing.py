@@ -28,6 +28,8 @@ class Timing:
     engine_retry: float = 5.0
     standby_retry: float = 30.0
     slowest_restart: float = 60.0  # where there is nothing to go back to
+    rescue_after: float = 5.0  # with no worker, before the supervisor polls the bot itself
+    rescue_over: float = 60.0  # with a worker, before another such time is told anew
 
 
 SYSTEM_CLOCKS: Final = Clocks()

@@ -118,6 +118,7 @@ class Upkeep:
             self._standby_not_before = self._clocks.monotonic() + self._timing.standby_retry
 
     def _bury(self, worker: WorkerRow, ailment: str) -> None:
+        self._succession.trouble = f"the last one ended: {ailment}"
         if not self._fleet.died(worker.worker_id):
             self._fleet.kill(worker.worker_id, ailment)
         self._fleet.end(worker.worker_id, reason=ailment, crashed=True)
@@ -140,5 +141,9 @@ class Upkeep:
         if good.base_sha:
             return True
         # The first revision has nothing before it: keep trying, ever more slowly.
-        self._pace.rest(min(self._timing.slowest_restart, self._settings.restart_delay_seconds * 2**beyond))
-        return False
+        slowly = min(self._timing.slowest_restart, self._settings.restart_delay_seconds * 2**beyond)
+        return self._pace.rest(slowly, unless=self._sent_back)
+
+    def _sent_back(self) -> bool:
+        """Whether a person wants an earlier revision."""
+        return bool(self._ledger.having(Status.ROLLBACK_PENDING))

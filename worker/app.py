@@ -180,6 +180,7 @@ class App:
             ),
             claims=claims,
             presses=self._presses,
+            keeper=self._link,
             gate=breaker,
             seen=Seen(commander=self._commander, store=store),
             vitals=vitals,

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 
@@ -16,6 +16,8 @@ from supervisor.contract import (
     Claim,
     Claimed,
     Command,
+    Kept,
+    KeptUpdate,
     Press,
     Pressed,
     Problem,
@@ -23,6 +25,7 @@ from supervisor.contract import (
     RoleGrant,
     Submission,
     Submitted,
+    Taken,
     Told,
     Welcome,
 )
@@ -122,6 +125,19 @@ class Link:
     async def submit(self, submission: Submission) -> Submitted:
         """Hand in a patch. Raises Away, Declined."""
         return await self._ask("/v1/updates", submission, Submitted)
+
+    async def kept(self) -> list[KeptUpdate]:
+        """What the supervisor kept of the bot's updates while no worker ran. Raises Away."""
+        with _translated():
+            response = await self._client.get("/v1/kept")
+            if response.status_code == httpx.codes.NOT_FOUND:  # it keeps none: it is older than that
+                return []
+            return Kept.model_validate_json(response.raise_for_status().content).updates
+
+    async def taken(self, ids: Sequence[int]) -> None:
+        """Tell that these are stored. Raises Away."""
+        with _translated():
+            await self._post("/v1/kept/taken", Taken(ids=list(ids)), Kept)
 
     async def history(self) -> list[dict[str, Any]]:
         """All updates, newest first. Raises Away, Declined."""

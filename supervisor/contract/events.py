@@ -18,6 +18,8 @@ class EventType(StrEnum):
     REVISION_PROMOTED = "revision.promoted"
     LEASE_GRANTED = "lease.granted"
     OWNER_CLAIMED = "owner.claimed"
+    RESCUE_STARTED = "rescue.started"
+    RESCUE_ENDED = "rescue.ended"
     CHAT_ERASED = "chat.erased"
     EVENTS_PRUNED = "events.pruned"
     TOOLBOX_RESTARTED = "toolbox.restarted"

@@ -192,6 +192,7 @@ class KeptUpdate(Message):
 
     id: int
     raw: str = Field(description="the JSON of the Bot API's Update")
+    answered: bool = Field(default=False, description="the supervisor has answered it: to be stored, and no more")
 
 
 class Kept(Message):

@@ -21,6 +21,7 @@ from supervisor.contract import (
     Claim,
     Claimed,
     Command,
+    Kept,
     Press,
     Pressed,
     Problem,
@@ -29,6 +30,7 @@ from supervisor.contract import (
     Role,
     Submission,
     Submitted,
+    Taken,
     Told,
     WorkerState,
 )
@@ -134,6 +136,12 @@ class _Desk:
     def command(self, worker_id: str, command: Command) -> Told:  # noqa: ARG002
         self.commands.append(command)
         return Told()
+
+    def kept(self, worker_id: str) -> Kept:  # noqa: ARG002
+        return Kept()
+
+    def taken(self, worker_id: str, taken: Taken) -> Kept:  # noqa: ARG002
+        return Kept()
 
     def status(self) -> object:
         return {}

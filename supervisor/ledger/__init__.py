@@ -20,6 +20,7 @@ from supervisor.ledger.errors import (
     UnknownWorker,
     WorkerGone,
 )
+from supervisor.ledger.kept import KeptUpdate, NewKept
 from supervisor.ledger.ledger import Ledger
 from supervisor.ledger.values import (
     Access,
@@ -57,6 +58,7 @@ __all__ = [
     "GenesisExists",
     "GrantRow",
     "IllegalMove",
+    "KeptUpdate",
     "Lease",
     "Ledger",
     "LedgerError",
@@ -64,6 +66,7 @@ __all__ = [
     "LedgerUnusable",
     "LostRace",
     "NewGrant",
+    "NewKept",
     "NewUpdate",
     "NewWorker",
     "NewerLedger",

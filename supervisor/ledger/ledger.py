@@ -3,12 +3,13 @@
 from supervisor.contract.events import EventType
 from supervisor.ledger.cards import Cards
 from supervisor.ledger.grants import Grants
+from supervisor.ledger.kept import Kept
 from supervisor.ledger.models import Fact, Owner
 from supervisor.ledger.retention import Retention
 from supervisor.ledger.workers import Workers
 
 
-class Ledger(Cards, Workers, Grants, Retention):
+class Ledger(Cards, Workers, Grants, Kept, Retention):
     """Updates, workers, the lease, grants, owners and small facts, with an append-only log of events.
 
     Opening it makes the file or migrates it. Raises NewerLedger, or LedgerUnusable.

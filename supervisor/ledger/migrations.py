@@ -204,6 +204,48 @@ MIGRATIONS: Final = (
             "CREATE INDEX grants_ended_at ON grants (ended_at)",
         ),
     ),
+    Migration(
+        4,
+        "updates of the bot that were kept, notices, probations, attempts",
+        (
+            # AUTOINCREMENT: an id that was told to a worker never means another update.
+            """
+            CREATE TABLE kept_updates (
+                id INTEGER PRIMARY KEY AUTOINCREMENT NOT NULL,
+                source TEXT NOT NULL,
+                update_id BIGINT NOT NULL,
+                raw TEXT NOT NULL,
+                commanded BOOLEAN NOT NULL,
+                answered BOOLEAN NOT NULL,
+                kept_at DOUBLE PRECISION NOT NULL,
+                UNIQUE (source, update_id)
+            )
+            """,
+            """
+            CREATE TABLE notices (
+                key TEXT PRIMARY KEY NOT NULL,
+                text TEXT NOT NULL,
+                made_at DOUBLE PRECISION NOT NULL,
+                told_at DOUBLE PRECISION
+            )
+            """,
+            """
+            CREATE TABLE probations (
+                tx_id TEXT PRIMARY KEY NOT NULL REFERENCES artifacts (tx_id),
+                seconds_left DOUBLE PRECISION NOT NULL,
+                counts_since DOUBLE PRECISION
+            )
+            """,
+            """
+            CREATE TABLE attempts (
+                tx_id TEXT NOT NULL REFERENCES artifacts (tx_id),
+                status TEXT NOT NULL,
+                count INTEGER NOT NULL,
+                PRIMARY KEY (tx_id, status)
+            )
+            """,
+        ),
+    ),
 )
 
 LATEST: Final = MIGRATIONS[-1].number

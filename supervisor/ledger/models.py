@@ -8,6 +8,7 @@ from peewee import (
     BigIntegerField,
     BlobField,
     BooleanField,
+    CompositeKey,
     DoubleField,
     IntegerField,
     Model,
@@ -223,6 +224,53 @@ class Ending(Table):
     told_at = DoubleField()
 
 
+class KeptRecord(Table):
+    """Updates of the bot that came while no worker ran, as the Bot API wrote them."""
+
+    id = IntegerField(primary_key=True)
+    source = TextField()
+    update_id = BigIntegerField()
+    body = TextField(column_name="raw")
+    commanded = BooleanField()
+    answered = BooleanField()
+    kept_at = DoubleField()
+
+    class Meta:
+        """Options."""
+
+        table_name = "kept_updates"
+
+
+class Notice(Table):
+    """What the owner is to be told once."""
+
+    key = TextField(primary_key=True)
+    text = TextField()
+    made_at = DoubleField()
+    told_at = DoubleField(null=True)
+
+
+class ProbationRecord(Table):
+    """How much of its probation an update has left, and since when that runs; null while it stands still."""
+
+    tx_id = TextField(primary_key=True)
+    seconds_left = DoubleField()
+    counts_since = DoubleField(null=True)
+
+
+class AttemptRecord(Table):
+    """How often a step of an update was cut by what is outside of it."""
+
+    tx_id = TextField()
+    status = EnumField(Status)
+    count = IntegerField()
+
+    class Meta:
+        """Options."""
+
+        primary_key = CompositeKey("tx_id", "status")
+
+
 MODELS: Final[tuple[type[Table], ...]] = (
     EventRecord,
     Artifact,
@@ -234,4 +282,8 @@ MODELS: Final[tuple[type[Table], ...]] = (
     Nonce,
     Ending,
     GrantRecord,
+    KeptRecord,
+    Notice,
+    ProbationRecord,
+    AttemptRecord,
 )

@@ -112,6 +112,17 @@ class Store:
         with translated(self._path), self._db.connection_context(), self._db.atomic():
             yield
 
+    @contextmanager
+    def _writing_durably(self) -> Iterator[None]:
+        """The same, and on the disk afterwards: for what somebody else forgets once we have it."""
+        with translated(self._path), self._db.connection_context():
+            self._db.pragma("synchronous", "full")
+            try:
+                with self._db.atomic():
+                    yield
+            finally:
+                self._db.pragma("synchronous", "normal")
+
     def _rows(self, query: Any) -> Sequence[Any]:
         with self._reading():
             return list(query.bind(self._db))

@@ -13,6 +13,7 @@ from supervisor.contract import (
     Claim,
     Claimed,
     Command,
+    Kept,
     Press,
     Pressed,
     Problem,
@@ -21,6 +22,7 @@ from supervisor.contract import (
     RoleGrant,
     Submission,
     Submitted,
+    Taken,
     Told,
 )
 from supervisor.server import contract_app
@@ -56,6 +58,12 @@ class _Desk:
 
     def command(self, worker_id: str, command: Command) -> Told:
         return Told()
+
+    def kept(self, worker_id: str) -> Kept:
+        return Kept()
+
+    def taken(self, worker_id: str, taken: Taken) -> Kept:
+        return Kept()
 
     def history(self) -> object:
         return []

@@ -65,7 +65,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "grant_order": {"why": ""},
     "grants": {"grants": [], "grantable_roots": []},
     "kept": {"updates": []},
-    "kept_update": {},
+    "kept_update": {"answered": False},
     "press": {},
     "pressed": {"text": "", "alert": False},
     "problem": {},

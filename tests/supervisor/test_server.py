@@ -19,6 +19,8 @@ from supervisor.contract import (
     Claim,
     Claimed,
     Command,
+    Kept,
+    KeptUpdate,
     Press,
     Pressed,
     Problem,
@@ -27,6 +29,7 @@ from supervisor.contract import (
     RoleGrant,
     Submission,
     Submitted,
+    Taken,
     Told,
     Welcome,
     WorkerState,
@@ -38,8 +41,8 @@ from tests.supervisor.localbot_support import short_directory
 
 SHA = "a" * 40
 ANNOUNCEMENT = Announcement(sha=SHA, version="0", pid=1, schema_version=1, provider="dummy", source="dummy")
-POSTS = ("/v1/announce", "/v1/beat", "/v1/claim", "/v1/updates", "/v1/press", "/v1/command")
-GETS = ("/v1/role", "/v1/updates/1234/progress", "/v1/status", "/v1/history")
+POSTS = ("/v1/announce", "/v1/beat", "/v1/claim", "/v1/updates", "/v1/press", "/v1/command", "/v1/kept/taken")
+GETS = ("/v1/role", "/v1/updates/1234/progress", "/v1/status", "/v1/history", "/v1/kept")
 
 
 @dataclass
@@ -72,6 +75,13 @@ class Desk:
     def command(self, worker_id: str, command: Command) -> Told:
         self.asked.append((worker_id, command))
         return Told(text=f"you asked for {command.name}")
+
+    def kept(self, worker_id: str) -> Kept:
+        return Kept(updates=[KeptUpdate(id=3, raw="{}")])
+
+    def taken(self, worker_id: str, taken: Taken) -> Kept:
+        self.asked.append((worker_id, taken))
+        return Kept()
 
     def status(self) -> object:
         return {"running": True}
@@ -282,7 +292,7 @@ def test_a_message_that_does_not_fit_is_told_where(server: Server, route: str, b
     assert answer.status_code == 422
     problem = Problem.model_validate_json(answer.content)
     assert problem.code == "bad_message"
-    assert problem.reason.split(".")[0] in ("Announcement", "Beat", "Claim", "Submission", "Press", "Command")
+    assert problem.reason.split(".")[0] in ("Announcement", "Beat", "Claim", "Submission", "Press", "Command", "Taken")
     assert server.desk.asked == []
 
 

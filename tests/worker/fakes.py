@@ -15,6 +15,8 @@ from supervisor.contract import (
     Claim,
     Claimed,
     Command,
+    Kept,
+    KeptUpdate,
     Press,
     Pressed,
     Problem,
@@ -23,6 +25,7 @@ from supervisor.contract import (
     RoleGrant,
     Submission,
     Submitted,
+    Taken,
     Told,
     Welcome,
     WorkerState,
@@ -201,6 +204,9 @@ class FakeSupervisor:
         self.steps: dict[str, list[Progress]] = {}
         self.updates: list[dict[str, object]] = []
         self.away = False
+        self.kept: list[KeptUpdate] = []
+        self.taken: list[int] = []
+        self.fails: deque[str] = deque()  # paths whose next request is hung up on
         self.unknown: set[str] = set()
         self.grant = RoleGrant(role=Role.STANDBY)
         self._changed = asyncio.Condition()
@@ -224,11 +230,16 @@ class FakeSupervisor:
         assert request.headers["authorization"] == "Bearer worker-credential"
         if request.path in self.unknown:
             return Response({"detail": "Not Found"}, status=404)
+        if request.path in self.fails:
+            self.fails.remove(request.path)
+            return Response(hang_up=True)
         return self._serve_agent(request) or await self._serve_process(request)
 
     def _serve_agent(self, request: Request) -> Response | None:
         """What the agent asks."""
         match request.path:
+            case "/v1/kept" | "/v1/kept/taken":
+                return self._hand_over(request)
             case "/v1/press":
                 self.presses.append(Press.model_validate_json(request.body))
                 return Response(Pressed(text="Approved.", alert=True).model_dump(mode="json"))
@@ -271,6 +282,12 @@ class FakeSupervisor:
                 return Response(Claimed(accepted=accepted, owners=self.owners).model_dump(mode="json"))
             case path:
                 raise AssertionError(path)
+
+    def _hand_over(self, request: Request) -> Response:
+        if request.path.endswith("/taken"):
+            self.taken += Taken.model_validate_json(request.body).ids
+            self.kept = [update for update in self.kept if update.id not in self.taken]
+        return Response(Kept(updates=self.kept).model_dump(mode="json"))
 
     async def _progress(self, tx_id: str) -> AsyncIterator[bytes]:
         for step in self.steps.get(tx_id, []):

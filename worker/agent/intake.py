@@ -11,6 +11,7 @@ from supervisor.contract import Claim, EventType, Redactor
 from worker.agent.claims import Claims
 from worker.agent.commands import DirectCommands
 from worker.agent.conflicts import Conflicts
+from worker.agent.inheritance import Inheritance, Keeper
 from worker.agent.owners import Owners
 from worker.agent.presses import Presses
 from worker.agent.seen import Seen
@@ -53,6 +54,7 @@ class Intake:
         commands: DirectCommands,
         claims: Claims | None,
         presses: Presses,
+        keeper: Keeper | None,
         gate: PollGate,
         seen: Seen,
         vitals: Vitals,
@@ -69,6 +71,7 @@ class Intake:
         self._commands = commands
         self._claims = claims
         self._presses = presses
+        self._inheritance = Inheritance(keeper=keeper, parse=commander.parse, store=self._take_in)
         self._gate = gate
         self._seen = seen
         self._vitals = vitals
@@ -90,12 +93,14 @@ class Intake:
 
     async def _run(self) -> None:
         first = True
+        self._inheritance.expect()
         while True:
             if closed := self._gate.poll_wait():
                 await asyncio.sleep(closed)
                 continue
             begun = time.monotonic()
             try:
+                await self._inheritance.take()
                 updates = await self._poll(at_once=first)
                 self._take_in(updates)
                 # An empty answer that came early would soon be asked for again: that is slowed down.
@@ -142,14 +147,20 @@ class Intake:
                 self._gate.poll_failed(text)
                 return self._pause
 
-    def _take_in(self, updates: list[Incoming]) -> None:
-        """Store the updates before the offset moves past them, then have them worked on."""
+    def _take_in(self, updates: list[Incoming], answered: frozenset[int] = frozenset()) -> None:
+        """Store the updates before the offset moves past them, then have them worked on.
+
+        Those whose ids are among the ``answered`` were obeyed by the supervisor, and only their rows are needed.
+        """
         if not updates:
             return
         afterwards: list[Callable[[], object]] = []
         with self._store.write(durable=True):
             for update in updates:
-                self._admit(update, afterwards)
+                if update.update_id in answered:
+                    self._add(update, "command")
+                else:
+                    self._admit(update, afterwards)
         for act in afterwards:
             act()
         for chat_id in {update.chat_id for update in updates}:

@@ -60,6 +60,9 @@ class Commander(Protocol):
         Raises CommanderError.
         """
 
+    def parse(self, raw: str) -> Incoming | None:
+        """An update as the service wrote it, from somebody else who polled; None when it cannot be read."""
+
     async def drop_pending(self) -> None:
         """Forget what waits at the service. Raises CommanderError."""
 

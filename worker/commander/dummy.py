@@ -47,6 +47,10 @@ class DummyCommander:
             Incoming(self._last_update, UpdateKind.MESSAGE, CHAT, OWNER, True, step.text, time.time()),
         ]
 
+    def parse(self, raw: str) -> Incoming | None:  # noqa: ARG002 - nobody else polls here
+        """There is none."""
+        return None
+
     async def drop_pending(self) -> None:
         """Nothing waits here."""
 

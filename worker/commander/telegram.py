@@ -1,5 +1,6 @@
 """Telegram through python-telegram-bot's Bot. We poll ourselves, so that we decide when a poll begins and ends."""
 
+import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -107,6 +108,13 @@ class TelegramCommander:
                 allowed_updates=ALLOWED_UPDATES,
             )
         return [incoming(update) for update in updates]
+
+    def parse(self, raw: str) -> Incoming | None:
+        """An update as the Bot API wrote it; None when it is none."""
+        try:
+            return incoming(Update.de_json(json.loads(raw), self._bot))
+        except (KeyError, TypeError, ValueError, AttributeError, TelegramError):
+            return None
 
     async def drop_pending(self) -> None:
         """Forget what waits at Telegram. Raises CommanderError."""

@@ -14,15 +14,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from supervisor import facts
+from supervisor import facts, views
 from supervisor.binding import digest
+from supervisor.botapi import BotClient
+from supervisor.commands import Commands
 from supervisor.contract import EventType
 from supervisor.crew import Crew
 from supervisor.decisions import Decisions
 from supervisor.fleet import Fleet
 from supervisor.grants import Grants
+from supervisor.herald import Herald
 from supervisor.ledger import Ledger, NewUpdate, Origin, Revision, Update, WorkerRow
+from supervisor.localbot.store import OWNER
 from supervisor.reconcile import reconcile
+from supervisor.rescue import Rescue
 from supervisor.revisions import Revisions
 from supervisor.rollout import Rollout
 from supervisor.sessions import Sessions, Signal
@@ -35,6 +40,7 @@ from tests.supervisor.fakes.engine import FakeEngine, Idle, Process
 from tests.supervisor.fakes.workers import Activity, Behaviour, FakeWorker, Socket
 
 PROJECT: Final = "fake"
+SOURCE: Final = "telegram:4711"
 #: What is waited for shows up at once here; a wait that ends by its time is part of what a test shows.
 QUICK: Final = Timing(
     ready=0.8,
@@ -47,6 +53,8 @@ QUICK: Final = Timing(
     engine_retry=0.05,
     standby_retry=0.2,
     slowest_restart=0.1,
+    rescue_after=0.2,
+    rescue_over=0.3,
 )
 SETTINGS: Final = {
     "AUTONOUS_PROJECT": PROJECT,
@@ -71,6 +79,7 @@ class Supervisor:
         self._stop = threading.Event()
         self.signal = Signal()
         self.sessions = Sessions(self.signal)
+        poll_turn = threading.Lock()
         engine, ledger, settings = installation.engine, installation.ledger, installation.settings
         self.toolboxes = Toolboxes(
             engine=engine,
@@ -98,6 +107,7 @@ class Supervisor:
             settings=settings,
             signal=self.signal,
             stopping=self._stop.is_set,
+            poll_turn=poll_turn,
             timing=installation.timing,
         )
         self.rollout = Rollout(
@@ -120,7 +130,10 @@ class Supervisor:
         }
         if rolling:
             targets["rollout"] = self._roll
+        if installation.bot is not None:
+            targets |= self._talking(installation.bot, poll_turn)
         self._threads = [threading.Thread(target=run, name=name, daemon=True) for name, run in targets.items()]
+        self._rolling = next((thread for thread in self._threads if thread.name == "rollout"), self._threads[0])
 
     def start(self) -> None:
         """Bring engine and ledger together, let workers in, and begin."""
@@ -148,11 +161,31 @@ class Supervisor:
 
     def wait_until_killed(self, seconds: float = 5.0) -> bool:
         """Whether it was killed within the time; what is left of it is put away then."""
-        self._threads[-1].join(seconds)
-        killed = not self._threads[-1].is_alive()
+        self._rolling.join(seconds)
+        killed = not self._rolling.is_alive()
         if killed:
             self.stop()
         return killed
+
+    def _talking(self, bot: Callable[[], BotClient], poll_turn: threading.Lock) -> dict[str, Callable[[], None]]:
+        """What the service does at the bot itself."""
+        installation = self._installation
+        ledger, owners = installation.ledger, lambda: (OWNER,)
+        rescue = Rescue(
+            bot=bot,
+            source=SOURCE,
+            ledger=ledger,
+            decisions=Decisions(ledger),
+            commands=Commands(ledger, installation.revisions, status=lambda: views.status(ledger, running=True)),
+            owners=owners,
+            works=self.crew.may_poll,
+            trouble=lambda: self.rollout.trouble,
+            poll_turn=poll_turn,
+            signal=self.signal,
+            timing=installation.timing,
+        )
+        herald = Herald(bot=bot, ledger=ledger, owners=owners)
+        return {"rescue": lambda: rescue.run(self._stop), "herald": lambda: herald.run(self._stop)}
 
     def _roll(self) -> None:
         with suppress(Killed):
@@ -194,6 +227,7 @@ class Installation:
         self.activity = Activity()
         self.behaviours: dict[str, list[Behaviour]] = {}
         self.bot_api_answers = True
+        self.bot: Callable[[], BotClient] | None = None  # the way to a bot, for supervisors that talk to one
         self.environment: dict[str, str] = {}
         self.clock_is_off = 0.0  # seconds by which the supervisor's wall clock is ahead
         self._supervisors: list[Supervisor] = []
