@@ -25,9 +25,11 @@ from worker.agent.menu import Menu
 from worker.agent.owners import Owners
 from worker.agent.presses import Presses
 from worker.agent.preview import Previews
-from worker.agent.relaying import Relaying
+from worker.agent.relaying import STAGE, Relaying
 from worker.agent.runs import Runs
 from worker.agent.seen import Seen
+from worker.agent.terms import same_for_all
+from worker.agent.toolset import Toolset
 from worker.context import (
     ContextBuilder,
     InTurn,
@@ -41,8 +43,9 @@ from worker.context import (
 from worker.context.compressor import MESSAGE_SHARE
 from worker.control.breaker import Breaker
 from worker.duty import Duty
-from worker.factory import make_commander, make_model, make_toolbox
+from worker.factory import make_commander, make_model, make_operations, make_toolbox
 from worker.models import catalog
+from worker.selfupdate.assembly import SelfUpdate, assemble
 from worker.settings import Settings, SettingsError, load, secrets
 from worker.store import Fenced, Store, StoreUnusable
 from worker.vitals import Vitals
@@ -161,7 +164,13 @@ class App:
         breaker = Breaker(
             policy=settings.circuit, events=store.events, process_event=self._process_event, monotonic=time.monotonic
         )
-        runs = self._make_runs(group, breaker, answered=courier.chats.wake)
+        journal = self._make_journal()
+
+        def queued(chat_id: int) -> None:
+            runs.chats.wake(chat_id)
+
+        self_update = self._make_self_update(journal, queued=queued, answered=courier.chats.wake)
+        runs = self._make_runs(group, breaker, journal, self_update, answered=courier.chats.wake)
         dead_letters = DeadLetters(
             store=store,
             process_event=self._process_event,
@@ -169,7 +178,13 @@ class App:
             queued=runs.chats.wake,
         )
         claims = self._make_claims(answered=courier.chats.wake)
-        relaying = Relaying(supervisor=self._link, store=store, vitals=vitals, answered=courier.chats.wake)
+        relaying = Relaying(
+            supervisor=self._link,
+            own={STAGE: self_update.developing.stage} if self_update else {},
+            store=store,
+            vitals=vitals,
+            answered=courier.chats.wake,
+        )
         self._presses.handle("s:", relaying.press)
         intake = Intake(
             commander=self._commander,
@@ -194,6 +209,8 @@ class App:
         beside = [dead_letters.run, Menu(self._commander, MENU).publish, relaying.run]
         if claims is not None:
             beside.append(claims.run)
+        if self_update is not None:
+            beside.append(self_update.watching.run)
         return Desk(
             group=group,
             intake=intake,
@@ -214,21 +231,55 @@ class App:
             answered=answered,
         )
 
-    def _make_runs(self, group: asyncio.TaskGroup, breaker: Breaker, *, answered: Callable[[int], None]) -> Runs:
-        settings, store, vitals, redact = self._settings, self._store, self._vitals, self._redact
-        journal = Journal(
-            store,
-            redact=redact,
+    def _make_journal(self) -> Journal:
+        return Journal(
+            self._store,
+            redact=self._redact,
             process_event=self._process_event,
             model_name=self._model.model_name,
             monotonic=time.monotonic,
         )
+
+    def _make_self_update(
+        self, journal: Journal, *, queued: Callable[[int], None], answered: Callable[[int], None]
+    ) -> SelfUpdate | None:
+        """How the worker changes itself; None without a supervisor, which alone can do that."""
+        settings = self._settings
+        if self._link is None:
+            return None
+        return assemble(
+            supervisor=self._link,
+            operations=make_operations(settings),
+            commander=self._commander,
+            store=self._store,
+            journal=journal,
+            redact=self._redact,
+            vitals=self._vitals,
+            model_name=self._model.model_name,
+            limits=settings.limits,
+            sha=settings.autonous_worker_sha,
+            max_repairs=settings.autonous_update_max_repairs,
+            queued=queued,
+            answered=answered,
+        )
+
+    def _make_runs(
+        self,
+        group: asyncio.TaskGroup,
+        breaker: Breaker,
+        journal: Journal,
+        self_update: SelfUpdate | None,
+        *,
+        answered: Callable[[int], None],
+    ) -> Runs:
+        settings, store, vitals, redact = self._settings, self._store, self._vitals, self._redact
+        toolset = Toolset(self._toolbox, self_update.developing.tools() if self_update else ())
         agent = AgentLoop(
             model=self._model,
-            conversations=self._make_conversations(journal),
-            toolbox=self._toolbox,
+            conversations=self._make_conversations(journal, toolset),
+            toolset=toolset,
             journal=journal,
-            limits=settings.limits,
+            terms=self_update.developing.terms if self_update else same_for_all(settings.limits),
             no_progress_k=settings.autonous_control_no_progress_k,
             progressed=vitals.progressed,
         )
@@ -247,8 +298,8 @@ class App:
             answered=answered,
         )
 
-    def _make_conversations(self, journal: Journal) -> Conversations:
-        settings, store = self._settings, self._store
+    def _make_conversations(self, journal: Journal, toolset: Toolset) -> Conversations:
+        store = self._store
         return Conversations(
             model=self._model,
             context=self._make_context(),
@@ -256,9 +307,8 @@ class App:
             summaries=store.summaries,
             recall=None,
             journal=journal,
-            limits=settings.limits,
             window=self._window,
-            tools=self._toolbox.specs,
+            tools=toolset.specs,
         )
 
     def _make_context(self) -> ContextBuilder:

@@ -6,7 +6,7 @@ from worker.settings import Settings
 from worker.tools.base import DEFAULT_SOCKET
 from worker.tools.client import ToolboxClient
 from worker.tools.local import LocalToolbox
-from worker.tools.registry import TOOLS
+from worker.tools.registry import OPERATIONS, TOOLS
 
 
 def make_commander(settings: Settings) -> Commander:
@@ -46,3 +46,8 @@ def make_toolbox(settings: Settings) -> ToolboxClient | LocalToolbox:
     if settings.autonous_toolbox_socket is None and settings.autonous_supervisor_socket is None:
         return LocalToolbox(TOOLS)
     return ToolboxClient(settings.autonous_toolbox_socket or DEFAULT_SOCKET, TOOLS)
+
+
+def make_operations(settings: Settings) -> ToolboxClient:
+    """What the toolbox beside this worker does for the worker itself, out of every model's reach."""
+    return ToolboxClient(settings.autonous_toolbox_socket or DEFAULT_SOCKET, OPERATIONS)

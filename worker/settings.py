@@ -64,6 +64,7 @@ class Settings(BaseSettings):
     autonous_control_no_progress_k: int = Field(default=3, ge=1)
     autonous_control_dead_replay_seconds: float | None = Field(default=None, gt=0)
     autonous_budget_tokens_per_day: int | None = Field(default=None, ge=1)
+    autonous_update_max_repairs: int = Field(default=2, ge=0)
     autonous_drain_seconds: float = Field(default=20.0, ge=0)
 
     autonous_tool_policy: Annotated[tiers.TierPolicy, NoDecode] = tiers.DEFAULT

@@ -32,7 +32,7 @@ def direct_commands(store: Store) -> DirectCommands:
         status=lambda chat_id: f"fine in {chat_id}",
         runs=Nothing(),
         dead_letters=dead_letters(store),
-        relaying=Relaying(supervisor=None, store=store, vitals=Vitals(), answered=lambda _: None),
+        relaying=Relaying(supervisor=None, own={}, store=store, vitals=Vitals(), answered=lambda _: None),
     )
 
 

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from worker.agent.dead_letters import DeadLetters
-from worker.agent.relaying import RELAYED, Relaying
+from worker.agent.relaying import ALONE_TEXT, RELAYED, Relaying
 from worker.store import Store
 
 #: What the chat service's menu offers. The others are named where they are of use.
@@ -16,6 +16,7 @@ MENU: Final[Mapping[str, str]] = {
     "status": "what I am and what I am doing",
     "new": "begin a fresh conversation",
     "dead": "messages that I had to give up",
+    "patch": "change yourself: /patch <what you want>",
     **RELAYED,
     "help": "what I understand",
 }
@@ -23,6 +24,7 @@ START_TEXT: Final = "I am autonous, an agent that can change its own source. Wri
 HELP_TEXT: Final = "Write to me in plain words. Besides that I understand:\n" + "\n".join(
     f"/{name} - {about}" for name, about in MENU.items()
 )
+PATCH_TEXT: Final = "Say what you want to be different: /patch <what you want>"
 NOTHING_TO_STOP_TEXT: Final = "There is nothing to stop."
 #: A tx_id, or a beginning of one.
 _PLAIN_ROLLBACK: Final = re.compile(r"rollback\s+(?P<tx>[0-9a-f]{4,8}[0-9a-f-]{0,28})", re.IGNORECASE)
@@ -75,8 +77,14 @@ class DirectCommands:
             "/dead": lambda chat_id, _: Reply(dead_letters.listing(chat_id)),
             "/replay": self._replay,
             "/again": self._again,
+            "/patch": lambda *_: Reply(ALONE_TEXT if relaying.alone else PATCH_TEXT),
             **{f"/{name}": partial(self._relay, name) for name in RELAYED},
         }
+
+    def is_wish(self, text: str) -> bool:
+        """Whether a text asks for a change of the agent itself, and says which one: that is for the model."""
+        command, _, wish = text.strip().partition(" ")
+        return command.partition("@")[0].lower() == "/patch" and bool(wish.strip()) and not self._relaying.alone
 
     def find(self, text: str) -> tuple[Command, str] | None:
         """The command that a text is, and its argument; None when the text is for the model.

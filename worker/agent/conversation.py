@@ -15,7 +15,6 @@ from worker.context.cutting import cut_text
 from worker.context.summary import KEPT_TOKENS, LONGEST_CHARS, as_message, divided, files_of, request
 from worker.context.tokens import Calibration, message_tokens, tool_tokens, total_tokens
 from worker.context.window import Window
-from worker.control.limits import Limits
 from worker.models.base import (
     CompletionResponse,
     Message,
@@ -88,7 +87,6 @@ class Conversations:
         summaries: Summaries,
         recall: Recall | None,
         journal: Journal,
-        limits: Limits,
         window: int,
         tools: Callable[[], Sequence[ToolSpec]],
         monotonic: Callable[[], float] = time.monotonic,
@@ -99,7 +97,6 @@ class Conversations:
         self.summaries = summaries
         self.recall = recall
         self.journal = journal
-        self.limits = limits
         self.calibration = Calibration()
         self.cooldown = Cooldown(monotonic)
         self.monotonic = monotonic
@@ -154,7 +151,9 @@ class Conversation:
 
     def _build(self) -> None:
         task = self._attempt.task
-        self._context = self._home.context.build(task.chat_id, task.text, parent_id=self._attempt.event_id)
+        self._context = self._home.context.build(
+            task.chat_id, task.text, parent_id=self._attempt.event_id, brief=self._attempt.terms.brief
+        )
 
     def _whole(self, turns: Sequence[TurnRecord]) -> list[Message]:
         return [*self._context.messages, *_spoken(self._uncovered(turns))]
@@ -212,7 +211,7 @@ class Conversation:
     async def _summarise(self, messages: Sequence[Message], turns: Sequence[TurnRecord], made: _Made) -> bool:
         """Put a summary in the place of the older part; False when none could be had."""
         home = self._home
-        if not home.cooldown.over or home.journal.used_up(self._attempt, home.limits):
+        if not home.cooldown.over or home.journal.used_up(self._attempt, self._attempt.terms.limits):
             return False
         uncovered = self._uncovered(turns)
         older, _ = divided(messages, min(KEPT_TOKENS, self._budget // KEPT_SHARE))

@@ -16,6 +16,7 @@ from worker.agent.owners import Owners
 from worker.agent.presses import Presses
 from worker.agent.seen import Seen
 from worker.commander.base import Commander, CommanderError, Conflict, Incoming, RateLimited, UpdateKind
+from worker.selfupdate.proposals import PATCH
 from worker.store import Fenced, InboxStatus, Store
 from worker.vitals import Vitals
 
@@ -180,6 +181,8 @@ class Intake:
             self._add_answered(update, "unreadable", UNREADABLE_TEXT)
         elif update.forwarded_from:
             self._admit_forwarded(update)
+        elif self._commands.is_wish(update.text):
+            self._enqueue(update, update.text, kind=PATCH)
         elif (found := self._commands.find(update.text)) is not None:
             row_id = self._add(update, "command")
             if row_id is not None:  # else it was obeyed before
@@ -191,8 +194,8 @@ class Intake:
         else:
             self._enqueue(update, update.text)
 
-    def _enqueue(self, update: Incoming, text: str) -> None:
-        if self._add(update, update.kind, InboxStatus.QUEUED, text) is not None:
+    def _enqueue(self, update: Incoming, text: str, *, kind: str = UpdateKind.MESSAGE) -> None:
+        if self._add(update, kind, InboxStatus.QUEUED, text) is not None:
             self._seen.queued(update.chat_id)
 
     def _admit_forwarded(self, update: Incoming) -> None:

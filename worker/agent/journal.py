@@ -11,6 +11,7 @@ from typing import Final
 
 from supervisor.contract import EventType, Redactor
 from worker.agent import notices
+from worker.agent.terms import Terms
 from worker.control.limits import LimitReached, Limits, Spent, day_start
 from worker.control.progress import Progress
 from worker.models.base import CompletionResponse
@@ -54,6 +55,7 @@ class Attempt:
     begun_at: float
     turn_begun_at: float = 0.0
     seen: Seen = field(default_factory=Seen)
+    terms: Terms = field(default_factory=Terms)
 
 
 class Journal:
@@ -89,7 +91,11 @@ class Journal:
 
     def spent(self, attempt: Attempt, *, turns: int, tokens_today: int) -> Spent:
         """What the run has used."""
-        return Spent(turns, self.seconds(attempt), sum(self._store.runs.tokens(attempt.run.id)), tokens_today)
+        return Spent(turns, self.seconds(attempt), self.tokens(attempt), tokens_today)
+
+    def tokens(self, attempt: Attempt) -> int:
+        """What the run cost so far, in tokens both ways."""
+        return sum(self._store.runs.tokens(attempt.run.id))
 
     def tokens_since(self, moment: float) -> int:
         """What all runs cost since a moment, in seconds since the Unix epoch."""

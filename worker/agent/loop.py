@@ -2,31 +2,23 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final
 
 from worker.agent.conversation import Conversation, Conversations
 from worker.agent.journal import Attempt, Journal
 from worker.agent.observer import RunObserver
-from worker.control.limits import LimitReached, Limits, LimitType, day_start
+from worker.agent.terms import SetTerms
+from worker.agent.toolset import Toolset
+from worker.control.limits import LimitReached, LimitType, day_start
 from worker.control.progress import same_calls, short_hash
-from worker.models.base import CompletionResponse, ContextOverflow, ModelProvider, ToolCall, ToolSpec, ValidationError
+from worker.models.base import CompletionResponse, ContextOverflow, ModelProvider, ToolCall, ValidationError
 from worker.store.runs import CallRecord, CallStatus, TurnRecord
 from worker.tools.base import ErrorClass, ToolError, ToolResult
 
 #: Nothing was begun, so the call can be made.
 NOT_BEGUN: Final = CallStatus.ASKED
-
-
-class Toolbox(Protocol):
-    """Where tools run."""
-
-    def specs(self) -> Sequence[ToolSpec]:
-        """The tools there are."""
-
-    async def call(self, name: str, arguments: Mapping[str, object]) -> ToolResult:
-        """Run a tool; cancelled, it stops the tool. Raises ToolError when there is no result at all."""
 
 
 class LimitHit(Exception):
@@ -58,9 +50,9 @@ class AgentLoop:
         *,
         model: ModelProvider,
         conversations: Conversations,
-        toolbox: Toolbox,
+        toolset: Toolset,
         journal: Journal,
-        limits: Limits,
+        terms: SetTerms,
         no_progress_k: int,
         progressed: Callable[[], None],
         clock: Callable[[], float] = time.time,
@@ -68,24 +60,26 @@ class AgentLoop:
     ) -> None:
         self._model = model
         self._conversations = conversations
-        self._toolbox = toolbox
+        self._toolset = toolset
         self._journal = journal
-        self._limits = limits
+        self._set_terms = terms
         self._k = no_progress_k
         self._progressed = progressed
         self._clock = clock
         self._monotonic = monotonic
 
     async def run(self, attempt: Attempt, observer: RunObserver) -> CompletionResponse:
-        """The answer to the attempt's message. Raises ModelError, LimitHit, Stalled."""
-        left = self._limits.max_wall_time_seconds - self._journal.seconds(attempt)
+        """The answer to the attempt's message. Raises ModelError, ToolError, LimitHit, Stalled."""
+        attempt.terms = await self._set_terms(attempt.task)
+        limits = attempt.terms.limits
+        left = limits.max_wall_time_seconds - self._journal.seconds(attempt)
         try:
             async with asyncio.timeout(left) as deadline:
                 return await self._until_answered(attempt, observer)
         except TimeoutError:
             if not deadline.expired():
                 raise
-            value, threshold = self._journal.seconds(attempt), self._limits.max_wall_time_seconds
+            value, threshold = self._journal.seconds(attempt), limits.max_wall_time_seconds
             limit = LimitReached(LimitType.MAX_WALL_TIME_SECONDS, max(value, threshold), threshold)
             self._tell(attempt, limit, observer)
             raise LimitHit(limit) from None
@@ -110,10 +104,11 @@ class AgentLoop:
         """Ask the model once."""
         number = len(turns) + 1
         messages = await conversation.messages(turns)
-        day = day_start(self._clock()) if self._limits.budget_tokens_per_day is not None else None
+        limits = attempt.terms.limits
+        day = day_start(self._clock()) if limits.budget_tokens_per_day is not None else None
         today = 0 if day is None else self._journal.tokens_since(day)
         spent = self._journal.spent(attempt, turns=number - 1, tokens_today=today)
-        if (limit := self._limits.reached(spent)) is not None:
+        if (limit := limits.reached(spent)) is not None:
             self._tell(attempt, limit, observer)
             raise LimitHit(limit)
         event_id = self._journal.turn_started(attempt, number)
@@ -124,10 +119,10 @@ class AgentLoop:
             observer.text_delta(text)
 
         try:
-            response = await self._model.complete(messages, self._toolbox.specs(), on_text)
+            response = await self._model.complete(messages, self._toolset.specs(), on_text)
         except ContextOverflow:
             messages = await conversation.after_overflow(turns)
-            response = await self._model.complete(messages, self._toolbox.specs(), on_text)
+            response = await self._model.complete(messages, self._toolset.specs(), on_text)
         conversation.answered(response)
         answered = bool(response.tool_calls or response.text.strip())
         self._journal.turn_completed(attempt, event_id, number, response, kept=answered)
@@ -138,16 +133,17 @@ class AgentLoop:
         if not answered:
             raise ValidationError("the model's answer is empty")
         after = replace(spent, tokens=spent.tokens + response.tokens)
-        if not response.tool_calls and (over := self._limits.overrun(after)) is not None:
+        if not response.tool_calls and (over := limits.overrun(after)) is not None:
             self._journal.limit_reached(attempt, over)
         return response
 
     def _watch_budget(self, attempt: Attempt, response: CompletionResponse, day: float) -> None:
         """Warn when just this answer brought the day's tokens, which other runs add to as well, near the budget."""
         today = self._journal.tokens_since(day)
-        near = self._limits.warning(today - response.tokens, today)
+        limits = attempt.terms.limits
+        near = limits.warning(today - response.tokens, today)
         if near is not None:
-            self._journal.budget_warned(attempt, near, self._limits.budget_tokens_per_day or 0)
+            self._journal.budget_warned(attempt, near, limits.budget_tokens_per_day or 0)
 
     async def _work_off(self, attempt: Attempt, turns: Sequence[TurnRecord], observer: RunObserver) -> None:
         """Run the calls of the last turn that have not been made, in order."""
@@ -166,17 +162,17 @@ class AgentLoop:
         observer.tool_started(call.name, call.arguments)
         self._progressed()
         begun = self._monotonic()
-        result = await self._result_of(call)
+        result = await self._result_of(call, attempt)
         self._journal.call_ended(attempt, record, event_id, result, latency=self._monotonic() - begun)
         observer.tool_finished(call.name, result.ok)
         self._progressed()
 
-    async def _result_of(self, call: ToolCall) -> ToolResult:
+    async def _result_of(self, call: ToolCall, attempt: Attempt) -> ToolResult:
         """The result of a tool call; that there is none is one, too."""
         if call.problem:
             return ToolError("bad_arguments", call.problem, ErrorClass.VALIDATION).result()
         try:
-            return await self._toolbox.call(call.name, call.arguments)
+            return await self._toolset.call(call.name, call.arguments, attempt)
         except ToolError as error:
             return error.result()
 

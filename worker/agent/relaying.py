@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from supervisor.contract import Command, Press, Pressed
@@ -11,8 +11,10 @@ from worker.store import Fenced, Store
 from worker.store.relays import Relay
 from worker.vitals import Vitals
 
-#: Direct commands that the supervisor answers, with a word on each for the menu.
+#: Direct commands that are not answered at once, with a word on each for the menu; the first is the worker's own.
+STAGE: Final = "stage"
 RELAYED: Final[Mapping[str, str]] = {
+    STAGE: "propose what stands in my working copy",
     "approve": "open an update's buttons again",
     "cancel": "the same, to reject it",
     "rollback": "take the active update back",
@@ -22,7 +24,7 @@ RELAYED: Final[Mapping[str, str]] = {
     "revision": "which revision this is",
 }
 AWAY_TEXT: Final = "The supervisor does not answer just now, so nothing was done. Try again in a moment."
-ALONE_TEXT: Final = "I run alone here, without a supervisor: there are no updates to decide about."
+ALONE_TEXT: Final = "I run alone here, without a supervisor: I cannot update myself, and there is nothing to decide."
 PAUSE_AFTER_ERROR_SECONDS: Final = 1.0
 
 logger = logging.getLogger(__name__)
@@ -31,17 +33,30 @@ logger = logging.getLogger(__name__)
 class Relaying:
     """Passes them on. ``supervisor`` is None for a worker that runs alone.
 
+    ``own`` are commands that the worker carries out itself, beside its runs; they give what the chat is told.
     ``answered`` is called for a chat with an answer to be sent.
     """
 
     def __init__(
-        self, *, supervisor: Supervisor | None, store: Store, vitals: Vitals, answered: Callable[[int], None]
+        self,
+        *,
+        supervisor: Supervisor | None,
+        own: Mapping[str, Callable[[int, str], Awaitable[str]]],
+        store: Store,
+        vitals: Vitals,
+        answered: Callable[[int], None],
     ) -> None:
         self._supervisor = supervisor
+        self._own = own
         self._store = store
         self._vitals = vitals
         self._answered = answered
         self._news = asyncio.Event()
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is nobody to pass anything on to."""
+        return self._supervisor is None
 
     def take(self, chat_id: int, name: str, argument: str) -> str:
         """Store a command, and pass it on once it is safe; gives what there is to answer at once."""
@@ -72,8 +87,10 @@ class Relaying:
                 await self._news.wait()
 
     async def _pass_on(self, relay: Relay, supervisor: Supervisor) -> None:
-        command = Command(name=relay.name, argument=relay.argument, user_id=relay.user_id, chat_id=relay.chat_id)
-        text = await _told(supervisor, command)
+        if own := self._own.get(relay.name):
+            text = await own(relay.chat_id, relay.argument)
+        else:
+            text = await _told(supervisor, relay)
         with self._store.write():
             self._store.relays.answered(relay)
             if text:
@@ -91,8 +108,9 @@ class Relaying:
             return Pressed(text=AWAY_TEXT if isinstance(error, Away) else str(error), alert=True)
 
 
-async def _told(supervisor: Supervisor, command: Command) -> str:
+async def _told(supervisor: Supervisor, relay: Relay) -> str:
     """The supervisor's answer, or why there is none."""
+    command = Command(name=relay.name, argument=relay.argument, user_id=relay.user_id, chat_id=relay.chat_id)
     try:
         return (await supervisor.command(command)).text
     except SupervisorError as error:

@@ -38,8 +38,9 @@ class ContextBuilder:
         self._assembler = assembler
         self._events = events
 
-    def build(self, chat_id: int, text: str, *, parent_id: int) -> Context:
-        """The context of a message. ``parent_id`` is the event of the run."""
+    def build(self, chat_id: int, text: str, *, parent_id: int, brief: str = "") -> Context:
+        """The context of a message. ``parent_id`` is the event of the run, ``brief`` what only this run is told."""
+        system = f"{self._system_prompt}\n\n{brief}" if brief else self._system_prompt
         found = self._provider.recent(chat_id)
         kept = self._compressor.compress(found)
         counts = {
@@ -51,12 +52,12 @@ class ContextBuilder:
         if len(kept) < len(found):
             self._events.append(EventType.CONTEXT_COMPACTED, counts, parent_id=parent_id)
         tokens = {
-            "system_tokens": estimated_tokens(self._system_prompt),
+            "system_tokens": estimated_tokens(system),
             "history_tokens": _tokens(kept),
             "user_tokens": estimated_tokens(text),
         }
         self._events.append(EventType.CONTEXT_ASSEMBLED, {**counts, **tokens}, parent_id=parent_id)
-        return Context(self._assembler.assemble(self._system_prompt, kept, text), len(found), len(kept))
+        return Context(self._assembler.assemble(system, kept, text), len(found), len(kept))
 
 
 def _tokens(messages: Iterable[Message]) -> int:

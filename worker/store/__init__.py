@@ -5,6 +5,7 @@ from pathlib import Path
 
 from supervisor.contract import Redactor
 from worker.store.database import Database
+from worker.store.developments import Developments
 from worker.store.errors import Fenced, StoreError, StoreUnusable
 from worker.store.events import Events
 from worker.store.history import History
@@ -43,6 +44,7 @@ class Store:
         self.inbox = Inbox(self.database, clock)
         self.history = History(self.database, clock)
         self.outbox = Outbox(self.database, clock)
+        self.developments = Developments(self.database, clock)
         self.relays = Relays(self.database, clock)
         self.runs = RunLog(self.database, clock)
         self.summaries = Summaries(self.database, clock)

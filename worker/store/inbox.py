@@ -33,7 +33,7 @@ OPEN: Final = (InboxStatus.QUEUED, InboxStatus.IN_PROGRESS, InboxStatus.FAILED)
 #: One look into the index for each status: together they would have to be sorted, however many there are.
 _OLDEST: Final = "SELECT * FROM (SELECT id FROM inbox WHERE status = ? AND chat_id = ? ORDER BY id LIMIT 1) AS one"
 _OLDEST_OPEN: Final = (
-    "SELECT id, update_id, text, attempts, preview_message_id, not_before FROM inbox WHERE id = "  # noqa: S608 - ours
+    "SELECT id, update_id, text, attempts, preview_message_id, kind, not_before FROM inbox WHERE id = "  # noqa: S608 - ours
     f"(SELECT MIN(id) FROM ({' UNION ALL '.join([_OLDEST] * len(OPEN))}) AS oldest)"
 )
 
@@ -42,7 +42,8 @@ _OLDEST_OPEN: Final = (
 class Task:
     """One message that was claimed. ``attempts`` counts the claims, this one included.
 
-    ``preview_message_id`` is the message in which an earlier attempt showed how far it was.
+    ``preview_message_id`` is the message in which an earlier attempt showed how far it was. ``kind`` says what it asks
+    for.
     """
 
     id: int
@@ -51,6 +52,7 @@ class Task:
     text: str
     attempts: int
     preview_message_id: int | None = None
+    kind: str = "message"
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,8 +231,8 @@ class Inbox:
         row = self._database.first(_OLDEST_OPEN, which)
         if row is None:
             return None
-        row_id, update_id, text, attempts, preview, not_before = row
-        return Task(row_id, update_id, chat_id, text, attempts, preview), not_before or 0.0
+        row_id, update_id, text, attempts, preview, kind, not_before = row
+        return Task(row_id, update_id, chat_id, text, attempts, preview, kind), not_before or 0.0
 
     def _first(self, chat_id: int, status: InboxStatus) -> int | None:
         self._database.bind()

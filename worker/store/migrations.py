@@ -137,4 +137,22 @@ MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {
         "CREATE INDEX summaries_chat_id ON summaries (chat_id, id)",
         "ALTER TABLE turns ADD COLUMN spoken_by TEXT NOT NULL DEFAULT ''",
     ),
+    7: (
+        """CREATE TABLE developments (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            tx_id TEXT NOT NULL,
+            chat_id INTEGER NOT NULL,
+            task_id INTEGER,
+            attempt INTEGER NOT NULL,
+            repairs TEXT NOT NULL,
+            title TEXT NOT NULL,
+            patch_sha256 TEXT NOT NULL,
+            status TEXT NOT NULL,
+            evidence TEXT NOT NULL,
+            watched INTEGER NOT NULL,
+            message_id INTEGER,
+            created_at REAL NOT NULL,
+            updated_at REAL NOT NULL)""",
+        "CREATE INDEX developments_chat_id ON developments (chat_id)",
+    ),
 }

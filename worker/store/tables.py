@@ -184,6 +184,28 @@ class RelayRow(Model):
         table_name = "relays"
 
 
+class DevelopmentRow(Model):
+    """One update that was submitted from a chat."""
+
+    id = AutoField()
+    tx_id = TextField()
+    chat_id = BigIntegerField()
+    task_id = IntegerField(null=True)
+    attempt = IntegerField()
+    repairs = TextField()
+    title = TextField()
+    patch_sha256 = TextField()
+    status = TextField()
+    evidence = TextField()
+    watched = BooleanField()
+    message_id = BigIntegerField(null=True)
+    created_at = DoubleField()
+    updated_at = DoubleField()
+
+    class Meta:
+        table_name = "developments"
+
+
 class LeaseRow(Model):
     """The epoch of the worker that may write. One row."""
 
@@ -216,6 +238,7 @@ TABLES = (
     SummaryRow,
     OutboxRow,
     RelayRow,
+    DevelopmentRow,
     LeaseRow,
     MigrationRow,
 )

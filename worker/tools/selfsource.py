@@ -21,8 +21,9 @@ from worker.tools.workplace import Workplace
 PRISTINE: Final = Path(__file__).resolve().parents[2]
 #: The parts of it that a copy has. Of the supervisor an image holds the contract alone, which the tests need.
 PARTS: Final = ("supervisor", "tests", "worker")
-COPY: Final = "self"
-FORMER: Final = "self.old"
+#: Where the copies are, one for each chat, named by its id.
+COPIES: Final = "self"
+FORMER: Final = ".old"
 RUN_TESTS: Final = "run-tests"
 #: As the gate runs them, but for its own report.
 PYTEST_INI: Final = """[pytest]
@@ -48,42 +49,45 @@ _EMPTY_BLOB: Final = "e69de29"
 class CheckoutArguments(Arguments):
     """``fresh`` puts what is there aside."""
 
+    chat_id: int = argument("whose copy")
     base: str = argument("the revision that runs here")
     fresh: bool = argument("begin anew", default=False)
 
 
 @dataclass(frozen=True, slots=True)
 class DiffArguments(Arguments):
-    """Takes nothing."""
+    """Which copy."""
+
+    chat_id: int = argument("whose copy")
 
 
 def checkout(arguments: CheckoutArguments, workplace: Workplace) -> ToolResult:
-    """See that there is a copy of this revision. ``meta["state"]`` says ``fresh``, ``kept`` or ``replaced``.
+    """See that there is a copy of this revision; gives where. ``meta["state"]`` is ``fresh``, ``kept`` or ``replaced``.
 
     One of the same base is kept with what was done in it. One of another base, or that is not wanted any more, is put
     aside if it holds any change, and takes the place of what was aside before.
     """
-    copy = workplace.workspace / COPY
+    copy = _copy_of(arguments.chat_id, workplace)
     state = "fresh"
     if copy.is_dir() and not copy.is_symlink():
         changed = bool(_changes(PRISTINE, copy))
         if not arguments.fresh and (not changed or _base_of(copy) == arguments.base):
             (copy / _BASE).write_text(arguments.base)
-            return ToolResult(ok=True, meta={"state": "kept", "changed": changed})
+            return ToolResult(ok=True, stdout=str(copy), meta={"state": "kept", "changed": changed})
         state = "replaced" if changed else "fresh"
-        _set_aside(copy, workplace.workspace / FORMER)
+        _set_aside(copy)
     elif copy.is_symlink() or copy.exists():
         copy.unlink()
     _write_copy(PRISTINE, copy, arguments.base)
-    return ToolResult(ok=True, meta={"state": state, "changed": False})
+    return ToolResult(ok=True, stdout=str(copy), meta={"state": state, "changed": False})
 
 
-def diff(arguments: DiffArguments, workplace: Workplace) -> ToolResult:  # noqa: ARG001 - what every tool takes
+def diff(arguments: DiffArguments, workplace: Workplace) -> ToolResult:
     """The change from the source that runs here to the copy, as a git patch."""
-    copy = workplace.workspace / COPY
+    copy = _copy_of(arguments.chat_id, workplace)
     if not copy.is_dir():
         raise ToolError("no_copy", f"there is no {copy}")
-    return ToolResult(ok=True, stdout=patch_between(PRISTINE, copy), meta={"base": _base_of(copy)})
+    return ToolResult(ok=True, stdout=patch_between(PRISTINE, copy))
 
 
 def patch_between(pristine: Path, copy: Path) -> str:
@@ -167,7 +171,12 @@ def _write_copy(pristine: Path, copy: Path, base: str) -> None:
     unfinished.rename(copy)
 
 
-def _set_aside(copy: Path, former: Path) -> None:
+def _copy_of(chat_id: int, workplace: Workplace) -> Path:
+    return workplace.workspace / COPIES / str(chat_id)
+
+
+def _set_aside(copy: Path) -> None:
+    former = copy.with_name(copy.name + FORMER)
     if former.is_symlink() or former.is_file():
         former.unlink()
     shutil.rmtree(former, ignore_errors=True)

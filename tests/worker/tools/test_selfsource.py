@@ -37,12 +37,12 @@ def workplace(tmp_path: Path) -> Workplace:
 
 
 def check_out(workplace: Workplace, base: str = "b1", *, fresh: bool = False) -> tuple[Path, object]:
-    result = checkout(CheckoutArguments(base=base, fresh=fresh), workplace)
-    return workplace.workspace / "self", result.meta["state"]
+    result = checkout(CheckoutArguments(chat_id=7, base=base, fresh=fresh), workplace)
+    return Path(result.stdout), result.meta["state"]
 
 
 def patch(workplace: Workplace) -> str:
-    return diff(DiffArguments(), workplace).stdout
+    return diff(DiffArguments(chat_id=7), workplace).stdout
 
 
 def test_a_copy_has_the_source_and_nothing_else(pristine: Path, workplace: Workplace) -> None:
@@ -69,7 +69,7 @@ def test_work_on_the_same_base_is_kept(pristine: Path, workplace: Workplace) -> 
     assert "+three" in patch(workplace)
     assert check_out(workplace, fresh=True)[1] == "replaced"
     assert patch(workplace) == ""
-    assert (workplace.workspace / "self.old" / "worker" / "a.py").read_text() == "three\n"
+    assert (workplace.workspace / "self" / "7.old" / "worker" / "a.py").read_text() == "three\n"
 
 
 def test_another_base_brings_another_copy(pristine: Path, workplace: Workplace) -> None:
@@ -128,6 +128,15 @@ def test_what_no_patch_can_hold(pristine: Path, workplace: Workplace, name: str,
     with pytest.raises(ToolError) as caught:
         patch(workplace)
     assert caught.value.code == code
+
+
+def test_each_chat_has_its_own(pristine: Path, workplace: Workplace) -> None:
+    """What one changes is not in the other's patch."""
+    copy, _ = check_out(workplace)
+    other = Path(checkout(CheckoutArguments(chat_id=8, base="b1"), workplace).stdout)
+    (copy / "worker" / "a.py").write_text("seven\n")
+    (other / "worker" / "a.py").write_text("eight\n")
+    assert ("+seven" in patch(workplace), "+eight" in patch(workplace)) == (True, False)
 
 
 def test_links_are_not_followed(pristine: Path, workplace: Workplace, tmp_path: Path) -> None:
