@@ -138,8 +138,11 @@ class WorkersDesk:
         return shown
 
     def history(self) -> list[dict[str, Any]]:
-        """For ``history --json``."""
-        return views.history(self._ledger)
+        """As ``history --json``; the latest update that failed comes with its evidence, for the next attempt."""
+        shown = views.history(self._ledger)
+        if failed := next((entry for entry in shown if entry["status"] in progress.FAILED), None):
+            failed["evidence"] = progress.evidence(self._ledger.find(failed["tx_id"]))
+        return shown
 
     # -- who may use the bot
 

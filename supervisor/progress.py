@@ -13,7 +13,7 @@ LONGEST_EVIDENCE: Final = 3 * 1024
 _MOST_NAMES: Final = 20
 _LAST_EVENTS: Final = frozenset(events[-1] for events in TRANSITIONS.values())
 #: Something failed that the next attempt can learn from.
-_FAILED: Final = frozenset(
+FAILED: Final = frozenset(
     {
         Status.REFUSED,
         Status.BUILD_FAILED,
@@ -45,7 +45,7 @@ def evidence(update: Update) -> str:
 
     At most ``LONGEST_EVIDENCE`` bytes; empty for one that did not fail.
     """
-    if update.status not in _FAILED or not update.last_error:
+    if update.status not in FAILED or not update.last_error:
         return ""
     reason, _, printed = update.last_error.partition("\n")
     names = (update.test_summary or {}).get("failing", [])

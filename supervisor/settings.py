@@ -64,6 +64,7 @@ WORKER_NAMES: Final = (
     "AUTONOUS_CONTROL_CIRCUIT_COOLDOWN_SECONDS",
     "AUTONOUS_CONTROL_NO_PROGRESS_K",
     "AUTONOUS_CONTROL_DEAD_REPLAY_SECONDS",
+    "AUTONOUS_UPDATE_MAX_REPAIRS",
     "AUTONOUS_DRAIN_SECONDS",
     "AUTONOUS_DUMMY_PROVIDER_SCRIPT",
     "AUTONOUS_DUMMY_COMMANDER_SCRIPT",
@@ -189,6 +190,7 @@ class Settings(BaseModel):
     circuit_threshold: Count = Field(5, alias="AUTONOUS_CONTROL_CIRCUIT_THRESHOLD")
     circuit_cooldown_seconds: Seconds = Field(30, alias="AUTONOUS_CONTROL_CIRCUIT_COOLDOWN_SECONDS")
     no_progress_k: Count = Field(3, alias="AUTONOUS_CONTROL_NO_PROGRESS_K")
+    max_repairs: Whole = Field(2, alias="AUTONOUS_UPDATE_MAX_REPAIRS")
     dead_replay_seconds: Period | None = Field(
         None, alias="AUTONOUS_CONTROL_DEAD_REPLAY_SECONDS", description="a number of seconds above 0"
     )

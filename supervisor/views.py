@@ -89,6 +89,7 @@ def _entry(update: Update, *, active: bool, n_minus_1: bool) -> dict[str, Any]:
         "promoted_at": update.promoted_at,
         "active": active and bool(update.sha),
         "n_minus_1": n_minus_1,
+        "reason": (update.last_error or "").partition("\n")[0],
     }
 
 

@@ -89,6 +89,7 @@ class _Entry(TypedDict):
     promoted_at: float | None
     active: bool
     n_minus_1: bool
+    reason: str
 
 
 @with_config(_EXACT)

@@ -37,6 +37,7 @@ HISTORY = {
     "promoted_at",
     "active",
     "n_minus_1",
+    "reason",
 }
 
 

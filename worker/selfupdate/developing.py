@@ -24,6 +24,7 @@ MAX_TOKENS: Final = 2_000_000
 #: A copy whose last update got so far is done with: the next wish begins with a fresh one.
 _WORK_IN_HAND: Final = frozenset({"created", "building", "testing", "self_checking", "cancelled", *texts.FAILED})
 _MOST_FAILURES: Final = 3
+_CAME_TO_NOTHING: Final = frozenset({"deploy_failed", "rolled_back", *texts.FAILED})
 _HISTORY_SECONDS: Final = 5.0
 _STAGED_TITLE: Final = "staged by hand"
 
@@ -148,9 +149,10 @@ class Developing:
 
     def _failures(self, history: Sequence[Mapping[str, Any]]) -> str:
         """The latest updates that came to nothing, the latest of all with its evidence."""
-        failed = [entry for entry in history if entry.get("reason")][:_MOST_FAILURES]
+        failed = [entry for entry in history if entry["status"] in _CAME_TO_NOTHING][:_MOST_FAILURES]
         lines = [
-            f'- update {str(entry["tx_id"])[:8]} "{entry["title"]}" ended as {entry["status"]}: {entry["reason"]}'
+            f'- update {entry["tx_id"][:8]} "{entry["title"]}" ended as {entry["status"]}: '
+            f"{entry.get('reason') or 'nobody wrote down why'}"
             for entry in failed
         ]
         evidence = next((str(entry["evidence"]) for entry in failed if entry.get("evidence")), "")
