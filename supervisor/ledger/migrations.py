@@ -238,10 +238,8 @@ MIGRATIONS: Final = (
             """,
             """
             CREATE TABLE attempts (
-                tx_id TEXT NOT NULL REFERENCES artifacts (tx_id),
-                status TEXT NOT NULL,
-                count INTEGER NOT NULL,
-                PRIMARY KEY (tx_id, status)
+                id TEXT PRIMARY KEY NOT NULL, -- the update's id and its status
+                count INTEGER NOT NULL
             )
             """,
         ),

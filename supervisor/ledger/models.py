@@ -8,7 +8,6 @@ from peewee import (
     BigIntegerField,
     BlobField,
     BooleanField,
-    CompositeKey,
     DoubleField,
     IntegerField,
     Model,
@@ -261,14 +260,8 @@ class ProbationRecord(Table):
 class AttemptRecord(Table):
     """How often a step of an update was cut by what is outside of it."""
 
-    tx_id = TextField()
-    status = EnumField(Status)
+    id = TextField(primary_key=True)
     count = IntegerField()
-
-    class Meta:
-        """Options."""
-
-        primary_key = CompositeKey("tx_id", "status")
 
 
 MODELS: Final[tuple[type[Table], ...]] = (
