@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Final
 
-from worker.tools import selfsource, time
+from worker.tools import bash, edit, find, grep, ls, read, selfsource, time, write
 from worker.tools.base import Tool
 
 
@@ -16,7 +16,7 @@ def by_name(tools: Iterable[Tool]) -> dict[str, Tool]:
     return found
 
 
-TOOLS: Final = by_name((time.TOOL,))
+TOOLS: Final = by_name(tool.TOOL for tool in (ls, find, grep, read, write, edit, bash, time))
 
 #: What the toolbox does for the worker itself; no model is told of these, and a call of one by a model is refused.
 OPERATIONS: Final = by_name((selfsource.CHECKOUT, selfsource.DIFF))

@@ -21,7 +21,7 @@ def _nobody_listens(tail: str) -> None:
 class Workplace:
     """Relative paths start at ``workspace``; files are reached below ``roots`` alone.
 
-    ``progress`` is called with the end of what a call has put out so far.
+    ``network`` says whether commands have one. ``progress`` is called with the end of what a call has put out so far.
     """
 
     workspace: Path
@@ -30,6 +30,7 @@ class Workplace:
     max_lines: int = 2000
     max_bytes: int = 51200
     denylist: tuple[str, ...] = ()
+    network: bool = False
     progress: Callable[[str], None] = _nobody_listens
 
 
@@ -49,6 +50,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Workplace:
         max_lines=int(_number(environment, "AUTONOUS_TOOL_MAX_OUTPUT_LINES", 2000, least=1)),
         max_bytes=int(_number(environment, "AUTONOUS_TOOL_MAX_OUTPUT_BYTES", 51200, least=1024)),
         denylist=tuple(part.strip() for part in denied if part.strip()),
+        network=environment.get("AUTONOUS_TOOLBOX_NETWORK") == "1",
     )
 
 
