@@ -22,7 +22,13 @@ from supervisor.specs import WORKER_UID
 ENV_FILE: Final = CHECKOUT / ".env"
 
 #: Their values are secrets: shown nowhere, masked everywhere.
-SECRET_NAMES: Final = ("TELEGRAM_BOT_TOKEN", "OPENAI_API_KEY")
+SECRET_NAMES: Final = (
+    "TELEGRAM_BOT_TOKEN",
+    "OPENAI_API_KEY",
+    "ANTHROPIC_API_KEY",
+    "GEMINI_API_KEY",
+    "AUTONOUS_EMBEDDINGS_API_KEY",
+)
 
 #: What a toolbox is given when it is set; its worker, which checks calls before it sends them, has the same.
 TOOLBOX_NAMES: Final = (
@@ -46,6 +52,8 @@ WORKER_NAMES: Final = (
     "AUTONOUS_MODEL_PROVIDER",
     "AUTONOUS_MODEL_FALLBACK",
     "AUTONOUS_MODEL_CONTEXT_WINDOW",
+    "AUTONOUS_EMBEDDINGS_MODEL",
+    "AUTONOUS_EMBEDDINGS_BASE_URL",
     "AUTONOUS_TELEGRAM_ALLOWED_USERS",
     "WORKER_SYSTEM_PROMPT",
     "TG_TIMEOUT",
@@ -145,7 +153,13 @@ class Settings(BaseModel):
         description="a bot token as BotFather gives it, 123456:ABC...",
     )
     openai_api_key: Secret = Field(None, alias="OPENAI_API_KEY", description="a key of the model's provider")
+    anthropic_api_key: Secret = Field(None, alias="ANTHROPIC_API_KEY", description="a key of Anthropic")
+    gemini_api_key: Secret = Field(None, alias="GEMINI_API_KEY", description="a key of Gemini")
+    embeddings_api_key: Secret = Field(
+        None, alias="AUTONOUS_EMBEDDINGS_API_KEY", description="a key of the embeddings' server"
+    )
     openai_base_url: Url = Field(None, alias="OPENAI_BASE_URL")
+    embeddings_base_url: Url = Field(None, alias="AUTONOUS_EMBEDDINGS_BASE_URL")
     telegram_api_base_url: Url = Field(None, alias="TELEGRAM_API_BASE_URL")
     commander: Literal["telegram", "dummy"] = Field(
         "telegram", alias="AUTONOUS_COMMANDER", description="telegram or dummy"
@@ -244,7 +258,9 @@ class Settings(BaseModel):
     @property
     def secrets(self) -> tuple[str, ...]:
         """The values that no log, event or reply may show."""
-        return tuple(v for v in (self.telegram_bot_token, self.openai_api_key) if v)
+        fields = type(self).model_fields.items()
+        values = (getattr(self, name) for name, field in fields if field.alias in SECRET_NAMES)
+        return tuple(value for value in values if value)
 
 
 def load(environ: Mapping[str, str] = os.environ, env_file: Path = ENV_FILE) -> Settings:

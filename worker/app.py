@@ -37,13 +37,12 @@ from worker.context import (
     LongMessages,
     PlainAssembler,
     PromptUnreadable,
-    RecentHistory,
     SystemPrompt,
 )
 from worker.context.compressor import MESSAGE_SHARE
 from worker.control.breaker import Breaker
 from worker.duty import Duty
-from worker.factory import make_commander, make_model, make_operations, make_toolbox
+from worker.factory import make_commander, make_memory, make_model, make_operations, make_toolbox
 from worker.models import catalog
 from worker.selfupdate.assembly import SelfUpdate, assemble
 from worker.settings import Settings, SettingsError, load, secrets
@@ -111,6 +110,7 @@ class App:
         known = catalog.facts(self._model.provider, self._model.model_name)
         self._window = settings.autonous_model_context_window or known.window
         self._toolbox = make_toolbox(settings)
+        self._memory = make_memory(settings, store)
         self._owners = Owners(settings.autonous_telegram_allowed_users or self._commander.owners)
         self._vitals = Vitals()
         self._presses = Presses(commander=self._commander, vitals=self._vitals)
@@ -137,6 +137,7 @@ class App:
             await self._commander.close()
             await self._model.close()
             await self._toolbox.close()
+            await self._memory.close()
             if self._link is not None:
                 await self._link.close()
 
@@ -191,7 +192,12 @@ class App:
             store=store,
             owners=self._owners,
             commands=DirectCommands(
-                store=store, status=self._status, runs=runs, dead_letters=dead_letters, relaying=relaying
+                store=store,
+                status=self._status,
+                runs=runs,
+                dead_letters=dead_letters,
+                relaying=relaying,
+                memory=self._memory.recaller,
             ),
             claims=claims,
             presses=self._presses,
@@ -206,7 +212,8 @@ class App:
             queued=runs.chats.wake,
             answered=courier.chats.wake,
         )
-        beside = [dead_letters.run, Menu(self._commander, MENU).publish, relaying.run]
+        menu = Menu(self._commander, MENU)
+        beside = [dead_letters.run, menu.publish, relaying.run, self._memory.indexing.run]
         if claims is not None:
             beside.append(claims.run)
         if self_update is not None:
@@ -305,7 +312,7 @@ class App:
             context=self._make_context(),
             history=store.history,
             summaries=store.summaries,
-            recall=None,
+            recall=self._memory.recaller,
             journal=journal,
             window=self._window,
             tools=toolset.specs,
@@ -316,7 +323,8 @@ class App:
         longest = int(self._window * 4 * MESSAGE_SHARE)
         return ContextBuilder(
             system_prompt=self._prompt.text,
-            provider=RecentHistory(self._store.history, shown, self._store.summaries),
+            provider=self._memory.provider,
+            why=self._memory.provider.why,
             compressor=InTurn(LastMessages(shown), LongMessages(longest), max_messages=shown),
             assembler=PlainAssembler(),
             events=self._store.events,

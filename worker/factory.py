@@ -1,12 +1,23 @@
 """Builds what the settings name, and imports only what that one needs."""
 
+import logging
+from typing import TYPE_CHECKING
+
+from worker.agent.memory import Memory
 from worker.commander.base import Commander
 from worker.models.base import ModelProvider
 from worker.settings import Settings
+from worker.store import Database, Store
 from worker.tools.base import DEFAULT_SOCKET
 from worker.tools.client import ToolboxClient
 from worker.tools.local import LocalToolbox
 from worker.tools.registry import OPERATIONS, TOOLS
+
+if TYPE_CHECKING:
+    from worker.models.embeddings_base import Embedder
+    from worker.store.vectors import VectorIndex
+
+logger = logging.getLogger(__name__)
 
 
 def make_commander(settings: Settings) -> Commander:
@@ -38,6 +49,31 @@ def make_model(settings: Settings) -> ModelProvider:
         base_url=settings.openai_base_url,
         model=settings.openai_model,
         socket=settings.autonous_openai_uds,
+    )
+
+
+def make_memory(settings: Settings, store: Store) -> Memory:
+    """The memory: by words, and by meaning when an embeddings model is set and this interpreter can do it."""
+    vectors, embedder = _make_vectors(settings, store.database)
+    return Memory(store, shown=settings.tg_history_window, vectors=vectors, embedder=embedder)
+
+
+def _make_vectors(settings: Settings, database: Database) -> "tuple[VectorIndex, Embedder] | tuple[None, None]":
+    if settings.autonous_embeddings_model is None:
+        return None, None
+    from worker.models.embeddings import OpenAIEmbedder
+    from worker.store.vectors import VectorIndex, VectorsUnavailable
+
+    try:
+        vectors = VectorIndex(database, settings.autonous_embeddings_model)
+    except VectorsUnavailable as error:
+        logger.warning("AUTONOUS_EMBEDDINGS_MODEL is not used, messages are recalled by words alone: %s", error)
+        return None, None
+    server = settings.autonous_embeddings_base_url
+    return vectors, OpenAIEmbedder(
+        api_key=settings.autonous_embeddings_api_key or (None if server else settings.openai_api_key),
+        base_url=server or settings.openai_base_url,
+        model=settings.autonous_embeddings_model,
     )
 
 

@@ -16,7 +16,14 @@ from worker.control.retry import RetryPolicy
 from worker.scripts import Action, Step
 
 #: Environment variables whose values must never be seen.
-SECRETS: Final = ("TELEGRAM_BOT_TOKEN", "OPENAI_API_KEY", "AUTONOUS_WORKER_CREDENTIAL")
+SECRETS: Final = (
+    "TELEGRAM_BOT_TOKEN",
+    "OPENAI_API_KEY",
+    "ANTHROPIC_API_KEY",
+    "GEMINI_API_KEY",
+    "AUTONOUS_EMBEDDINGS_API_KEY",
+    "AUTONOUS_WORKER_CREDENTIAL",
+)
 
 Script = Annotated[tuple[Step, ...], NoDecode]
 
@@ -45,6 +52,9 @@ class Settings(BaseSettings):
     openai_model: str | None = None
     autonous_openai_uds: str | None = None
     autonous_model_provider: Literal["openai", "dummy"] | None = None
+    autonous_embeddings_model: str | None = None
+    autonous_embeddings_base_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    autonous_embeddings_api_key: str | None = None
     autonous_model_context_window: int | None = Field(default=None, ge=4096)
     worker_system_prompt: str | None = None
 

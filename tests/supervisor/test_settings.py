@@ -19,6 +19,16 @@ KEY = "sk-canary0123456789abcdef"
 OWN: list[tuple[str, str, object, str, object]] = [
     ("TELEGRAM_BOT_TOKEN", "telegram_bot_token", None, TOKEN, TOKEN),
     ("OPENAI_API_KEY", "openai_api_key", None, KEY, KEY),
+    ("ANTHROPIC_API_KEY", "anthropic_api_key", None, KEY, KEY),
+    ("GEMINI_API_KEY", "gemini_api_key", None, KEY, KEY),
+    ("AUTONOUS_EMBEDDINGS_API_KEY", "embeddings_api_key", None, KEY, KEY),
+    (
+        "AUTONOUS_EMBEDDINGS_BASE_URL",
+        "embeddings_base_url",
+        None,
+        "http://127.0.0.1:8000/v1",
+        "http://127.0.0.1:8000/v1",
+    ),
     ("OPENAI_BASE_URL", "openai_base_url", None, "http://127.0.0.1:8000/v1", "http://127.0.0.1:8000/v1"),
     ("TELEGRAM_API_BASE_URL", "telegram_api_base_url", None, "https://bot.example/bot", "https://bot.example/bot"),
     ("AUTONOUS_COMMANDER", "commander", "telegram", "dummy", "dummy"),
@@ -63,6 +73,7 @@ OWN: list[tuple[str, str, object, str, object]] = [
 #: What goes to the worker as it is written; the worker checks these itself.
 PASSED_ON = (
     "OPENAI_MODEL",
+    "AUTONOUS_EMBEDDINGS_MODEL",
     "AUTONOUS_TELEGRAM_UDS",
     "AUTONOUS_OPENAI_UDS",
     "AUTONOUS_MODEL_FALLBACK",
@@ -77,6 +88,7 @@ _POLICY = "tier=decision pairs, comma separated: read, write, exec and network; 
 #: A value that cannot be used, and what the line says is allowed.
 BAD: list[tuple[str, str, str]] = [
     ("OPENAI_BASE_URL", "localhost:8000", "an http:// or https:// URL"),
+    ("AUTONOUS_EMBEDDINGS_BASE_URL", "localhost:8000", "an http:// or https:// URL"),
     ("OPENAI_BASE_URL", "ftp://example", "an http:// or https:// URL"),
     ("TELEGRAM_API_BASE_URL", "https://with space", "an http:// or https:// URL"),
     ("AUTONOUS_COMMANDER", "irc", "telegram or dummy"),

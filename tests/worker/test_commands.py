@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ from worker.agent.commands import HELP_TEXT, MENU, NEW_TEXT, NOTHING_TO_STOP_TEX
 from worker.agent.dead_letters import AUTOMATIC_REPLAYS, DeadLetters
 from worker.agent.relaying import Relaying
 from worker.commander.base import Incoming, UpdateKind
+from worker.context import Recaller
+from worker.models.base import Message, Speaker
 from worker.store import InboxStatus, Store
 from worker.vitals import Vitals
 
@@ -33,6 +36,7 @@ def direct_commands(store: Store) -> DirectCommands:
         runs=Nothing(),
         dead_letters=dead_letters(store),
         relaying=Relaying(supervisor=None, own={}, store=store, vitals=Vitals(), answered=lambda _: None),
+        memory=Recaller(store.words, store.history),
     )
 
 
@@ -243,3 +247,30 @@ async def busy(here: World) -> None:
     await here.telegram.say("long")
     await until(lambda: here.events("turn.started"))
     await here.telegram.say("waits")
+
+
+def test_what_was_said_is_found_and_can_be_forgotten(tmp_path: Path) -> None:
+    """A chat sees its own messages by their words, and what it forgets is not found again, in no way."""
+    store = open_store(tmp_path / "agent.db")
+    store.lease.take(1)
+    for chat_id, text in ((1, "the green gate code is 4711"), (2, "another green gate"), (1, "something else")):
+        store.history.add(chat_id, Message(Speaker.USER, text))
+    assert store.words.catch_up(10) == 3
+    commands = direct_commands(store)
+
+    def ask(text: str) -> str:
+        found = commands.find(text)
+        assert found is not None
+        return found[0](1, found[1]).text
+
+    shown = ask("/recall green gates")
+    assert "4711" in shown
+    assert "another" not in shown
+    assert "/forget_1" in shown
+    assert "no message of that number" in ask("/forget_2")
+    assert "no message of that number" in ask("/forget x")
+    assert "#1" in ask("/forget_1")
+    assert "Nothing" in ask("/recall green gates")
+    assert store.words.catch_up(10) == 0
+    assert len(store.history.recent(1, 10)) == 2
+    assert "WORDS" in ask("/recall")

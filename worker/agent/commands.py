@@ -1,13 +1,14 @@
 """Commands that are answered at once, without a model and before the messages that wait."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
 from worker.agent.dead_letters import DeadLetters
 from worker.agent.relaying import ALONE_TEXT, RELAYED, Relaying
+from worker.context.recalled import Hit
 from worker.store import Store
 
 #: What the chat service's menu offers. The others are named where they are of use.
@@ -17,6 +18,7 @@ MENU: Final[Mapping[str, str]] = {
     "new": "begin a fresh conversation",
     "dead": "messages that I had to give up",
     "patch": "change yourself: /patch <what you want>",
+    "recall": "what was said earlier, by its words: /recall WORDS",
     **RELAYED,
     "help": "what I understand",
 }
@@ -26,6 +28,8 @@ HELP_TEXT: Final = "Write to me in plain words. Besides that I understand:\n" + 
 )
 PATCH_TEXT: Final = "Say what you want to be different: /patch <what you want>"
 NOTHING_TO_STOP_TEXT: Final = "There is nothing to stop."
+#: So many messages does ``/recall`` show.
+RECALLED: Final = 5
 #: A tx_id, or a beginning of one.
 _PLAIN_ROLLBACK: Final = re.compile(r"rollback\s+(?P<tx>[0-9a-f]{4,8}[0-9a-f-]{0,28})", re.IGNORECASE)
 NEW_TEXT: Final = "A fresh start: I look back at nothing that was said before."
@@ -37,6 +41,13 @@ class Reply:
 
     text: str
     then: Callable[[], object] = lambda: None
+
+
+class Remembers(Protocol):
+    """What finds earlier messages."""
+
+    def by_words(self, chat_id: int, text: str, limit: int) -> Sequence[Hit]:
+        """The chat's messages that fit these words best."""
 
 
 class Stoppable(Protocol):
@@ -63,11 +74,13 @@ class DirectCommands:
         runs: Stoppable,
         dead_letters: DeadLetters,
         relaying: Relaying,
+        memory: Remembers,
     ) -> None:
         self._store = store
         self._runs = runs
         self._dead = dead_letters
         self._relaying = relaying
+        self._memory = memory
         self._commands: dict[str, Command] = {
             "/start": lambda *_: Reply(START_TEXT),
             "/help": lambda *_: Reply(HELP_TEXT),
@@ -78,6 +91,8 @@ class DirectCommands:
             "/replay": self._replay,
             "/again": self._again,
             "/patch": lambda *_: Reply(ALONE_TEXT if relaying.alone else PATCH_TEXT),
+            "/recall": self._recall,
+            "/forget": self._forget,
             **{f"/{name}": partial(self._relay, name) for name in RELAYED},
         }
 
@@ -126,3 +141,18 @@ class DirectCommands:
         if not argument.isdecimal() or not self._store.outbox.send_again(chat_id, int(argument)):
             return Reply("There is no answer of that number that may be missing.")
         return Reply("")
+
+    def _recall(self, chat_id: int, argument: str) -> Reply:
+        if not argument:
+            return Reply("What shall I look for? /recall WORDS")
+        hits = self._memory.by_words(chat_id, argument, RECALLED)
+        if not hits:
+            return Reply("Nothing that was said here fits these words.")
+        lines = "\n\n".join(f"{hit.line}\n/forget_{hit.message.history_id}" for hit in hits)
+        return Reply(f"{lines}\n\nWhat is forgotten is not recalled again; it stays in the history.")
+
+    def _forget(self, chat_id: int, argument: str) -> Reply:
+        number = argument.removeprefix("#")
+        if not number.isdecimal() or not self._store.words.forget(chat_id, int(number)):
+            return Reply("There is no message of that number here. /recall WORDS shows the numbers.")
+        return Reply(f"I shall not recall #{number} any more.")

@@ -5,6 +5,7 @@ from worker.context.builder import Context, ContextBuilder
 from worker.context.compressor import ContextCompressor, InTurn, LastMessages, LongMessages
 from worker.context.prompt import PromptUnreadable, SystemPrompt
 from worker.context.provider import ContextProvider, RecentHistory
+from worker.context.recalled import Recaller, WithRecalled
 
 __all__ = [
     "Context",
@@ -17,6 +18,8 @@ __all__ = [
     "PlainAssembler",
     "PromptAssembler",
     "PromptUnreadable",
+    "Recaller",
     "RecentHistory",
     "SystemPrompt",
+    "WithRecalled",
 ]

@@ -1,6 +1,6 @@
 """From a message to the prompt, with its events."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from supervisor.contract import EventType
@@ -21,7 +21,10 @@ class Context:
 
 
 class ContextBuilder:
-    """Runs provider, compressor and assembler, and records what came of it."""
+    """Runs provider, compressor and assembler, and records what came of it.
+
+    ``why`` gives what the provider has to tell of its choice, for the event.
+    """
 
     def __init__(
         self,
@@ -31,12 +34,14 @@ class ContextBuilder:
         compressor: ContextCompressor,
         assembler: PromptAssembler,
         events: Events,
+        why: Callable[[int], Mapping[str, object]] = lambda _: {},
     ) -> None:
         self._system_prompt = system_prompt
         self._provider = provider
         self._compressor = compressor
         self._assembler = assembler
         self._events = events
+        self._why = why
 
     def build(self, chat_id: int, text: str, *, parent_id: int, brief: str = "") -> Context:
         """The context of a message. ``parent_id`` is the event of the run, ``brief`` what only this run is told."""
@@ -56,7 +61,8 @@ class ContextBuilder:
             "history_tokens": _tokens(kept),
             "user_tokens": estimated_tokens(text),
         }
-        self._events.append(EventType.CONTEXT_ASSEMBLED, {**counts, **tokens}, parent_id=parent_id)
+        assembled = {**counts, **tokens, **self._why(chat_id)}
+        self._events.append(EventType.CONTEXT_ASSEMBLED, assembled, parent_id=parent_id)
         return Context(self._assembler.assemble(system, kept, text), len(found), len(kept))
 
 

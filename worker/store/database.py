@@ -27,7 +27,7 @@ class Database:
 
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         self.epoch: int | None = None
-        self._path = path
+        self.path = path
         self._clock = clock
         pragmas = {
             "busy_timeout": BUSY_TIMEOUT_MS,
@@ -109,6 +109,10 @@ class Database:
         row: tuple[Any, ...] | None = self._sqlite.execute_sql(sql, parameters).fetchone()  # type: ignore[no-untyped-call]
         return row
 
+    def cursor(self, sql: str, parameters: tuple[object, ...] = ()) -> Any:
+        """The cursor of a ready made query, to be read and closed at once."""
+        return self._sqlite.execute_sql(sql, parameters)  # type: ignore[no-untyped-call]
+
     def close(self) -> None:
         """Close the connection."""
         self._sqlite.close()
@@ -118,4 +122,4 @@ class Database:
         return {row.number for row in MigrationRow.select()}
 
     def _unusable(self, error: Exception) -> StoreUnusable:
-        return StoreUnusable(f"AUTONOUS_DB_PATH={self._path} cannot be used as a database: {error}")
+        return StoreUnusable(f"AUTONOUS_DB_PATH={self.path} cannot be used as a database: {error}")

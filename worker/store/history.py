@@ -24,6 +24,8 @@ class History:
     def __init__(self, database: Database, clock: Callable[[], float]) -> None:
         self._database = database
         self._clock = clock
+        #: Called after messages were added; they may not be committed yet.
+        self.on_added: Callable[[], object] = lambda: None
 
     def recent(self, chat_id: int, limit: int, *, after: int = 0, up_to: int | None = None) -> list[Message]:
         """The last ``limit`` messages of a chat's context, oldest first; of those rows ``after`` and ``up_to`` others.
@@ -54,6 +56,7 @@ class History:
         """
         for message in messages:
             self._add(chat_id, message.role, message.text, inbox_id)
+        self.on_added()
 
     def add_notice(self, chat_id: int, text: str, *, inbox_id: int | None = None) -> None:
         """Append what the worker told the chat in place of an answer."""

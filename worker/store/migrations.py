@@ -155,4 +155,19 @@ MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {
             updated_at REAL NOT NULL)""",
         "CREATE INDEX developments_chat_id ON developments (chat_id)",
     ),
+    8: (
+        """CREATE TABLE recall_forgotten (
+            history_id INTEGER PRIMARY KEY,
+            chat_id INTEGER NOT NULL,
+            created_at REAL NOT NULL)""",
+        """CREATE TABLE recall_codes (
+            history_id INTEGER PRIMARY KEY,
+            chat_id INTEGER NOT NULL,
+            code BLOB NOT NULL)""",
+        """CREATE TABLE recall_vectors (
+            history_id INTEGER PRIMARY KEY,
+            chat_id INTEGER NOT NULL,
+            model TEXT NOT NULL,
+            vector BLOB NOT NULL)""",
+    ),
 }

@@ -1,0 +1,173 @@
+"""An index of all messages by their words: SQLite's FTS5, filled by the worker itself, never by a trigger.
+
+It is made of the history and can be made anew from it. A revision that knows nothing of it goes on writing history;
+whatever is not indexed yet is found by its number.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Final
+
+from peewee import DatabaseError
+
+from worker.store.database import Database
+from worker.store.terms import indexed, terms
+
+#: Of a long message so many characters are indexed.
+INDEXED_CHARS: Final = 20_000
+#: Words that together stand in more messages than this are too common to tell one from another. It bounds the time
+#: of a question as well, as each of these messages is ranked.
+MOST_RANKED: Final = 3000
+#: Of few messages, so many are no sign that a word is common.
+FEW: Final = 20
+COMMON_SHARE: Final = 0.2
+ROLES: Final = "('user', 'assistant')"
+
+_TOKENIZER: Final = "tokenize = 'porter unicode61 remove_diacritics 2'"
+_CREATE: Final = (
+    f"CREATE VIRTUAL TABLE IF NOT EXISTS recall_words USING fts5(words, chat_id UNINDEXED, {_TOKENIZER})",
+    # Of this connection alone: how often each word occurs, and the question's words as the index would write them.
+    "CREATE VIRTUAL TABLE temp.recall_terms USING fts5vocab('main', 'recall_words', 'row')",
+    f"CREATE VIRTUAL TABLE temp.recall_question USING fts5(words, {_TOKENIZER})",
+    "CREATE VIRTUAL TABLE temp.recall_stems USING fts5vocab('temp', 'recall_question', 'instance')",
+)
+_UNINDEXED: Final = f"""
+SELECT id, chat_id, text FROM history
+WHERE id > (SELECT COALESCE(MAX(rowid), 0) FROM recall_words) AND role IN {ROLES}
+    AND id NOT IN (SELECT history_id FROM recall_forgotten)
+ORDER BY id LIMIT ?
+"""  # noqa: S608 - words of ours
+_FIND: Final = """
+SELECT rowid, bm25(recall_words) FROM recall_words WHERE recall_words MATCH ? AND chat_id = ? AND rowid > ?
+ORDER BY rank LIMIT ?
+"""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A message that fits a question. ``score`` is higher for a better fit, and comparable within one answer."""
+
+    history_id: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """A message of the history. ``said_at`` is in seconds since the Unix epoch."""
+
+    history_id: int
+    role: str
+    text: str
+    said_at: float
+
+
+class WordIndex:
+    """Finds messages by words. ``clock`` gives seconds since the Unix epoch."""
+
+    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+        self._database = database
+        self._clock = clock
+        self._ready: bool | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether this SQLite has FTS5; where it has not, that is told once and nothing is found."""
+        if self._ready is None:
+            try:
+                for statement in _CREATE:
+                    self._database.execute(statement)
+                self._ready = True
+            except DatabaseError as error:
+                logger.warning("old messages cannot be recalled, as this SQLite has no FTS5: %s", error)
+                self._ready = False
+        return self._ready
+
+    def catch_up(self, limit: int) -> int:
+        """Index the oldest ``limit`` messages that are not indexed, in one short transaction; how many they were."""
+        if not self.ready:
+            return 0
+        rows = self._rows(_UNINDEXED, (limit,))
+        if rows:
+            with self._database.write():
+                for history_id, chat_id, text in rows:
+                    self._database.execute(
+                        "INSERT INTO recall_words (rowid, words, chat_id) VALUES (?, ?, ?)",
+                        (history_id, indexed(text[:INDEXED_CHARS]), chat_id),
+                    )
+        return len(rows)
+
+    def find(self, chat_id: int, question: str, *, limit: int, after: int = 0) -> list[Found]:
+        """The chat's messages that fit best, best first; of those whose number is higher than ``after``."""
+        if not self.ready:
+            return []
+        telling = self._telling(terms(question))
+        if not telling:
+            return []
+        match = "words : (" + " OR ".join(f'"{word}"' for word in telling) + ")"
+        return [Found(row, -rank) for row, rank in self._rows(_FIND, (match, chat_id, after, limit))]
+
+    def forget(self, chat_id: int, history_id: int) -> bool:
+        """Take a message out of recall, and leave it in the history; False when the chat has none of that number."""
+        known = "SELECT 1 FROM history WHERE id = ? AND chat_id = ?"
+        if self._database.first(known, (history_id, chat_id)) is None:
+            return False
+        with self._database.write():
+            for statement in (
+                "DELETE FROM recall_codes WHERE history_id = ?",
+                "DELETE FROM recall_vectors WHERE history_id = ?",
+                *(("DELETE FROM recall_words WHERE rowid = ?",) if self.ready else ()),
+            ):
+                self._database.execute(statement, (history_id,))
+            self._database.execute(
+                "INSERT OR IGNORE INTO recall_forgotten (history_id, chat_id, created_at) VALUES (?, ?, ?)",
+                (history_id, chat_id, self._clock()),
+            )
+        return True
+
+    def messages(self, chat_id: int, ids: Sequence[int]) -> list[Remembered]:
+        """These messages of a chat, in the order of ``ids``; without those that are gone or forgotten."""
+        marks = ", ".join("?" * len(ids))
+        sql = (
+            f"SELECT id, role, text, created_at FROM history WHERE chat_id = ? AND id IN ({marks}) "  # noqa: S608
+            "AND id NOT IN (SELECT history_id FROM recall_forgotten)"
+        )
+        found = {row[0]: Remembered(*row) for row in self._rows(sql, (chat_id, *ids))}
+        return [found[history_id] for history_id in ids if history_id in found]
+
+    def _telling(self, words: Sequence[str]) -> list[str]:
+        """The rarest of these words, as long as not too many messages hold one of them."""
+        total = (self._database.first("SELECT COUNT(*) FROM recall_words_docsize") or (0,))[0]
+        counts = self._counts(words)
+        telling: list[str] = []
+        ranked = 0
+        for word in sorted(counts, key=lambda word: counts[word]):
+            too_common = counts[word] > max(total * COMMON_SHARE, FEW)
+            if too_common or (telling and ranked + counts[word] > MOST_RANKED):
+                break
+            telling.append(word)
+            ranked += counts[word]
+        return telling
+
+    def _counts(self, words: Sequence[str]) -> dict[str, int]:
+        """In how many messages each word occurs, in any of its forms; without those that occur nowhere."""
+        for number, word in enumerate(words, start=1):
+            self._database.execute("INSERT INTO temp.recall_question (rowid, words) VALUES (?, ?)", (number, word))
+        try:
+            stems = self._rows("SELECT doc, term FROM temp.recall_stems", ())
+        finally:
+            self._database.execute("DELETE FROM temp.recall_question")
+        counts: dict[str, int] = {}
+        for number, stem in stems:
+            row = self._database.first("SELECT doc FROM temp.recall_terms WHERE term = ?", (stem,))
+            if row is not None:
+                counts[words[number - 1]] = row[0]
+        return counts
+
+    def _rows(self, sql: str, parameters: tuple[object, ...]) -> list[tuple[Any, ...]]:
+        with closing(self._database.cursor(sql, parameters)) as cursor:
+            rows: list[tuple[Any, ...]] = cursor.fetchall()
+            return rows
