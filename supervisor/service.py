@@ -29,6 +29,7 @@ from supervisor.herald import Herald
 from supervisor.homelock import home_lock, sign_off
 from supervisor.ledger import Ledger, NewUpdate, Origin
 from supervisor.localbot import process as localbot
+from supervisor.localbot.store import OWNER
 from supervisor.logfile import rotate
 from supervisor.paths import CHECKOUT
 from supervisor.pipeline import Pipeline
@@ -370,6 +371,9 @@ class Service:
         if self._settings.uses_local_bot:
             environment["TELEGRAM_BOT_TOKEN"] = localbot.token(self._paths)
             environment["AUTONOUS_TELEGRAM_UDS"] = f"/run/autonous/{self._paths.localbot_socket.name}"
+            if self._settings.allowed_users:  # the terminal's user is one of them
+                owners = (*self._settings.allowed_users, OWNER)
+                environment["AUTONOUS_TELEGRAM_ALLOWED_USERS"] = ",".join(map(str, owners))
         return environment
 
 
