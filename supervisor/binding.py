@@ -5,6 +5,7 @@ import json
 from typing import Protocol
 
 from supervisor.engine import ContainerView, ImageView
+from supervisor.images import LABEL_BASE_DIGEST, LABEL_LOCK
 from supervisor.ledger import Update
 from supervisor.specs import LABEL_SHA, LABEL_TX
 
@@ -26,18 +27,22 @@ class Engine(Protocol):
 
 
 def digest(update: Update) -> str:
-    """SHA-256 over what is approved: the update, its base, commit, tree, patch and image, its tests and its card."""
-    revision = update.revision
-    bound = {
-        "tx_id": revision.tx_id,
-        "base_sha": revision.base_sha,
-        "sha": revision.sha,
-        "tree": revision.tree,
-        "patch_id": revision.patch_id,
-        "image_id": revision.image_id,
-        "tests": update.test_summary,
+    """SHA-256 over what is approved: the update, its base, commit, tree, patch and image, its tests and its card.
+
+    One that asks for packages is approved before it has an image and tests: the packages, by hash, stand for them.
+    """
+    bound: dict[str, object] = {
+        "tx_id": update.tx_id,
+        "base_sha": update.base_sha,
+        "sha": update.sha,
+        "tree": update.tree,
+        "patch_id": update.patch_id,
         "card": update.card,
     }
+    if update.dependencies is None:
+        bound |= {"image_id": update.revision.image_id, "tests": update.test_summary}
+    else:
+        bound |= {"dependencies": update.dependencies}
     return hashlib.sha256(json.dumps(bound, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -50,6 +55,9 @@ def check_binding(update: Update, engine: Engine, *, container: str | None = Non
     now = digest(update)
     if update.digest != now or update.approval_digest != now:
         raise BindingBroken("the update is not the one that was approved")
+    if update.gates_pending:
+        raise BindingBroken("the update has not passed its gates on the packages that were approved")
+    _check_packages(update, engine)
     image = engine.image(revision.image_id)
     if image is None:
         raise BindingBroken(f"the approved image {revision.image_id[:19]} is gone")
@@ -62,3 +70,15 @@ def check_binding(update: Update, engine: Engine, *, container: str | None = Non
         view = engine.inspect(container)
         if view is None or view.image_id != revision.image_id:
             raise BindingBroken("the container was not made from the approved image")
+
+
+def _check_packages(update: Update, engine: Engine) -> None:
+    """An image that is built for packages stands on those that were approved."""
+    if update.dependencies is None:
+        return
+    revision = update.revision
+    image, below = engine.image(revision.image_id), engine.image(revision.deps_image_id)
+    if below is None or below.labels.get(LABEL_LOCK) != update.dependencies["lock_sha256"]:
+        raise BindingBroken("the dependency image is not that of the approved packages")
+    if image is not None and image.labels.get(LABEL_BASE_DIGEST) != below.id:
+        raise BindingBroken("the image does not stand on the approved packages")

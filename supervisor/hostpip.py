@@ -31,15 +31,42 @@ _IN_BUILD: Final = "/build/host"
 
 def host_files(environ: Mapping[str, str] = os.environ) -> dict[str, bytes]:
     """``pip.conf``, ``environment`` (for a shell to read) and, where there is one, ``ca.pem`` of this machine."""
-    command = [sys.executable, "-m", "pip", "config", "list"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(environ))
-    settings = parse_pip_config(listed.stdout)
+    settings = _settings(environ)
     bundle = _ca_bundle(settings, environ)
     files = {
         "pip.conf": pip_conf(settings, with_bundle=bundle is not None),
         "environment": proxy_exports(environ),
     }
     return files if bundle is None else {**files, "ca.pem": bundle.read_bytes()}
+
+
+def host_environment(environ: Mapping[str, str] = os.environ) -> tuple[dict[str, str], str | None]:
+    """All that a pip of this machine is told when it asks what that build will ask, and the CA bundle.
+
+    No configuration file is read beside it, and nothing else of ``environ`` gets in.
+    """
+    settings = _settings(environ)
+    bundle = _ca_bundle(settings, environ)
+    told = {name: environ[name] for name in environ if name in ("PATH", "LANG") or name.lower() in _PROXIES}
+    told |= {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
+    for name, values in _taken(settings).items():
+        told[f"PIP_{name.upper().replace('-', '_')}"] = " ".join(values)
+    if bundle is not None:
+        told["PIP_CERT"] = str(bundle)
+    return told, None if bundle is None else str(bundle)
+
+
+def _settings(environ: Mapping[str, str]) -> dict[str, str]:
+    command = [sys.executable, "-m", "pip", "config", "list"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False, env=dict(environ))
+    return parse_pip_config(listed.stdout)
+
+
+def _taken(settings: Mapping[str, str]) -> dict[str, list[str]]:
+    taken = {name: settings[name].split() for name in OPTIONS if name in settings}
+    for name in _INDEXES:
+        taken[name] = list(_remote(taken.get(name, ())))
+    return {name: values for name, values in taken.items() if values}
 
 
 def parse_pip_config(listed: str) -> dict[str, str]:
@@ -57,13 +84,11 @@ def parse_pip_config(listed: str) -> dict[str, str]:
 
 def pip_conf(settings: Mapping[str, str], *, with_bundle: bool) -> bytes:
     """A ``pip.conf`` with what of ``settings`` makes sense on another file system."""
-    taken = {name: settings[name].split() for name in OPTIONS if name in settings}
-    for name in _INDEXES:
-        taken[name] = list(_remote(taken.get(name, ())))
+    taken = _taken(settings)
     if with_bundle:
         taken["cert"] = [f"{_IN_BUILD}/ca.pem"]
     parser = configparser.RawConfigParser()
-    parser["global"] = {name: "\n".join(values) for name, values in taken.items() if values}
+    parser["global"] = {name: "\n".join(values) for name, values in taken.items()}
     text = io.StringIO()
     parser.write(text)
     return text.getvalue().encode()

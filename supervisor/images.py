@@ -12,6 +12,7 @@ Two builds of one context give two image ids, so an id is recorded, never comput
 """
 
 import functools
+import hashlib
 import os
 import shutil
 import subprocess
@@ -43,6 +44,7 @@ REGISTRY_BASE: Final = "python:3.11-slim-bookworm"
 ROLE_STAGE: Final = "deps-build"
 LABEL_BASE: Final = "autonous.base"
 LABEL_CONTRACT: Final = "autonous.contract"
+LABEL_LOCK: Final = "autonous.lock"
 LABEL_BASE_DIGEST: Final = "org.opencontainers.image.base.digest"
 
 _REGISTRY_SECONDS: Final = 20.0
@@ -133,9 +135,10 @@ def base_tag() -> str:
     return f"autonous-base:{digest(REGISTRY_BASE.encode(), recipe('base/Dockerfile'), recipe('base/bootstrap'))}"
 
 
-def deps_tag(base_id: str) -> str:
-    """The name of the dependency image that lock and recipe in this checkout make over ``base_id``."""
-    return f"autonous-deps:{digest(recipe('deps/requirements.lock'), recipe('deps/Dockerfile'), base_id.encode())}"
+def deps_tag(base_id: str, lock: bytes | None = None) -> str:
+    """The name of the dependency image that the recipe in this checkout makes of a lock, by default its own."""
+    lock = recipe("deps/requirements.lock") if lock is None else lock
+    return f"autonous-deps:{digest(lock, recipe('deps/Dockerfile'), base_id.encode())}"
 
 
 def ensure_base(engine: ImageEngine, say: Say) -> str:
@@ -150,13 +153,14 @@ def ensure_base(engine: ImageEngine, say: Say) -> str:
     return _base_from_registry(engine, tag, say) or _base_from_mirror(engine, tag, say)
 
 
-def ensure_deps(engine: ImageEngine, say: Say) -> Deps:
-    """The dependency image, made with its base when they are not there.
+def ensure_deps(engine: ImageEngine, say: Say, lock: bytes | None = None) -> Deps:
+    """The dependency image of a lock, by default of the checkout's, made with its base when they are not there.
 
     Raises ImagesUnavailable.
     """
     base_id = ensure_base(engine, say)
-    tag = deps_tag(base_id)
+    lock = recipe("deps/requirements.lock") if lock is None else lock
+    tag = deps_tag(base_id, lock)
     if image := engine.image(tag):
         return Deps(image.id, tag)
     say("Making the dependency image (once for each lock; about a minute)...")
@@ -164,7 +168,7 @@ def ensure_deps(engine: ImageEngine, say: Say) -> Deps:
     context = tar_of(
         {
             "Dockerfile": dockerfile("deps", base_id),
-            "requirements.lock": recipe("deps/requirements.lock"),
+            "requirements.lock": lock,
             **host,
         }
     )
@@ -172,7 +176,7 @@ def ensure_deps(engine: ImageEngine, say: Say) -> Deps:
         image_id = engine.build(
             context,
             tag=tag,
-            labels={LABEL_BASE_DIGEST: base_id},
+            labels={LABEL_BASE_DIGEST: base_id, LABEL_LOCK: hashlib.sha256(lock).hexdigest()},
             network=True,
             log=_progress(say),
             timeout=_BUILD_SECONDS,

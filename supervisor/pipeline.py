@@ -15,25 +15,34 @@ import structlog
 
 from supervisor.binding import digest
 from supervisor.cards.content import card
+from supervisor.dependencies import Changed, asks_for_packages, look_up, same_again, shown
 from supervisor.engine import BuildFailed, Engine, EngineError, NoSpace
 from supervisor.gates import risk
 from supervisor.gates.examprocess import ExamProcess
 from supervisor.gates.rehearsal import Rehearsal
 from supervisor.gates.testgate import TestGate
 from supervisor.gates.testrun import Cancelled, TestRunner
-from supervisor.images import BuiltImage, Trunk, build_revision
+from supervisor.images import BuiltImage, ImagesUnavailable, Trunk, build_revision, ensure_deps
 from supervisor.ledger import Blame, Ledger, LedgerError, LostRace, NewUpdate, Revision, Update
+from supervisor.resolving import IndexAway, ResolvingFailed
 from supervisor.revisions import Revisions
 from supervisor.revisions.policy import RefusalCode, Refused
 from supervisor.sessions import Signal
 from supervisor.settings import Settings
-from supervisor.states import IN_PIPELINE, Status
+from supervisor.states import IN_PIPELINE, TRANSITIONS, Status
 from supervisor.trunk import trunk_of
 
 _LOG = structlog.get_logger()
 
 _IDLE_SECONDS: Final = 5.0
 _RETRY_SECONDS: Final = 5.0
+_DEFERRED: Final = "the packages are fetched, and the gates are run on them, after your approval"
+#: The state in which the gate works that leads to another one.
+_GATE_OF: Final = {
+    Status.TESTING: Status.BUILDING,
+    Status.SELF_CHECKING: Status.TESTING,
+    Status.STAGED: Status.SELF_CHECKING,
+}
 _LONGEST_ERROR: Final = 32 * 1024  # characters that the ledger keeps of why an update failed
 
 
@@ -89,6 +98,7 @@ class Pipeline:
                 title=update.title,
                 why=update.why,
                 when=update.created_at,
+                dependencies=self._settings.allow_dependency_updates,
             )
             self._refuse_repetition(update, applied.patch_id)
         except Refused as refused:
@@ -129,7 +139,7 @@ class Pipeline:
         while not self._stopping:
             seen = self._signal.count
             try:
-                update = self._ledger.first(*IN_PIPELINE)
+                update = self._next()
                 if update is None or not self._room_left():
                     self._signal.wait(_IDLE_SECONDS, seen)
                 else:
@@ -139,6 +149,11 @@ class Pipeline:
                 self.paused = str(error)
                 _LOG.warning("the pipeline waits", error=str(error))
                 self._signal.until(lambda: self._stopping, _RETRY_SECONDS)
+
+    def _next(self) -> Update | None:
+        approved = self._ledger.having(Status.APPROVED, Status.DEPLOYING)
+        waiting = (update for update in approved if update.gates_pending)
+        return next(waiting, None) or self._ledger.first(*IN_PIPELINE)
 
     def _attend(self, update: Update) -> None:
         try:
@@ -158,11 +173,12 @@ class Pipeline:
             Status.BUILDING: Status.BUILD_FAILED,
             Status.TESTING: Status.TEST_FAILED,
             Status.SELF_CHECKING: Status.SELF_CHECK_FAILED,
+            Status.APPROVED: Status.DEPLOY_FAILED,
         }
         if target := failed.get(update.status):
             reason = f"a defect of the supervisor: {type(error).__name__}: {error}; see `supervisor logs`"
             with contextlib.suppress(LostRace):
-                self._ledger.move(tx_id, update.status, target, changes={"last_error": reason, "blame": "external"})
+                self._fail(update, target, reason, {}, {"blame": Blame.EXTERNAL})
 
     def _work_on(self, update: Update) -> None:
         self._deadline = time.monotonic() + self._settings.pipeline_timeout_seconds
@@ -173,6 +189,9 @@ class Pipeline:
             update = self._ledger.move(
                 update.tx_id, Status.CREATED, Status.BUILDING, changes={"build_started_at": self._clock()}
             )
+        if update.gates_pending:
+            self._gate_approved(update)
+            return
         steps: dict[Status, Callable[[Update], Update]] = {
             Status.BUILDING: self._build,
             Status.TESTING: self._test,
@@ -182,14 +201,28 @@ class Pipeline:
             update = step(update)
         _LOG.info("the pipeline is done with it", tx=update.tx_id, status=update.status)
 
+    def _gate_approved(self, update: Update) -> None:
+        """The gates of an update that asked for packages: all of them anew, whatever a crash cut short."""
+        if update.status is Status.DEPLOYING:  # it had failed, and that was not recorded to its end
+            self._ledger.move(update.tx_id, Status.DEPLOYING, Status.DEPLOY_FAILED)
+            return
+        for step in (self._build, self._test, self._examine):
+            update = step(update)
+            if update.status is not Status.APPROVED:
+                return
+        self._signal.notify()
+
     # -- the steps
 
     def _build(self, update: Update) -> Update:
+        if update.status is Status.BUILDING and asks_for_packages(update):
+            return self._look_up(update)
         base = self._ledger.revision(update.base_sha or "")
-        deps_image_id = update.deps_image_id or base.deps_image_id
         sha = update.sha or ""
         lines: list[str] = []
+        started = self._clock()
         try:
+            deps_image_id = self._packages(update, lines) or update.deps_image_id or base.deps_image_id
             built = build_revision(
                 self._engine,
                 project=self._settings.project,
@@ -205,25 +238,57 @@ class Pipeline:
             )
         except NoSpace:
             raise
+        except (ResolvingFailed, Changed, ImagesUnavailable) as failure:
+            self._log(update, "2-build", "\n".join([*lines, str(failure)]))
+            changes = {"blame": Blame.EXTERNAL, "code": getattr(failure, "code", None)}
+            return self._fail(update, Status.BUILD_FAILED, str(failure), {"error": str(failure)}, changes)
         except BuildFailed as failure:
             self._log(update, "2-build", "\n".join([*lines, str(failure)]))
             return self._fail(update, Status.BUILD_FAILED, str(failure), {"error": str(failure)})
         self._log(update, "2-build", "\n".join(lines))
         finished = self._clock()
+        changes = {
+            **_image_columns(built),
+            "deps_image_id": deps_image_id,
+            "build_finished_at": finished,
+            "test_started_at": finished,
+        }
+        if update.status is Status.APPROVED:
+            changes["build_started_at"] = started
+        took = _took(finished, started if update.status is Status.APPROVED else update.build_started_at)
+        return self._pass(update, Status.TESTING, changes, took)
+
+    def _look_up(self, update: Update) -> Update:
+        """What a request for packages comes to, for the card; nothing is built before the approval."""
+        try:
+            dependencies, lock = look_up(self._ledger, self._engine, self._revisions, update)
+        except ResolvingFailed as failure:
+            blame = Blame.EXTERNAL if isinstance(failure, IndexAway) else Blame.OWN
+            self._log(update, "2-build", str(failure))
+            error = {"error": str(failure)}
+            return self._fail(update, Status.BUILD_FAILED, str(failure), error, {"blame": blame})
+        self._log(update, "2-build", shown(dependencies))
+        self._ledger.set_lock(update.tx_id, lock)
+        changes = {"dependencies": dependencies}
         return self._ledger.move(
-            update.tx_id,
-            Status.BUILDING,
-            Status.TESTING,
-            changes={
-                **_image_columns(built),
-                "deps_image_id": deps_image_id,
-                "build_finished_at": finished,
-                "test_started_at": finished,
-            },
-            payload=_took(finished, update.build_started_at),
+            update.tx_id, Status.BUILDING, Status.TESTING, changes=changes, payload={"deferred": _DEFERRED}
         )
 
+    def _packages(self, update: Update, lines: list[str]) -> str | None:
+        """The dependency image of the packages that were approved, if any were asked for.
+
+        Raises ResolvingFailed, Changed, ImagesUnavailable.
+        """
+        if update.dependencies is None:
+            return None
+        lock = same_again(self._ledger, self._engine, self._revisions, update)
+        return ensure_deps(self._engine, lines.append, lock.encode()).image_id
+
     def _test(self, update: Update) -> Update:
+        if update.status is Status.TESTING and update.dependencies is not None:
+            return self._ledger.move(
+                update.tx_id, Status.TESTING, Status.SELF_CHECKING, payload={"deferred": _DEFERRED}
+            )
         revision = update.revision
         base = self._ledger.revision(revision.base_sha or "")
         gate = TestGate(self._runner, left=self._left, cancelled=lambda: self._cancelled(update))
@@ -242,9 +307,11 @@ class Pipeline:
             error = "\n\n".join([verdict.reason, *told])
             return self._fail(update, Status.TEST_FAILED, error, {"error": verdict.reason, **took}, changes)
         changes["self_check_started_at"] = finished
-        return self._ledger.move(update.tx_id, Status.TESTING, Status.SELF_CHECKING, changes=changes, payload=took)
+        return self._pass(update, Status.SELF_CHECKING, changes, took)
 
     def _examine(self, update: Update) -> Update:
+        if update.status is Status.SELF_CHECKING and update.dependencies is not None:
+            return self._stage(update, {}, {"deferred": _DEFERRED})
         revision = update.revision
         lease = self._ledger.lease()
         rehearsed = self._rehearsal.hold(
@@ -260,7 +327,11 @@ class Pipeline:
         if rehearsed.reason:
             error = f"{rehearsed.reason}\n{rehearsed.tail}".strip()
             changes["blame"] = rehearsed.blame
+            if update.status is Status.APPROVED:
+                del changes["self_check_finished_at"]  # that alone says that the gates were passed
             return self._fail(update, Status.SELF_CHECK_FAILED, error, {"error": rehearsed.reason, **took}, changes)
+        if update.status is Status.APPROVED:
+            return self._pass(update, Status.STAGED, changes, took)
         return self._stage(update, changes, took)
 
     def _stage(self, update: Update, changes: Mapping[str, object], took: Mapping[str, object]) -> Update:
@@ -285,6 +356,15 @@ class Pipeline:
 
     # -- inside
 
+    def _pass(
+        self, update: Update, target: Status, changes: Mapping[str, object], took: Mapping[str, object]
+    ) -> Update:
+        """A gate let it through. Of an update that is approved already only an event tells that."""
+        if update.status is not Status.APPROVED:
+            return self._ledger.move(update.tx_id, update.status, target, changes=changes, payload=took)
+        passed = TRANSITIONS[_GATE_OF[target], target][0]
+        return self._ledger.amend(update.tx_id, changes, event=passed, payload=took)
+
     def _fail(
         self,
         update: Update,
@@ -295,13 +375,12 @@ class Pipeline:
     ) -> Update:
         if len(error) > _LONGEST_ERROR:
             error = f"{error[:_LONGEST_ERROR]}\n... the whole of it is in the step's log"
-        return self._ledger.move(
-            update.tx_id,
-            update.status,
-            status,
-            changes={"blame": Blame.OWN, **(changes or {}), "last_error": error},
-            payload=payload,
-        )
+        told = {"blame": Blame.OWN, **(changes or {}), "last_error": error}
+        if update.status is Status.APPROVED:  # the reason goes with the first move, and cannot get lost before the end
+            told["deploy_started_at"] = self._clock()
+            update = self._ledger.move(update.tx_id, Status.APPROVED, Status.DEPLOYING, changes=told)
+            status = Status.DEPLOY_FAILED
+        return self._ledger.move(update.tx_id, update.status, status, changes=told, payload=payload)
 
     def _trunk(self, base: Revision) -> Trunk:
         trunk = trunk_of(self._ledger, base.sha).revision

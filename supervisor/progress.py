@@ -79,6 +79,8 @@ def _step(event: Event, now: Callable[[], Update]) -> Progress | None:
 
 def _text(event: str, payload: dict[str, Any], update: Update) -> str:
     tests = update.test_summary or {}
+    if deferred := payload.get("deferred"):
+        return str(deferred)
     match event:
         case E.UPDATE_BUILD_STARTED:
             return "applied"

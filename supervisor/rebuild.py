@@ -14,6 +14,7 @@ from typing import Final, Protocol
 import structlog
 
 from supervisor.contract import EventType
+from supervisor.dependencies import lock_of
 from supervisor.engine import BuildFailed, EngineError
 from supervisor.gates.exam import Candidate, CutShort
 from supervisor.gates.rehearsal import Rehearsal
@@ -166,7 +167,9 @@ class ImageRebuilder:
         if self._engine.image(revision.deps_image_id) is not None:
             return revision.deps_image_id
         try:
-            return ensure_deps(self._engine, lambda line: _LOG.info("dependency image", step=line.strip())).image_id
+            own = lock_of(self._ledger, revision)
+            lock = None if own is None else own.encode()
+            return ensure_deps(self._engine, lambda line: _LOG.info("dependency image", step=line), lock).image_id
         except ImagesUnavailable as error:
             raise EngineError(f"{revision.image_tag} is gone and cannot be built again: {error}") from error
 

@@ -134,7 +134,7 @@ class Rollout:
 
     def _turn(self) -> None:
         self._pace.begin()
-        waiting = self._ledger.having(*IN_ROLLOUT)
+        waiting = [update for update in self._ledger.having(*IN_ROLLOUT) if not update.gates_pending]
         if not waiting:
             self._upkeep.keep_running()
             self._pace.idle()

@@ -10,10 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from supervisor.contexts import contract_hash, trusted_contract
+from supervisor.contexts import contract_hash, recipe, trusted_contract
+from supervisor.dependencies import pins
 from supervisor.images import LABEL_CONTRACT, ImageFacts, base_tag, deps_tag
 from supervisor.ledger import Ledger, NewUpdate, Origin, Revision, Update
 from supervisor.revisions import Conflict, MergeConflict, Refused, Revisions, policy
+from supervisor.revisions.requirements import name_of
 from supervisor.states import PENDING
 from supervisor.trunk import trunk_of
 
@@ -93,7 +95,8 @@ def news(ledger: Ledger, revisions: Revisions, engine: Engine, files: Mapping[st
     changed = sorted(path for path in known.keys() | files.keys() if known.get(path) != files.get(path))
     image = engine.image(good.image_id)
     contract = image is not None and image.labels.get(LABEL_CONTRACT) != contract_hash(trusted_contract())
-    return News(tuple(changed), dependencies=_other_lock(engine, good), contract=contract)
+    trunk = trunk_of(ledger, good.sha).revision
+    return News(tuple(changed), dependencies=_other_lock(engine, trunk), contract=contract)
 
 
 def under_way(ledger: Ledger) -> bool:
@@ -125,6 +128,12 @@ def take_over(
         return Outcome("conflict", code="conflict", reason=reason, conflicts=conflict.conflicts)
     except Refused as refused:
         return Outcome("refused", code=refused.code, reason=refused.reason)
+    if brought.dependencies and (missing := _not_locked(merged)):
+        why = f"the agent added {missing}, which the new lock does not have"
+        lost = (Conflict("images/deps/requirements.lock", why),)
+        return Outcome(
+            "conflict", code="conflict", reason="the checkout and the agent changed the same", conflicts=lost
+        )
     same_files = merged == revisions.files(good.sha)
     if same_files and not (brought.dependencies or brought.contract):
         return Outcome("current", reason="the worker has all that the checkout brings")
@@ -181,8 +190,14 @@ def _import_below(ledger: Ledger, revisions: Revisions, good: Revision) -> str:
     return revisions.imported(trunk_of(ledger, good.sha).revision.sha)
 
 
-def _other_lock(engine: Engine, good: Revision) -> bool:
-    """Whether the checkout's lock makes another dependency image than the one the active revision stands on."""
-    standing = engine.image(good.deps_image_id)
+def _other_lock(engine: Engine, trunk: Revision) -> bool:
+    """Whether the checkout's lock makes another dependency image than the one that was imported last."""
+    standing = engine.image(trunk.deps_image_id)
     base = engine.image(base_tag())
     return standing is not None and (base is None or deps_tag(base.id) not in standing.tags)
+
+
+def _not_locked(merged: Mapping[str, bytes]) -> str:
+    """The packages that merged files ask for and the checkout's lock does not have."""
+    asked = {name_of(line) for line in merged.get(policy.REQUIREMENTS, b"").decode().splitlines() if line[:1].isalnum()}
+    return ", ".join(sorted(asked - pins(recipe("deps/requirements.lock").decode()).keys()))

@@ -27,21 +27,31 @@ _SHORT_DIGEST: Final = 12
 def card(update: Update, changes: Mapping[str, Any], risk: Risk) -> dict[str, Any]:
     """The card's content. ``changes`` are what staging adds to the update."""
     tests = update.test_summary or {}
-    exam = changes["self_check_summary"]
+    exam = changes.get("self_check_summary", {"candidate": []})
+    counts = {key: tests.get(key, 0) for key in ("passed", "failed", "skipped", "before", "after")}
     parts = [*exam["candidate"], *({"name": "the way back", "passed": True} for _ in exam.get("base_after", ())[:1])]
     return {
         "title": update.title,
         "why": update.why,
         "files": update.changes,
-        "tests": {key: tests.get(key, 0) for key in ("passed", "failed", "skipped", "before", "after")},
+        "tests": counts if tests else {},
         "changed_expectations": tests.get("changed_expectations", []),
         "new_skips": tests.get("new_skips", []),
         "fewer_assertions": tests.get("fewer_assertions", []),
         "failing_on_base_too": tests.get("failing_on_base_too", []),
         "exam": [part["name"] for part in parts if part["passed"]],
         "waived": exam.get("waived", []),
+        **({"packages": packages(update.dependencies)} if update.dependencies else {}),
         **risk.summary(),
     }
+
+
+def packages(dependencies: Mapping[str, Any]) -> list[str]:
+    """A line for each package that an update asks for, which cannot be overlooked."""
+    return [
+        f"{package['name'].upper()} {package['version']}, {size(package['size_bytes'])}, sha256:{package['sha256']}"
+        for package in dependencies["packages"]
+    ]
 
 
 @dataclass(frozen=True)
@@ -70,6 +80,7 @@ def sections(update: Update) -> list[Section]:
             listing=False,
         ),
         *_origin(update),
+        *_packages(shown),
         _files(shown.get("files", update.changes)),
         Section("Tests", _tests(shown), listing=False),
         Section(
@@ -147,6 +158,12 @@ def _origin(update: Update) -> list[Section]:
     lines += [f"another attempt after {update.repairs[:8]}"] if update.repairs else []
     lines += [f"made again of {update.supersedes[:8]}, on a newer base"] if update.supersedes else []
     return [Section("Comes", tuple(lines), listing=False)] if lines else []
+
+
+def _packages(shown: Mapping[str, Any]) -> list[Section]:
+    asked = _lines(shown, "packages")
+    later = ("They are fetched, and the gates are run on them, only after your approval.",)
+    return [Section("ASKS FOR PACKAGES", asked + later, listing=False)] if asked else []
 
 
 def _files(changes: list[dict[str, Any]]) -> Section:

@@ -244,6 +244,14 @@ MIGRATIONS: Final = (
             """,
         ),
     ),
+    Migration(
+        5,
+        "packages that an update asks for",
+        (
+            "ALTER TABLE artifacts ADD COLUMN dependencies TEXT",
+            "ALTER TABLE artifacts ADD COLUMN lock TEXT",
+        ),
+    ),
 )
 
 LATEST: Final = MIGRATIONS[-1].number

@@ -94,6 +94,8 @@ class Artifact(Table):
     tokens = BigIntegerField()
     chat_id = BigIntegerField(null=True)
     forced = BooleanField()
+    dependencies = JsonField(null=True)
+    lock = TextField(null=True)
     deps_image_id = TextField(null=True)
     image_id = TextField(null=True)
     image_tag = TextField(null=True)

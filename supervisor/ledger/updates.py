@@ -124,15 +124,27 @@ class Updates(Store):
         self._moved()
         return update
 
-    def amend(self, tx_id: str, changes: Mapping[str, object]) -> Update:
-        """Set columns that are no status, such as the sha once the patch is applied.
+    def amend(
+        self,
+        tx_id: str,
+        changes: Mapping[str, object],
+        *,
+        event: EventType | None = None,
+        payload: Mapping[str, object] = _NOTHING,
+    ) -> Update:
+        """Set columns that are no status, such as the sha once the patch is applied; ``event`` tells it, if given.
 
         Raises UnknownUpdate, and BadColumns for the status and whatever else only the ledger writes.
         """
         values = self._columns(changes)
         with around("ledger.amend"), self._writing():
-            self._run(Artifact.update({**values, "updated_at": self._clock()}).where(Artifact.tx_id == tx_id))
-            return self._get(tx_id)
+            now = self._clock()
+            self._run(Artifact.update({**values, "updated_at": now}).where(Artifact.tx_id == tx_id))
+            update = self._get(tx_id)
+            if event is not None:
+                own = {"tx_id": tx_id, "sha": update.sha, "image_id": update.image_id}
+                self._log(event, self._encode(payload, own), update.event_id, now)
+            return update
 
     def find(self, prefix: str) -> Update:
         """The one update whose id starts with this. Raises UnknownUpdate or AmbiguousPrefix."""
@@ -154,6 +166,16 @@ class Updates(Store):
         if row is None:
             raise UnknownUpdate(tx_id)
         return bytes(row[0])
+
+    def lock(self, tx_id: str) -> str | None:
+        """The locked packages that an update asked for, those below included; None for one that asked for nothing."""
+        row = self._one(Artifact.select(Artifact.lock).where(Artifact.tx_id == tx_id).tuples())
+        return None if row is None else row[0]
+
+    def set_lock(self, tx_id: str, lock: str) -> None:
+        """Keep the locked packages that an update asks for."""
+        with self._writing():
+            self._run(Artifact.update(lock=lock).where(Artifact.tx_id == tx_id))
 
     def updates(self, *, limit: int | None = None) -> list[Update]:
         """The updates, newest first."""

@@ -134,6 +134,7 @@ class Update:
     tokens: int
     chat_id: int | None
     forced: bool
+    dependencies: dict[str, Any] | None  # the packages that it asks for: lock_sha256, and each of them
     deps_image_id: str | None
     image_id: str | None
     image_tag: str | None
@@ -165,6 +166,12 @@ class Update:
     updated_at: float
     repairs: str | None = None  # the failed update that this one is another attempt at
     supersedes: str | None = None  # the update that this one is, on a newer base
+
+    @property
+    def gates_pending(self) -> bool:
+        """Whether it was approved and still has to pass its gates, on the packages that it asked for."""
+        approved = self.status in (Status.APPROVED, Status.DEPLOYING)
+        return approved and self.dependencies is not None and self.self_check_finished_at is None
 
     @property
     def revision(self) -> "Revision":

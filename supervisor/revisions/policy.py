@@ -22,6 +22,9 @@ AREAS: Final = ("worker/", "tests/worker/")
 
 REGULAR: Final = "100644"
 
+#: The packages that the worker needs; a patch may ask for more where that is allowed.
+REQUIREMENTS: Final = "worker/requirements.in"
+
 
 class RefusalCode(StrEnum):
     """Why a patch is not let through."""
@@ -34,6 +37,7 @@ class RefusalCode(StrEnum):
     MODE_DENIED = "mode_denied"
     BINARY_DENIED = "binary_denied"
     HIDDEN_CHAR = "hidden_char"
+    DEPENDENCY_DENIED = "dependency_denied"
     FAILED_BEFORE = "failed_before"  # raised by whoever knows the history; the other codes come from here
 
 
@@ -77,15 +81,18 @@ def check_patch(patch: bytes) -> None:
         raise Refused(RefusalCode.TOO_LARGE, f"{files} files; at most {MAX_FILES} are taken")
 
 
-def check_tree(base: Tree, result: Tree) -> tuple[str, ...]:
-    """Judge paths and modes of everything that differs; return the changed paths, sorted."""
+def check_tree(base: Tree, result: Tree, *, dependencies: bool = False) -> tuple[str, ...]:
+    """Judge paths and modes of everything that differs; return the changed paths, sorted.
+
+    ``dependencies`` lets the list of packages be changed.
+    """
     changed = sorted(path for path in base.keys() | result.keys() if base.get(path) != result.get(path))
     if not changed:
         raise Refused(RefusalCode.EMPTY, "the patch changes nothing")
     if len(changed) > MAX_FILES:
         raise Refused(RefusalCode.TOO_LARGE, f"{len(changed)} files; at most {MAX_FILES} are taken")
     for path in changed:
-        _check_path(path)
+        _check_path(path, dependencies=dependencies)
     for path in changed:
         _check_mode(path, base.get(path), result.get(path))
     _check_collisions(result)
@@ -193,7 +200,7 @@ def _is_utf8(content: bytes) -> bool:
     return True
 
 
-def _check_path(path: str) -> None:
+def _check_path(path: str, *, dependencies: bool) -> None:
     if hidden := next(filter(_is_hidden, path), None):
         reason = f"the name {shown(path)} has the hidden character {_name(hidden)}"
         raise Refused(RefusalCode.HIDDEN_CHAR, reason)
@@ -201,6 +208,11 @@ def _check_path(path: str) -> None:
         raise Refused(RefusalCode.PATH_DENIED, f"{path} is outside {' and '.join(AREAS)}")
     if not belongs(path):
         raise Refused(RefusalCode.PATH_DENIED, f"{path} has a name that is not allowed")
+    if path == REQUIREMENTS:
+        if not dependencies:
+            reason = f"{path} asks for packages; only AUTONOUS_ALLOW_DEPENDENCY_UPDATES=1 lets a patch do that"
+            raise Refused(RefusalCode.PATH_DENIED, reason)
+        return
     if any(_ORDERS.fullmatch(part.lower()) for part in path.split("/")):
         raise Refused(RefusalCode.PATH_DENIED, f"{path} would configure Python, pip or pytest")
 

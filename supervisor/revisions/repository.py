@@ -18,6 +18,7 @@ from supervisor.revisions import difftext, gitargv, merging, policy
 from supervisor.revisions.difftext import FileChange, FileDiff
 from supervisor.revisions.errors import DirectoryInUse, MergeConflict, RevisionsUnusable
 from supervisor.revisions.gitcommands import Git
+from supervisor.revisions.requirements import requested
 
 _ACTIVE: Final = "refs/heads/active"
 _QUARANTINES: Final = "quarantine"
@@ -84,11 +85,13 @@ class Revisions:
             git.run("update-ref", f"refs/imports/{sha}", sha)
         return Commit(sha, tree)
 
-    def apply(self, base_sha: str, patch: bytes, *, tx_id: str, title: str, why: str, when: float) -> Applied:
+    def apply(
+        self, base_sha: str, patch: bytes, *, tx_id: str, title: str, why: str, when: float, dependencies: bool = False
+    ) -> Applied:
         """Make a revision of a patch on top of ``base_sha``, as ``refs/tx/<tx_id>``, or raise ``Refused``.
 
         Deterministic, ``when`` (seconds since the epoch) included, and writes nothing when refused: doing it again
-        after a crash ends in the same revision.
+        after a crash ends in the same revision. ``dependencies`` lets it ask for packages.
         """
         if not _TX_ID.fullmatch(tx_id):
             raise ValueError(f"not a transaction id: {policy.shown(tx_id)}")
@@ -98,7 +101,7 @@ class Revisions:
             git.run("read-tree", base_sha)
             git.apply(patch, quarantine.folder)
             tree = git.run("write-tree").decode().strip()
-            diffs = _judge(git, base, git.entries(tree), base_sha, tree)
+            diffs = _judge(git, base, git.entries(tree), base_sha, tree, dependencies=dependencies)
             message = _message(title, why, tx_id=tx_id, base_sha=base_sha)
             sha = git.commit(tree, message=message, when=when, parents=(base_sha,))
             quarantine.admit()
@@ -228,9 +231,11 @@ def _translated(path: Path) -> Iterator[None]:
         raise RevisionsUnusable(f"{path}: {error.strerror or error}") from error
 
 
-def _judge(git: Git, base: policy.Tree, result: policy.Tree, base_sha: str, tree: str) -> tuple[FileDiff, ...]:
+def _judge(
+    git: Git, base: policy.Tree, result: policy.Tree, base_sha: str, tree: str, *, dependencies: bool
+) -> tuple[FileDiff, ...]:
     """Let policy see the resulting tree, then the text of what has changed in it."""
-    changed = policy.check_tree(base, result)
+    changed = policy.check_tree(base, result, dependencies=dependencies)
     diffs = difftext.parse(git.diff(base_sha, tree))
     policy.check_added(sum(len(diff.added) for diff in diffs))
     added = {diff.path: diff.added for diff in diffs}
@@ -238,6 +243,8 @@ def _judge(git: Git, base: policy.Tree, result: policy.Tree, base_sha: str, tree
     for path in changed:
         before, after = (blobs[side[path].oid] if path in side else None for side in (base, result))
         policy.check_text(path, before, after, added[path])
+        if path == policy.REQUIREMENTS:
+            requested(before, after)
     return diffs
 
 
