@@ -124,6 +124,9 @@ def test_new_dependencies_and_a_new_contract(installation: Installation) -> None
     wait_for(lambda: len(installation.containers()) == 2, 20, "N-1 on its own dependencies")
     installation.run("rollback", answer["tx_id"], "--wait").expect(0)
     assert installation.active_container()["Image"] == genesis["image_id"]
+    wait_for(
+        lambda: shown["image_id"] not in {container["Image"] for container in installation.containers()}, 20, "its end"
+    )
     installation.docker.remove_image(shown["image_id"], force=True)
     installation.docker.remove_image(shown["deps_image_id"], force=True)
 
