@@ -230,6 +230,7 @@ def toolbox_spec(
             *granted,
         ),
         limits=Limits(memory=1024 * MIB, pids=512, tmpfs=256 * MIB),
+        stop_signal="SIGUSR1",  # on which it finishes what it has in hand
     )
 
 

@@ -11,7 +11,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from supervisor.contract import Announcement, EventType, Redactor, Role, RoleGrant
-from worker import __version__, log
+from worker import __version__, log, safeguards
 from worker.agent.claims import Claims
 from worker.agent.commands import MENU, DirectCommands
 from worker.agent.conversation import Conversations
@@ -42,7 +42,7 @@ from worker.context import (
 from worker.context.compressor import MESSAGE_SHARE
 from worker.control.breaker import Breaker
 from worker.duty import Duty
-from worker.factory import make_commander, make_memory, make_model, make_operations, make_toolbox
+from worker.factory import make_commander, make_memory, make_model, make_operations
 from worker.models import catalog
 from worker.selfupdate.assembly import SelfUpdate, assemble
 from worker.settings import Settings, SettingsError, load, secrets
@@ -109,13 +109,20 @@ class App:
         self._model = make_model(settings)
         known = catalog.facts(self._model.provider, self._model.model_name)
         self._window = settings.autonous_model_context_window or known.window
-        self._toolbox = make_toolbox(settings)
         self._memory = make_memory(settings, store)
         self._owners = Owners(settings.autonous_telegram_allowed_users or self._commander.owners)
         self._vitals = Vitals()
         self._presses = Presses(commander=self._commander, vitals=self._vitals)
         self._process_event = self._record_start()
         self._link = self._make_link()
+        self._safeguards = safeguards.assemble(
+            settings=settings,
+            commander=self._commander,
+            link=self._link,
+            presses=self._presses,
+            store=store,
+            redact=redact,
+        )
         if self._link is None and self._owners.unclaimed:
             logger.warning("nobody owns this bot: set AUTONOUS_TELEGRAM_ALLOWED_USERS")
 
@@ -136,7 +143,7 @@ class App:
         finally:
             await self._commander.close()
             await self._model.close()
-            await self._toolbox.close()
+            await self._safeguards.toolbox.close()
             await self._memory.close()
             if self._link is not None:
                 await self._link.close()
@@ -181,7 +188,10 @@ class App:
         claims = self._make_claims(answered=courier.chats.wake)
         relaying = Relaying(
             supervisor=self._link,
-            own={STAGE: self_update.developing.stage} if self_update else {},
+            own={
+                **({STAGE: self_update.developing.stage} if self_update else {}),
+                **self._safeguards.granting.commands(),
+            },
             store=store,
             vitals=vitals,
             answered=courier.chats.wake,
@@ -280,7 +290,8 @@ class App:
         answered: Callable[[int], None],
     ) -> Runs:
         settings, store, vitals, redact = self._settings, self._store, self._vitals, self._redact
-        toolset = Toolset(self._toolbox, self_update.developing.tools() if self_update else ())
+        own = (*self._safeguards.granting.tools(), *(self_update.developing.tools() if self_update else ()))
+        toolset = Toolset(self._safeguards.guard, own)
         agent = AgentLoop(
             model=self._model,
             conversations=self._make_conversations(journal, toolset),

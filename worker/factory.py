@@ -1,6 +1,7 @@
 """Builds what the settings name, and imports only what that one needs."""
 
 import logging
+import os
 from typing import TYPE_CHECKING
 
 from worker.agent.memory import Memory
@@ -12,6 +13,7 @@ from worker.tools.base import DEFAULT_SOCKET
 from worker.tools.client import ToolboxClient
 from worker.tools.local import LocalToolbox
 from worker.tools.registry import OPERATIONS, TOOLS
+from worker.tools.steady import Report, SteadyToolbox
 
 if TYPE_CHECKING:
     from worker.models.embeddings_base import Embedder
@@ -77,11 +79,15 @@ def _make_vectors(settings: Settings, database: Database) -> "tuple[VectorIndex,
     )
 
 
-def make_toolbox(settings: Settings) -> ToolboxClient | LocalToolbox:
-    """The toolbox beside this worker; a subprocess when the worker runs alone and none is named."""
+def make_toolbox(settings: Settings, report: Report) -> SteadyToolbox | LocalToolbox:
+    """The toolbox beside this worker; a subprocess when the worker runs alone and none is named.
+
+    ``report`` tells whoever makes toolboxes that another one is needed.
+    """
     if settings.autonous_toolbox_socket is None and settings.autonous_supervisor_socket is None:
-        return LocalToolbox(TOOLS)
-    return ToolboxClient(settings.autonous_toolbox_socket or DEFAULT_SOCKET, TOOLS)
+        return LocalToolbox(TOOLS, {**os.environ, "AUTONOUS_MIN_FREE_BYTES": str(settings.autonous_min_free_bytes)})
+    client = ToolboxClient(settings.autonous_toolbox_socket or DEFAULT_SOCKET, TOOLS)
+    return SteadyToolbox(client, report, tools=TOOLS, timeout_seconds=settings.autonous_tool_timeout_seconds)
 
 
 def make_operations(settings: Settings) -> ToolboxClient:

@@ -16,21 +16,29 @@ from supervisor.contract import (
     Claim,
     Claimed,
     Command,
+    Grant,
+    GrantOrder,
+    Grants,
     Kept,
     KeptUpdate,
     Press,
     Pressed,
     Problem,
     Progress,
+    Revocation,
     RoleGrant,
     Submission,
     Submitted,
     Taken,
     Told,
+    ToolboxNoted,
+    ToolboxOpened,
+    ToolboxOrder,
+    ToolboxTrouble,
     Welcome,
 )
 from worker import uds
-from worker.selfupdate.base import Away, Declined
+from worker.selfupdate.base import Away, Declined, SupervisorError
 
 REQUEST_TIMEOUT_SECONDS: Final = 5.0
 #: For what takes the supervisor a while: it applies a patch, or writes into the chat by itself.
@@ -156,6 +164,33 @@ class Link:
                 async for line in _checked(response).aiter_lines():
                     if line:
                         yield Progress.model_validate_json(line)
+
+    async def report_trouble(self, reason: str) -> None:
+        """The toolbox is of no use, and should be made anew. That the supervisor is away is no news to anybody."""
+        with suppress(SupervisorError):
+            await self._ask("/v1/toolbox/trouble", ToolboxTrouble(reason=reason), ToolboxNoted)
+
+    async def open_toolbox(self, order: ToolboxOrder) -> ToolboxOpened:
+        """A toolbox with a network for one call. Raises Away, Declined."""
+        return await self._ask("/v1/toolboxes", order, ToolboxOpened)
+
+    async def close_toolbox(self, toolbox_id: str) -> None:
+        """That call has ended. Raises Away, Declined."""
+        with _translated():
+            _checked(await self._client.delete(f"/v1/toolboxes/{toolbox_id}", timeout=LONG_REQUEST_TIMEOUT_SECONDS))
+
+    async def grants(self) -> Grants:
+        """What is granted now. Raises Away, Declined."""
+        with _translated():
+            return Grants.model_validate_json(_checked(await self._client.get("/v1/grants")).content)
+
+    async def grant(self, order: GrantOrder) -> Grant:
+        """Open a directory of the host to the tools. Raises Away, Declined."""
+        return await self._ask("/v1/grants", order, Grant)
+
+    async def revoke(self, number: int, revocation: Revocation) -> Grant:
+        """Take a grant back. Raises Away, Declined."""
+        return await self._ask(f"/v1/grants/{number}/revoke", revocation, Grant)
 
     async def farewell(self, follower: Follower) -> None:
         """One last beat, if the supervisor still listens."""

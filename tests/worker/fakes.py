@@ -15,6 +15,7 @@ from supervisor.contract import (
     Claim,
     Claimed,
     Command,
+    Grants,
     Kept,
     KeptUpdate,
     Press,
@@ -197,6 +198,7 @@ class FakeSupervisor:
         self.beats: list[Beat] = []
         self.claims: list[Claim] = []
         self.code = "right-code"
+        self.granted = Grants()
         self.presses: list[Press] = []
         self.commands: list[Command] = []
         self.submissions: list[Submission] = []
@@ -238,6 +240,8 @@ class FakeSupervisor:
     def _serve_agent(self, request: Request) -> Response | None:
         """What the agent asks."""
         match request.path:
+            case "/v1/grants":
+                return Response(self.granted.model_dump(mode="json"))
             case "/v1/kept" | "/v1/kept/taken":
                 return self._hand_over(request)
             case "/v1/press":

@@ -5,11 +5,12 @@ import pytest
 from supervisor.contract import Command, Press, Role, WorkerState
 from tests.worker.fakes import OWNER
 from tests.worker.support import asynchronous, until, world
+from worker.agent.granting import GRANTING
 from worker.agent.intake import FORWARDED_TEXT
 from worker.agent.relaying import ALONE_TEXT, AWAY_TEXT, RELAYED, STAGE
 
 
-@pytest.mark.parametrize("name", RELAYED.keys() - {STAGE})
+@pytest.mark.parametrize("name", RELAYED.keys() - {STAGE, *GRANTING})
 @asynchronous
 async def test_a_direct_command_is_the_supervisors_to_answer(name: str) -> None:
     """Its answer goes to the chat; no run is begun."""

@@ -116,7 +116,8 @@ async def test_turns_and_tools_hang_in_one_tree() -> None:
             await here.telegram.say("what time is it?")
             await until(lambda: here.events("reply.sent"))
         assert here.telegram.texts() == ["it is late"]
-        call = [("tool_call.started", "turn.started"), ("tool_call.completed", "tool_call.started")]
+        began, done = ("tool_call.started", "turn.started"), ("tool_call.completed", "tool_call.started")
+        call = [began, ("tool_call.allowed", "tool_call.started"), done]
         turn = [("turn.started", "agent.started"), ("turn.completed", "turn.started")]
         begin = [("agent.started", "process.started"), ("context.assembled", "agent.started")]
         end = [("agent.completed", "agent.started"), ("reply.sent", "agent.started")]
@@ -125,8 +126,8 @@ async def test_turns_and_tools_hang_in_one_tree() -> None:
             "one",
             "two",
         ]
-        done = here.events("agent.completed")[0]
-        assert (done["turns"], done["tool_calls"], done["input_tokens"], done["output_tokens"]) == (2, 2, 2, 2)
+        ended = here.events("agent.completed")[0]
+        assert (ended["turns"], ended["tool_calls"], ended["input_tokens"], ended["output_tokens"]) == (2, 2, 2, 2)
         assert [turn["turn"] for turn in here.events("turn.completed")] == [1, 2]
         assert here.rows("SELECT role, text FROM history")[-1] == ("assistant", "it is late")
 

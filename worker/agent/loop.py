@@ -4,11 +4,13 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 
 from worker.agent.conversation import Conversation, Conversations
 from worker.agent.journal import Attempt, Journal
 from worker.agent.observer import RunObserver
+from worker.agent.scope import CallScope
 from worker.agent.terms import SetTerms
 from worker.agent.toolset import Toolset
 from worker.control.limits import LimitReached, LimitType, day_start
@@ -162,17 +164,19 @@ class AgentLoop:
         observer.tool_started(call.name, call.arguments)
         self._progressed()
         begun = self._monotonic()
-        result = await self._result_of(call, attempt)
+        output = partial(observer.tool_output, call.name)
+        scope = CallScope(attempt.task.chat_id, call.id, event_id, on_output=output)
+        result = await self._result_of(call, attempt, scope)
         self._journal.call_ended(attempt, record, event_id, result, latency=self._monotonic() - begun)
         observer.tool_finished(call.name, result.ok)
         self._progressed()
 
-    async def _result_of(self, call: ToolCall, attempt: Attempt) -> ToolResult:
+    async def _result_of(self, call: ToolCall, attempt: Attempt, scope: CallScope) -> ToolResult:
         """The result of a tool call; that there is none is one, too."""
         if call.problem:
             return ToolError("bad_arguments", call.problem, ErrorClass.VALIDATION).result()
         try:
-            return await self._toolset.call(call.name, call.arguments, attempt)
+            return await self._toolset.call(call.name, call.arguments, attempt, scope)
         except ToolError as error:
             return error.result()
 

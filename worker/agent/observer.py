@@ -16,6 +16,9 @@ class RunObserver(Protocol):
     def tool_started(self, name: str, arguments: Mapping[str, object]) -> None:
         """A tool was called."""
 
+    def tool_output(self, name: str, tail: str) -> None:
+        """The tool has put something out; ``tail`` is the end of it so far."""
+
     def tool_finished(self, name: str, ok: bool) -> None:
         """The tool gave its result, or failed."""
 
@@ -34,6 +37,9 @@ class NobodyWatches:
         """Nothing to show."""
 
     def tool_started(self, name: str, arguments: Mapping[str, object]) -> None:
+        """Nothing to show."""
+
+    def tool_output(self, name: str, tail: str) -> None:
         """Nothing to show."""
 
     def tool_finished(self, name: str, ok: bool) -> None:

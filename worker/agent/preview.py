@@ -18,6 +18,9 @@ DELAY_SECONDS: Final = 1.0
 SHOW_WORKING_SECONDS: Final = 4.0
 #: The end of the text is shown; in UTF-16 units it is twice as long at most, which one message holds.
 LONGEST_PREVIEW: Final = 2000
+#: What is shown of the output of a tool that is at work.
+OUTPUT_LINES: Final = 8
+WIDEST_OUTPUT: Final = 100
 #: How long the end of a run waits for a call under way: only then it is known which message the answer replaces.
 GRACE_SECONDS: Final = 2.0
 CUT_GRACE_SECONDS: Final = 0.2
@@ -77,6 +80,7 @@ class Preview:
         self._redact = redact
         self._pieces: list[str] = []
         self._tool = ""
+        self._output = ""
         self._live: LiveMessage | None = None
 
     def watched_by(self, live: LiveMessage) -> None:
@@ -90,13 +94,18 @@ class Preview:
 
     def tool_started(self, name: str, arguments: Mapping[str, object]) -> None:  # noqa: ARG002 - may be long, and private
         """A tool was called."""
-        self._tool = name
+        self._tool, self._output = name, ""
         self._pieces.append("\n\n")
+        self._changed()
+
+    def tool_output(self, name: str, tail: str) -> None:  # noqa: ARG002 - it is the one that was started
+        """The tool has put something out."""
+        self._output = tail
         self._changed()
 
     def tool_finished(self, name: str, ok: bool) -> None:  # noqa: ARG002 - the model will say
         """The tool gave its result, or failed."""
-        self._tool = ""
+        self._tool = self._output = ""
         self._changed()
 
     def limit_reached(self, limit_type: str, value: float, threshold: float) -> None:
@@ -110,8 +119,13 @@ class Preview:
         shown = written.strip()
         if len(shown) > LONGEST_PREVIEW:
             shown = "… " + shown[-LONGEST_PREVIEW:]
-        doing = f"⚙ {self._tool} …" if self._tool else ""
+        doing = f"⚙ {self._tool} …\n{self._last_lines()}".rstrip() if self._tool else ""
         return "\n\n".join(filter(None, (shown, doing)))
+
+    def _last_lines(self) -> str:
+        """The end of what the tool has put out: whole lines, for the same reason."""
+        whole = self._redact(self._output).rpartition("\n")[0]
+        return "\n".join(line[:WIDEST_OUTPUT] for line in whole.splitlines()[-OUTPUT_LINES:])
 
     def _changed(self) -> None:
         if self._live is not None:

@@ -6,12 +6,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from supervisor.contract import Command, Press, Pressed
+from worker.agent.granting import ALONE_TEXT as NO_GRANTS_TEXT
+from worker.agent.granting import GRANTING
 from worker.selfupdate.base import Away, Supervisor, SupervisorError
 from worker.store import Fenced, Store
 from worker.store.relays import Relay
 from worker.vitals import Vitals
 
-#: Direct commands that are not answered at once, with a word on each for the menu; the first is the worker's own.
+#: Direct commands that are not answered at once, with a word on each for the menu; some are the worker's own.
 STAGE: Final = "stage"
 RELAYED: Final[Mapping[str, str]] = {
     STAGE: "propose what stands in my working copy",
@@ -22,6 +24,7 @@ RELAYED: Final[Mapping[str, str]] = {
     "show": "all about one update",
     "diff": "an update as a patch",
     "revision": "which revision this is",
+    **GRANTING,
 }
 AWAY_TEXT: Final = "The supervisor does not answer just now, so nothing was done. Try again in a moment."
 ALONE_TEXT: Final = "I run alone here, without a supervisor: I cannot update myself, and there is nothing to decide."
@@ -61,7 +64,7 @@ class Relaying:
     def take(self, chat_id: int, name: str, argument: str) -> str:
         """Store a command, and pass it on once it is safe; gives what there is to answer at once."""
         if self._supervisor is None:
-            return ALONE_TEXT
+            return NO_GRANTS_TEXT if name in GRANTING else ALONE_TEXT
         # A private chat has the id of its person.
         self._store.relays.add(chat_id=chat_id, user_id=chat_id, name=name, argument=argument)
         return ""

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from pydantic import TypeAdapter, ValidationError
 
 from worker.agent.journal import Attempt
+from worker.agent.scope import CallScope
 from worker.models.base import ToolSpec
 from worker.tools.base import Arguments, ErrorClass, ToolError, ToolResult
 
@@ -18,8 +19,8 @@ class Toolbox(Protocol):
     def specs(self) -> Sequence[ToolSpec]:
         """The tools there are."""
 
-    async def call(self, name: str, arguments: Mapping[str, object]) -> ToolResult:
-        """Run a tool; cancelled, it stops the tool. Raises ToolError."""
+    async def call(self, name: str, arguments: Mapping[str, object], scope: CallScope) -> ToolResult:
+        """Run a tool, if it may run; cancelled, it stops the tool. Raises ToolError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +47,10 @@ class Toolset:
         """The tools there are."""
         return (*self._toolbox.specs(), *self._own_specs)
 
-    async def call(self, name: str, arguments: Mapping[str, object], attempt: Attempt) -> ToolResult:
+    async def call(self, name: str, arguments: Mapping[str, object], attempt: Attempt, scope: CallScope) -> ToolResult:
         """Run a tool; cancelled, it stops the tool. Raises ToolError."""
         if name not in self._own:
-            return await self._toolbox.call(name, arguments)
+            return await self._toolbox.call(name, arguments, scope)
         tool, adapter = self._own[name]
         try:
             checked = adapter.validate_json(json.dumps(arguments))

@@ -7,7 +7,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Final
+from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -77,19 +77,38 @@ class ToolboxClient:
     async def _ask(self, request: dict[str, object], on_progress: OnProgress | None = None) -> dict[str, object]:
         try:
             reader, writer = await asyncio.open_unix_connection(self._socket, limit=MESSAGE_LIMIT)
-            try:
-                writer.write(wire.line(request))
-                while "progress" in (answer := json.loads(await reader.readline())):
-                    if on_progress is not None:
-                        on_progress(str(answer["progress"]))
-            finally:
-                writer.close()
+        except OSError as error:
+            raise ToolError("toolbox_unavailable", f"the toolbox cannot be reached: {error}") from error
+        try:
+            writer.write(wire.line(request))
+            while "progress" in (answer := _answer(await reader.readline())):
+                if on_progress is not None:
+                    on_progress(str(answer["progress"]))
             if not answer["ok"]:
                 raise ToolError(answer["code"], answer["reason"], ErrorClass(answer["error_class"]))
             result: dict[str, object] = answer["result"]
+        except ConnectionError as error:
+            raise _ended() from error
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ToolError("toolbox_unavailable", f"the toolbox gives no answer: {error}") from error
+            raise ToolError("bad_answer", f"the toolbox gives no answer that can be read: {error}") from error
+        finally:
+            writer.close()
         return result
+
+
+def _answer(line: bytes) -> dict[str, Any]:
+    if not line:
+        raise _ended()
+    answer: dict[str, Any] = json.loads(line)
+    return answer
+
+
+def _ended() -> ToolError:
+    reason = (
+        "the toolbox ended while this call was under way: it ran out of memory or was ended by something in it. "
+        "Another one is being started; what the call has done to files is done"
+    )
+    return ToolError("toolbox_ended", reason)
 
 
 def _first(error: ValidationError) -> str:

@@ -33,6 +33,7 @@ PASSED_ON: Final = (
     "AUTONOUS_TOOL_MAX_OUTPUT_LINES",
     "AUTONOUS_TOOL_MAX_OUTPUT_BYTES",
     "AUTONOUS_TOOL_BASH_DENYLIST",
+    "AUTONOUS_MIN_FREE_BYTES",
 )
 
 
@@ -50,6 +51,10 @@ class LocalToolbox:
     def specs(self) -> tuple[ToolSpec, ...]:
         """The tools, as a model is told of them."""
         return self._client.specs()
+
+    def checked(self, name: str, arguments: Mapping[str, object]) -> dict[str, object]:
+        """The arguments by their proper names. Raises ToolError when they, or the tool, do not fit."""
+        return self._client.checked(name, arguments)
 
     async def call(
         self, name: str, arguments: Mapping[str, object], on_progress: OnProgress | None = None

@@ -24,6 +24,7 @@ from worker import __version__
 from worker.tools import processes, wire
 from worker.tools.base import MESSAGE_LIMIT, ErrorClass, Tool, ToolError, find_tool
 from worker.tools.calls import Calls, OnProgress
+from worker.tools.space import FreeSpace
 from worker.tools.workplace import Workplace
 
 
@@ -34,16 +35,24 @@ class Toolbox:
         self._tools = tools
         self._workplace = workplace
         self._calls = Calls(adopts=adopts)
+        self._space = FreeSpace(workplace)
+        self._at_rest = asyncio.Event()
+        self._at_rest.set()
+        self._answering = 0
 
-    async def serve(self, path: Path, stop: asyncio.Event) -> None:
-        """Listen on a Unix socket at ``path`` until ``stop`` is set. Raises OSError when it cannot be made."""
+    async def serve(self, path: Path, stop: asyncio.Event, drain: asyncio.Event | None = None) -> None:
+        """Listen on a Unix socket at ``path`` until ``stop`` is set. Raises OSError when it cannot be made.
+
+        Once ``drain`` is set nobody is let in any more, and it ends when the calls in hand have their answers.
+        """
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGCHLD, self._calls.reap)
         try:
             with _listener(path) as listener:
                 server = await asyncio.start_unix_server(self._converse, sock=listener, limit=MESSAGE_LIMIT)
-                await stop.wait()
+                await _either(stop, drain or stop)
                 server.close()
+                await _either(stop, self._at_rest)
                 await self._calls.close()
         finally:
             loop.remove_signal_handler(signal.SIGCHLD)
@@ -54,13 +63,25 @@ class Toolbox:
             while line := await coming:
                 # The next line is waited for meanwhile: its end tells that nobody wants the answer any more.
                 coming = asyncio.create_task(_read_line(reader))
-                answer = await self._answer_unless_gone(line, coming, writer)
-                if answer is None:
-                    break
-                writer.write(wire.line(answer))
-                await writer.drain()
+                with self._in_hand():
+                    answer = await self._answer_unless_gone(line, coming, writer)
+                    if answer is None:
+                        break
+                    writer.write(wire.line(answer))
+                    await writer.drain()
         coming.cancel()
         writer.close()
+
+    @contextmanager
+    def _in_hand(self) -> Iterator[None]:
+        self._answering += 1
+        self._at_rest.clear()
+        try:
+            yield
+        finally:
+            self._answering -= 1
+            if not self._answering:
+                self._at_rest.set()
 
     async def _answer_unless_gone(
         self, line: bytes, coming: asyncio.Task[bytes], writer: asyncio.StreamWriter
@@ -102,7 +123,7 @@ class Toolbox:
             checked = tool.arguments(**arguments)
         except TypeError as error:
             raise ToolError("bad_arguments", str(error), ErrorClass.VALIDATION) from error
-        return await self._calls.run(tool, checked, self._workplace, on_progress)
+        return await self._space.guard(tool, self._calls.run(tool, checked, self._workplace, on_progress))
 
 
 @contextmanager
@@ -119,6 +140,16 @@ def _listener(path: Path) -> Iterator[socket.socket]:
         path.unlink(missing_ok=True)
 
 
+async def _either(one: asyncio.Event, other: asyncio.Event) -> None:
+    """Until one of them is set."""
+    waits = [asyncio.create_task(event.wait()) for event in (one, other)]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
 async def _read_line(reader: asyncio.StreamReader) -> bytes:
     """The next line, nothing at the end or when the line is too long."""
     try:
@@ -128,16 +159,20 @@ async def _read_line(reader: asyncio.StreamReader) -> bytes:
 
 
 async def run(path: Path, tools: Mapping[str, Tool], workplace: Workplace, *, until_input_ends: bool = False) -> int:
-    """Serve until SIGTERM or SIGINT, or until the standard input ends; gives the exit code."""
+    """Serve until SIGTERM or SIGINT, or until the standard input ends; gives the exit code.
+
+    On SIGUSR1 the calls in hand are finished first.
+    """
     processes.adopt_orphans()
-    stop = asyncio.Event()
+    stop, drain = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     if until_input_ends:
         loop.add_reader(sys.stdin, stop.set)  # nothing is ever written there
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, stop.set)
+    loop.add_signal_handler(signal.SIGUSR1, drain.set)
     try:
-        await Toolbox(tools, workplace, adopts=True).serve(path, stop)
+        await Toolbox(tools, workplace, adopts=True).serve(path, stop, drain)
     except OSError as error:
         sys.stderr.write(f"toolbox: AUTONOUS_TOOLBOX_SOCKET={path} cannot be served: {error}\n")
         return 2

@@ -31,6 +31,7 @@ class Workplace:
     max_bytes: int = 51200
     denylist: tuple[str, ...] = ()
     network: bool = False
+    min_free_bytes: int = 0
     progress: Callable[[str], None] = _nobody_listens
 
 
@@ -51,6 +52,7 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Workplace:
         max_bytes=int(_number(environment, "AUTONOUS_TOOL_MAX_OUTPUT_BYTES", 51200, least=1024)),
         denylist=tuple(part.strip() for part in denied if part.strip()),
         network=environment.get("AUTONOUS_TOOLBOX_NETWORK") == "1",
+        min_free_bytes=int(_number(environment, "AUTONOUS_MIN_FREE_BYTES", 0, least=0)),
     )
 
 
