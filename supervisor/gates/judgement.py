@@ -59,7 +59,7 @@ def suspects(runs: Runs, comparison: Comparison) -> dict[str, frozenset[Outcome]
     """
     skipped = {node: BAD | {Outcome.SKIPPED} for node in runs.skipped()}
     failing = dict.fromkeys(runs.failing(), BAD)
-    return {node: excuses for node, excuses in (skipped | failing).items() if _gates(node, comparison)}
+    return {node: excuses for node, excuses in (skipped | failing).items() if gates(node, comparison)}
 
 
 def judge(runs: Runs, comparison: Comparison, *, excused: Iterable[str] = ()) -> Verdict:
@@ -75,10 +75,10 @@ def judge(runs: Runs, comparison: Comparison, *, excused: Iterable[str] = ()) ->
         failing |= {
             node: of_base.failures.get(node, "")
             for node, outcome in of_base.outcomes.items()
-            if outcome in BAD and node not in excused and _gates(node, comparison)
+            if outcome in BAD and node not in excused and gates(node, comparison)
         }
     skipped = frozenset(node for node in runs.skipped() if node not in excused)
-    gating = sorted(node for node in skipped if _gates(node, comparison))
+    gating = sorted(node for node in skipped if gates(node, comparison))
     return Verdict(
         passed=not (reason := _reason(runs, comparison, sorted(failing), gating, excused)),
         reason=reason,
@@ -87,7 +87,8 @@ def judge(runs: Runs, comparison: Comparison, *, excused: Iterable[str] = ()) ->
     )
 
 
-def _gates(node: str, comparison: Comparison) -> bool:
+def gates(node: str, comparison: Comparison) -> bool:
+    """Whether the test is one of base's that the patch leaves as it was."""
     return comparison.verdict(from_node_id(node)) is weakening.Verdict.UNCHANGED
 
 
@@ -131,6 +132,7 @@ def _summary(
         "skipped": own.count(Outcome.SKIPPED),
         "failing": failing[:_LISTED],
         "failing_on_base_too": sorted(excused & runs.failing().keys())[:_LISTED],
+        "passed_at_second_try": sorted(own.unsteady | (of_base.unsteady if of_base else frozenset()))[:_LISTED],
         "gating": len(comparison.gating),
         "before": len(comparison.verdicts) - comparison.count(weakening.Verdict.NEW),
         "after": len(comparison.verdicts) - comparison.count(weakening.Verdict.DELETED),

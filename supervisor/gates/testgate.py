@@ -2,14 +2,16 @@
 
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from supervisor.gates import weakening
-from supervisor.gates.judgement import BAD, Runs, Verdict, judge, suspects
+from supervisor.gates.judgement import BAD, Runs, Verdict, gates, judge, suspects
 from supervisor.gates.testrun import Outcome, Report
 
 _TRIES: Final = 3
+#: As many may fail by accident, as tests do that wait or measure on a busy machine; more are no accident.
+_MOST_UNSTEADY: Final = 5
 
 
 class Runner(Protocol):
@@ -48,12 +50,16 @@ class TestGate:
         """The verdict, and the log of all runs.
 
         Base's test files run again only where they differ from the candidate's. Base's own image is asked last, and
-        only about tests that failed though the candidate did not touch them. Raises EngineError, Cancelled.
+        only about tests that failed though the candidate did not touch them. A few tests that fail are tried a second
+        time, alone; those that pass then do pass, and are named. Raises EngineError, Cancelled.
         """
         comparison = weakening.compare(base_tests, own_tests)
-        own = self._run(image_id)
+        own = self._run_twice(image_id)
         again = weakening.needs_base_run(base_tests, own_tests)
-        runs = Runs(own, self._run(image_id, tests=base_tests, only=again) if again else None)
+        of_base = None
+        if again:
+            of_base = self._run_twice(image_id, tests=base_tests, only=again, count=lambda n: gates(n, comparison))
+        runs = Runs(own, of_base)
         # A name that base does not have was made up, or is new to a file: nothing of base's excuses it.
         doubtful = {n: excuses for n, excuses in suspects(runs, comparison).items() if _file(n) in base_tests}
         verdict = judge(runs, comparison, excused=self._excused_by(base_image_id, doubtful))
@@ -75,6 +81,30 @@ class TestGate:
             excused |= {n for n, outcome in found.items() if outcome is Outcome.SKIPPED and outcome in left[n]}
             left = {n: left[n] for n, outcome in found.items() if outcome in BAD}
         return excused | left.keys()
+
+    def _run_twice(
+        self,
+        image_id: str,
+        *,
+        tests: Mapping[str, bytes] | None = None,
+        only: tuple[str, ...] = (),
+        count: Callable[[str], bool] = lambda _: True,
+    ) -> Report:
+        """One run, and a second of the files in which a few of the tests that ``count`` failed."""
+        first = self._run(image_id, tests=tests, only=only)
+        bad = {node for node, outcome in first.outcomes.items() if outcome in BAD and count(node)}
+        if first.trouble or not 0 < len(bad) <= _MOST_UNSTEADY:
+            return first
+        second = self._run(image_id, tests=tests, only=tuple({_file(node) for node in bad}))
+        unsteady = frozenset(node for node in bad if second.outcomes.get(node) is Outcome.PASSED)
+        return replace(
+            first,
+            outcomes={**first.outcomes, **dict.fromkeys(unsteady, Outcome.PASSED)},
+            failures={node: text for node, text in first.failures.items() if node not in unsteady},
+            log=f"{first.log}\n-- once more, what failed\n{second.log}",
+            seconds=first.seconds + second.seconds,
+            unsteady=unsteady,
+        )
 
     def _run(self, image_id: str, *, tests: Mapping[str, bytes] | None = None, only: tuple[str, ...] = ()) -> Report:
         return self.runner.run(image_id, tests=tests, only=only, timeout=self.left(), cancelled=self.cancelled)

@@ -47,7 +47,10 @@ class Outcome(StrEnum):
 
 @dataclass(frozen=True)
 class Report:
-    """What came out of one run. ``trouble`` says in one line why the run as a whole cannot be trusted."""
+    """What came out of one run. ``trouble`` says in one line why the run as a whole cannot be trusted.
+
+    ``unsteady`` are tests that count as passed, and did so at a second try only.
+    """
 
     collected: frozenset[str] = frozenset()
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
@@ -55,6 +58,7 @@ class Report:
     trouble: str = ""
     log: str = ""
     seconds: float = 0.0
+    unsteady: frozenset[str] = frozenset()
 
     def count(self, *outcomes: Outcome) -> int:
         """How many tests ended so."""
