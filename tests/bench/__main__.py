@@ -17,7 +17,7 @@ from pathlib import Path
 from supervisor.engine import Engine
 from supervisor.hostengine import EngineMissing, ensure_engine
 from supervisor.images import ImagesUnavailable, ensure_deps
-from tests.bench import appending, commands, deploys, pipeline, resting, roles, worker
+from tests.bench import appending, commands, deploys, pipeline, resting, roles, sidebyside, worker
 from tests.bench.figures import Figure, console, seconds, table
 from tests.support.checkouts import copy_checkout, patch_of
 from tests.support.installation import Installation
@@ -39,15 +39,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             _say(f"error: {error}")
             return 3
     figures: list[Figure] = []
+    beside: list[sidebyside.Seen] = []
     load_before = os.getloadavg()[0]
     try:
         with tempfile.TemporaryDirectory(prefix="bench-") as name:
-            if options.only != "supervisor":
+            if options.only in {None, "worker"}:
                 figures.extend(_measure_worker(Path(name), options))
-            if engine is not None:
+            if engine is not None and options.only != "side-by-side":
                 figures.extend(_measure(Path(name), engine, options))
+            if engine is not None and options.side_by_side:
+                beside.extend(_measure_beside(Path(name), options))
     finally:  # what was measured is shown, whatever came then
-        console().print(table(figures))
+        if figures:
+            console().print(table(figures))
+        if len(beside) > 1:
+            console().print(sidebyside.table(beside, options.side_by_side))
+            _say(sidebyside.settings(beside))
     _say(
         f"Took {time.monotonic() - started:.0f} s on {os.cpu_count()} cores; the machine's load was {load_before:.1f} "
         f"before, {os.getloadavg()[0]:.1f} after. Other work on it makes every time longer."
@@ -85,6 +92,13 @@ def _measure(directory: Path, engine: Engine, options: argparse.Namespace) -> It
         )
 
 
+def _measure_beside(directory: Path, options: argparse.Namespace) -> Iterator[sidebyside.Seen]:
+    _say("The same load under three ways to deploy...")
+    image = ensure_deps(Engine(), _say).tag
+    with _installation(directory / "c", all_tests=False) as quick:
+        yield from sidebyside.measure(directory, quick, image, deploys=options.side_by_side, say=_say)
+
+
 @contextmanager
 def _installation(directory: Path, *, all_tests: bool) -> Iterator[Installation]:
     directory.mkdir()
@@ -107,12 +121,15 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--report-only", action="store_true", help="exit code 0 also when a limit is missed")
     parser.add_argument(
-        "--only", choices=("supervisor", "worker"), help="the figures of one side (default: of both, the worker first)"
+        "--only",
+        choices=("supervisor", "worker", "side-by-side"),
+        help="the figures of one side, or the comparison alone (default: all, the worker first)",
     )
     for name, default, what in (
         ("--deploys", 10, "deploys that are rolled back by a person"),
         ("--kills", 8, "deploys whose green is killed in its probation"),
         ("--wedges", 3, "deploys whose green is frozen in its probation"),
+        ("--side-by-side", 3, "good deploys in the comparison with other ways to deploy"),
         ("--rounds", 3, "patches through all gates beside the bare work"),
         ("--records", 1000, "updates in the history that the commands read"),
         ("--command-runs", 7, "runs of each command"),

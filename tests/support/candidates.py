@@ -59,6 +59,12 @@ def exits_in_service(checkout: Path, seconds: float) -> bytes:
     return _once_active(checkout, f"{_IN_SERVICE} and {leave}")
 
 
+def wedges_in_service(checkout: Path, seconds: float) -> bytes:
+    """Blocks its loop some time after it became active; passes the exam."""
+    wedge = f"asyncio.get_running_loop().call_later({seconds}, time.sleep, 3600)"
+    return _once_active(checkout, f"{_IN_SERVICE} and {wedge}")
+
+
 def wedges_when_told(checkout: Path) -> bytes:
     """Blocks its loop on a message that says so, which nobody says in the exam."""
     return _when_told(checkout, "wedge", "time.sleep(3600)")
