@@ -5,7 +5,7 @@ from collections.abc import Callable
 import typer
 
 from supervisor import __version__
-from supervisor.cli import decide, images, keeping, lifecycle, looking, talking, upkeep
+from supervisor.cli import decide, images, keeping, lifecycle, looking, restoring, talking, upkeep
 
 app = typer.Typer(
     name="supervisor",
@@ -34,7 +34,7 @@ _PANELS: dict[str, list[Callable[..., None]]] = {
     "Updates": [decide.submit, decide.approve, decide.cancel, decide.rollback, images.upgrade],
     "Looking": [looking.history, looking.show, looking.diff, looking.source, looking.logs, looking.events],
     "Images": [images.images, images.gc],
-    "What is kept": [keeping.export, keeping.forget, keeping.prune],
+    "What is kept": [keeping.export, keeping.forget, keeping.prune, restoring.restore],
     "Talking": [talking.chat, talking.say],
     "Upkeep": [upkeep.doctor, upkeep.install_service],
 }

@@ -33,6 +33,7 @@ _CODES: Final = {
     "supervisor.agentdb.AgentDbUnusable": FAILED,
     "supervisor.chatdata.UnknownChat": FAILED,
     "supervisor.chatdata.WorkInHand": FAILED,
+    "supervisor.restore.NoSnapshot": FAILED,
     "supervisor.cli.errors.CommandFailed": FAILED,
 }
 

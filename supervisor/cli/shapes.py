@@ -187,6 +187,16 @@ class _Record(TypedDict):
 
 
 @with_config(_EXACT)
+class _Restored(TypedDict):
+    """What was carried across, by table, and where the state is that was replaced."""
+
+    tx_id: str
+    carried: dict[str, int]
+    replaced: str
+    lost: str
+
+
+@with_config(_EXACT)
 class _Forgotten(TypedDict):
     chat_id: int
     rows: dict[str, int]
@@ -218,6 +228,7 @@ SHAPES: Final[dict[str, TypeAdapter[Any]]] = {
     "doctor": TypeAdapter(_Findings),
     "export --chat ID": TypeAdapter(_Record),
     "forget --chat ID": TypeAdapter(_Forgotten),
+    "restore TX": TypeAdapter(_Restored),
     "prune --older-than DAYS": TypeAdapter(_Pruned),
 }
 

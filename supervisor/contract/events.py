@@ -22,6 +22,7 @@ class EventType(StrEnum):
     RESCUE_ENDED = "rescue.ended"
     CHAT_ERASED = "chat.erased"
     EVENTS_PRUNED = "events.pruned"
+    STATE_RESTORED = "state.restored"
     TOOLBOX_RESTARTED = "toolbox.restarted"
     TOOLBOX_OPENED = "toolbox.opened"
     TOOLBOX_CLOSED = "toolbox.closed"

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 from supervisor.backup import backup
 from supervisor.gates.exam import BEHAVES, COMES_UP, TAKES_THE_LEASE, Candidate, CutShort, Part, Result
+from supervisor.gates.schema import Schema, culprits, schema
 from supervisor.ledger import Blame, Revision
 from supervisor.paths import give
 from supervisor.removal import remove_tree
@@ -122,6 +123,7 @@ class _Sitting:
     epoch: int
     cancelled: Callable[[], bool]
     waived: set[str] = field(default_factory=set)
+    _schemas: tuple[Schema, Schema] = field(default_factory=lambda: ({}, {}))
 
     def hold(self) -> Rehearsed:
         while True:
@@ -129,16 +131,26 @@ class _Sitting:
             who, failed = next(((who, r.failed) for who, r in results.items() if r.failed), ("", None))
             if failed is None:
                 return _rehearsed(results, self.waived, "", None)
-            said = f"{_WHO[who]} failed the part {failed.name!r}: {failed.detail}"
+            said = f"{_WHO[who]} failed the part {failed.name!r}: {failed.detail}{self._migrated(who, results)}"
             if not self._base_fails_too(failed):
                 return _rehearsed(results, self.waived, said, Blame.OWN)
             if failed.name in _INDISPENSABLE:
                 return _rehearsed(results, self.waived, f"{said}; so does base by itself now", Blame.EXTERNAL)
             self.waived.add(failed.name)
 
+    def _migrated(self, who: str, results: Mapping[str, Result]) -> str:
+        """What the candidate made of the tables that base then failed on."""
+        if who != "base_after":
+            return ""
+        tables = culprits(*self._schemas, results[who].log)
+        return f"; its migration changed {', '.join(tables)}" if tables else ""
+
     def _both(self) -> dict[str, Result]:
         with self.rehearsal.state_copy() as state:
+            database = state / "agent.db"
+            before = schema(database)
             results = {"candidate": self._sit(self.candidate, state, self.epoch, another=True)}
+            self._schemas = before, schema(database)
             if results["candidate"].failed is None:
                 results["base_after"] = self._sit(self.base, state, self.epoch + 1)
         return results

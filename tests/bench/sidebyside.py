@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +12,12 @@ from supervisor.localbot.faults import Poll, PollOutcome
 from tests.bench.figures import By, seconds
 from tests.bench.load import Asked, Load, outcomes
 from tests.bench.ways import Recreated, Supervised, Swarm, Way, stage
-from tests.support.installation import Installation
+from tests.support.installation import Installation, wait_for
 
 PER_SECOND = 5.0
 _BEFORE_SECONDS = 1.0
 _AFTER_SECONDS = 2.0
+_UP_SECONDS = 30.0
 KINDS = {"": "good revisions", "exit": "one that exits after 1 s", "wedge": "one that wedges after 1 s"}
 
 
@@ -60,13 +60,14 @@ def measure(
 ) -> Iterator[Seen]:
     """All three, one after the other; so many good deploys of each, and one of each bad kind."""
     yield _measured(Supervised(installation), deploys, say)
-    for number, way in enumerate((Swarm, Recreated)):
-        with ExitStack() as stack:
-            made = stack.enter_context(stage(directory / f"side-{number}", image))
-            yield _measured(stack.enter_context(way(made)), deploys, say)
+    others: tuple[type[Swarm] | type[Recreated], ...] = (Swarm, Recreated)
+    for number, other in enumerate(others):
+        with stage(directory / f"side-{number}", image) as made, other(made) as way:
+            yield _measured(way, deploys, say)
 
 
 def _measured(way: Way, deploys: int, say: Callable[[str], None]) -> Seen:
+    wait_for(way.bot.polls, _UP_SECONDS, f"the first poll: {way.name}")
     kinds = [*[""] * deploys, "exit", "wedge"]
     found: dict[str, list[Deployed]] = {kind: [] for kind in KINDS}
     for kind in kinds:
@@ -131,8 +132,8 @@ def settings(ways: Sequence[Seen]) -> str:
     version = client.version()
     client.close()
     lines = [
-        f"Docker {version['Version']} (API {version['ApiVersion']}), kernel {version['KernelVersion']}; {PER_SECOND:g} messages a "
-        "second, each in a chat of its own, before, in and after each deploy, to the same local Bot API server.",
+        f"Docker {version['Version']} (API {version['ApiVersion']}), kernel {version['KernelVersion']}; {PER_SECOND:g} "
+        "messages a second, each in a chat of its own, around each deploy, to the same local Bot API server.",
         "The supervisor runs this project's worker; the two others run tests/bench/poller.py, which polls, answers and "
         "confirms, and ends between two polls, because the worker by itself relies on a lease.",
         *(f"{way.name}: {way.settings}" for way in ways),

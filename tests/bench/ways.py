@@ -70,7 +70,10 @@ class Supervised:
         self._number = 0
         self.bot = installation.bot()
         self.socket = installation.paths.localbot_user_socket
-        self.settings = f"green beside blue, one polls; probation {WATCH_SECONDS} s; falls back to warm N-1; gates before, not counted"
+        self.settings = (
+            f"green beside blue, one of them polls; probation {WATCH_SECONDS} s; falls back to warm N-1; "
+            "the gates come before, and are not counted"
+        )
 
     def prepare(self, fault: str) -> Callable[[], None]:
         """Through the gates; the bad ones are such as pass them."""
@@ -100,11 +103,11 @@ class _Stage:
 
     directory: Path
     image: str
-    docker: docker.APIClient = field(init=False)
+    client: docker.APIClient = field(init=False)
     project: str = field(default_factory=lambda: f"bench-{uuid.uuid4().hex[:8]}")
 
     def __post_init__(self) -> None:
-        self.docker = docker.APIClient(base_url=engine_url(), version="auto")
+        self.client = docker.APIClient(base_url=engine_url(), version="auto")
         (self.directory / "poller.py").write_bytes(Path(poller.__file__).read_bytes())
 
     @property
@@ -135,7 +138,7 @@ def stage(directory: Path, image: str) -> Iterator[_Stage]:
         with create_server(store, _TOKEN, socket=directory / "bot.sock", user_socket=directory / "user.sock"):
             made = _Stage(directory, image)
             yield made
-            made.docker.close()
+            made.client.close()
     finally:
         store.close()
 
@@ -151,7 +154,7 @@ class Swarm:
 
     def __init__(self, stage: _Stage) -> None:
         self._stage = stage
-        self._docker = stage.docker
+        self._docker = stage.client
         self._number = 0
         self._service = ""
         self._mine = False
@@ -216,7 +219,7 @@ class Swarm:
 
 
 class Recreated:
-    """What a script of a few lines does: stop, remove, run the new one, look at it for a while, else run the old one."""
+    """What a script of a few lines does: stop, remove, run the new one, look at it for a while; else the old one."""
 
     name = "stop and recreate"
     settings = (
@@ -226,7 +229,7 @@ class Recreated:
 
     def __init__(self, stage: _Stage) -> None:
         self._stage = stage
-        self._docker = stage.docker
+        self._docker = stage.client
         self._number = 0
         self.socket = stage.directory / "user.sock"
         self.bot = LocalBotClient(self.socket)

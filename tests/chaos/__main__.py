@@ -30,7 +30,7 @@ from tests.chaos.book import Verdict, judge
 from tests.chaos.changes import Changes
 from tests.chaos.talk import CHATS, PER_SECOND, Talk, committed
 from tests.support.checkouts import copy_checkout
-from tests.support.echo import EchoModel
+from tests.support.echo import PREFIX, EchoModel
 from tests.support.installation import Installation, wait_for
 
 SETTINGS = {
@@ -79,8 +79,12 @@ def _run(installation: Installation, options: argparse.Namespace) -> int:
     problems = _come_to_rest(installation, blows, talk)
     asked, answers = talk.read()
     with Ledger.read_only(installation.paths.ledger) as ledger:
-        deaths = [event.timestamp for event in ledger.events(EventType.WORKER_EXITED)]
-    verdict = judge(asked, answers, committed=committed(installation.paths.agent_db), deaths=deaths)
+        deaths = [*blows.times, *(event.timestamp for event in ledger.events(EventType.WORKER_EXITED))]
+    noted = committed(installation.paths.agent_db)
+    verdict = judge(asked, answers, committed=noted, deaths=deaths)
+    for answer in answers:
+        if any(text == answer.text.removeprefix(PREFIX) for text in verdict.doubled):
+            say(f"doubled: {answer.text} at {answer.at - began:.1f} s, noted: {answer.place in noted}")
     problems += _problems(verdict, talk)
     if problems:
         _say(f"The end of the supervisor's log:\n{installation.log_tail(200)}")

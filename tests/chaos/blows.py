@@ -21,13 +21,14 @@ AWAY_SECONDS = (0.0, 3.0)
 
 
 class Blows:
-    """Deals one blow after the other; ``dealt`` counts them."""
+    """Deals one blow after the other: ``dealt`` counts them, ``times`` are those of their ends in epoch seconds."""
 
     def __init__(self, installation: Installation, chance: random.Random, say: Callable[[str], None]) -> None:
         self._installation = installation
         self._chance = chance
         self._say = say
         self.dealt: Counter[str] = Counter()
+        self.times: list[float] = []
         self._kinds: dict[str, tuple[int, Callable[[], None]]] = {
             "worker killed": (5, self._kill_worker),
             "worker frozen": (1, self._freeze_worker),
@@ -53,9 +54,11 @@ class Blows:
 
     def _kill_worker(self) -> None:
         self._on_container("worker", self._installation.docker.kill)
+        self.times.append(time.time())
 
     def _freeze_worker(self) -> None:
         self._on_container("worker", self._installation.docker.pause)
+        self.times.append(time.time())
 
     def _kill_toolbox(self) -> None:
         self._on_container("toolbox", self._installation.docker.kill)
@@ -79,6 +82,7 @@ class Blows:
         for found in self._installation.docker.containers(filters=ours):
             with suppress(APIError):
                 self._installation.docker.kill(found["Id"])
+        self.times.append(time.time())
         time.sleep(self._chance.uniform(*AWAY_SECONDS))
         self.bring_up()
 

@@ -1,0 +1,150 @@
+"""The state as it was, with what came since: on a worker's real database, with no engine."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supervisor.backup import backup
+from supervisor.contract import EventType
+from supervisor.restore import REPLACED, NoSnapshot, Restored, check_snapshot, restore
+from tests.worker.support import open_store
+from worker.commander.base import Incoming, UpdateKind
+from worker.models.base import Message, Speaker
+from worker.store import InboxStatus, Store
+from worker.store.outbox import ReplyKind
+
+CHAT = 7
+
+
+class Home:
+    """A worker's database, a snapshot of it, and the place where what is replaced is kept."""
+
+    def __init__(self, directory: Path) -> None:
+        self.agent_db = directory / "state" / "agent.db"
+        self.kept = directory / "snapshots"
+        self.snapshot = self.kept / "tx.db"
+        self.kept.mkdir()
+
+    @contextmanager
+    def store(self, epoch: int) -> Iterator[Store]:
+        store = open_store(self.agent_db)
+        store.lease.take(epoch)
+        yield store
+        store.close()
+
+    def restore(self) -> Restored:
+        return restore(self.agent_db, self.snapshot, self.kept, about={"tx_id": "tx"}, clock=lambda: 4e9)
+
+    def rows(self, sql: str, path: Path | None = None) -> list[tuple[Any, ...]]:
+        with closing(sqlite3.connect(path or self.agent_db)) as connection:
+            return connection.execute(sql).fetchall()
+
+
+def receive(store: Store, number: int, text: str) -> None:
+    update = Incoming(number, UpdateKind.MESSAGE, CHAT, CHAT, True, text, None)
+    store.inbox.add("bot", update, kind="message", text=text, status=InboxStatus.QUEUED)
+
+
+def answer(store: Store, text: str) -> None:
+    task = store.inbox.claim(CHAT)
+    assert task is not None
+    store.history.add(CHAT, Message(Speaker.USER, task.text), Message(Speaker.ASSISTANT, text), inbox_id=task.id)
+    store.outbox.add(CHAT, text, kind=ReplyKind.ANSWER, inbox_id=task.id)
+    store.inbox.done(task)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """Before the snapshot one message was answered and one waited; since then that was answered, and two came."""
+    made = Home(tmp_path)
+    with made.store(1) as store:
+        receive(store, 1, "first")
+        answer(store, "re: first")
+        receive(store, 2, "second")
+        backup(made.agent_db, made.snapshot)
+    with made.store(2) as store:
+        answer(store, "re: second")
+        receive(store, 3, "third")
+        answer(store, "re: third")
+        receive(store, 4, "fourth")
+        store.events.append(EventType.REPLY_SENT, {"chat_id": CHAT}, parent_id=None)
+    return made
+
+
+def test_what_came_since_is_carried_across(home: Home) -> None:
+    """What was answered since is not answered again, what waits is still to be answered, and nothing is there twice."""
+    restored = home.restore()
+    assert restored.carried == {"events": 1, "inbox": 3, "history": 4, "outbox": 2}
+    statuses = [("first", "done"), ("second", "done"), ("third", "done"), ("fourth", "queued")]
+    assert home.rows("SELECT text, status FROM inbox ORDER BY id") == statuses
+    said = [(f"{who}{text}",) for text in ("first", "second", "third") for who in ("", "re: ")]
+    assert home.rows("SELECT text FROM history ORDER BY id") == said
+    assert home.rows("PRAGMA foreign_key_check") == []
+    with home.store(3) as store:
+        assert store.inbox.offset("bot") == 5
+        answer(store, "re: fourth")
+    ((payload,),) = home.rows("SELECT payload FROM events WHERE event_type = 'state.restored'")
+    assert '"tx_id":"tx"' in payload
+
+
+def test_everything_else_is_as_it_was(home: Home) -> None:
+    """What a revision did to older words, to other tables and to the schema is undone; what was replaced is kept."""
+    with closing(sqlite3.connect(home.agent_db)) as connection:
+        connection.executescript(
+            "UPDATE history SET text = 'spoilt' WHERE id = 1; UPDATE chats SET context_after = 99;"
+            "CREATE TABLE moods (id INTEGER PRIMARY KEY);"
+            "ALTER TABLE inbox ADD COLUMN mood TEXT NOT NULL DEFAULT 'bad';"
+            "CREATE TRIGGER t BEFORE INSERT ON inbox BEGIN SELECT RAISE(ABORT, 'broken'); END"
+        )
+    home.restore()
+    assert home.rows("SELECT text FROM history WHERE id = 1") == [("first",)]
+    assert home.rows("SELECT name FROM sqlite_master WHERE name IN ('moods', 't')") == []
+    assert len(home.rows("SELECT * FROM inbox")) == 4
+    assert home.rows("SELECT text FROM history WHERE id = 1", home.kept / REPLACED) == [("spoilt",)]
+
+
+def destroyed(home: Home) -> None:
+    home.agent_db.write_bytes(b"no database at all" * 1000)
+
+
+def without_inbox(home: Home) -> None:
+    with closing(sqlite3.connect(home.agent_db)) as connection:
+        connection.executescript("PRAGMA foreign_keys = OFF; DROP TABLE inbox")
+
+
+def missing(home: Home) -> None:
+    home.agent_db.unlink()
+
+
+@pytest.mark.parametrize("spoil", [destroyed, without_inbox, missing])
+def test_a_state_that_cannot_be_read_is_replaced_and_kept(home: Home, spoil: Callable[[Home], None]) -> None:
+    """Nothing can be carried across then, which is told."""
+    spoil(home)
+    there = home.agent_db.exists()
+    restored = home.restore()
+    assert restored.carried == {}
+    assert str(home.agent_db) in restored.lost
+    assert [text for (text,) in home.rows("SELECT text FROM inbox ORDER BY id")] == ["first", "second"]
+    assert (home.kept / REPLACED).exists() == there
+    with home.store(3) as store:
+        answer(store, "re: second")
+
+
+def test_a_snapshot_that_is_none_changes_nothing(home: Home) -> None:
+    """Damaged, empty or gone: one line, and the state is as it was."""
+    before = home.rows("SELECT * FROM inbox")
+    for content in (b"x" * 4096, None):
+        home.snapshot.unlink()
+        if content is not None:
+            home.snapshot.write_bytes(content)
+        with pytest.raises(NoSnapshot) as refused:
+            check_snapshot(home.snapshot)
+        assert "\n" not in str(refused.value)
+        with pytest.raises(NoSnapshot):
+            home.restore()
+        assert home.rows("SELECT * FROM inbox") == before
+    assert sorted(path.name for path in home.agent_db.parent.iterdir() if "restored" in path.name) == []
