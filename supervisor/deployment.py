@@ -61,7 +61,10 @@ class Deployment:
         try:
             check_binding(update, self._engine)
             self._snapshot(update)
-            green = self._crew.living(update.revision.sha) or self._crew.start(update.revision)
+            green = self._crew.living(update.revision.sha)
+            if green is None:
+                self._have_blue_serve()
+                green = self._crew.start(update.revision)
             self._crew.settle(green)
             check_binding(update, self._engine, container=green.worker_id)
             self._crew.hand_over(green)
@@ -82,6 +85,15 @@ class Deployment:
             changes={"deploy_finished_at": finished},
             payload={"duration_ms": round((finished - (update.deploy_started_at or finished)) * 1000)},
         )
+
+    def _have_blue_serve(self) -> None:
+        """Green takes its time, and may be a bad one: until then somebody answers, if anybody can."""
+        if self._crew.in_service():
+            return
+        try:
+            self._succession.make_active(self._succession.good(), at_once=True)
+        except WorkerFailed as failure:  # what is to be deployed may be the remedy
+            _LOG.warning("nobody serves, and green is started all the same", error=str(failure))
 
     def _snapshot(self, update: Update) -> None:
         """A copy of the worker's database as it is before the deploy."""

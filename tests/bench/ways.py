@@ -1,5 +1,6 @@
 """Three ways to bring a new revision of a polling worker into service, with the same watch over it afterwards."""
 
+import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
@@ -205,6 +206,7 @@ class Swarm:
         spec = ContainerSpec(
             self._stage.image,
             command=self._stage.command,
+            user=str(os.getuid()),
             env=self._stage.environment(fault, self._number),
             mounts=[Mount("/bot", str(self._stage.directory), type="bind")],
             stop_grace_period=_STOP_SECONDS * _SECOND,
@@ -262,6 +264,7 @@ class Recreated:
         made = self._docker.create_container(
             self._stage.image,
             command=self._stage.command,
+            user=str(os.getuid()),
             name=self._stage.project,
             environment=self._stage.environment(fault, self._number),
             healthcheck=self._stage.healthcheck,

@@ -1,6 +1,7 @@
 """The state as it was, with what came since: on a worker's real database, with no engine."""
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -37,7 +38,7 @@ class Home:
         store.close()
 
     def restore(self) -> Restored:
-        return restore(self.agent_db, self.snapshot, self.kept, about={"tx_id": "tx"}, clock=lambda: 4e9)
+        return restore(self.agent_db, self.snapshot, self.kept, about={"tx_id": "tx"}, clock=time.time)
 
     def rows(self, sql: str, path: Path | None = None) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(path or self.agent_db)) as connection:

@@ -86,6 +86,27 @@ def test_a_snapshot_of_the_state_is_taken_before_green_starts(installation: Inst
         assert copy.execute("SELECT name FROM sqlite_master").fetchall() == [("kept",)]
 
 
+def test_somebody_serves_while_green_starts(installation: Installation) -> None:
+    """When nobody is left at the begin of a deploy, the good revision comes up first."""
+    with installation.supervised():
+        blue = installation.becomes_active(installation.genesis)
+    installation.engine.crash(blue.worker_id)
+    update = installation.approved()
+    with installation.supervised():
+        installation.reaches(update, Status.PROMOTED)
+    spawned = [payload["sha"] for payload in installation.told(EventType.WORKER_SPAWNED)]
+    assert spawned == [installation.genesis.sha, installation.genesis.sha, update.sha]
+
+
+def test_what_may_be_the_remedy_is_deployed_though_nobody_serves(installation: Installation) -> None:
+    """A good revision that does not come up any more keeps no update from taking its place."""
+    installation.behaviours[installation.genesis.revision.sha] = [Behaviour(exits_at_start=1)]
+    update = installation.approved()
+    with installation.supervised():
+        installation.reaches(update, Status.PROMOTED)
+        assert installation.active_sha() == update.sha
+
+
 FAILURES = {
     "exits at once": (Behaviour(exits_at_start=3), "exited by itself with code 3"),
     "exits 0 at once": (Behaviour(exits_at_start=0), "exited by itself with code 0"),
