@@ -185,7 +185,7 @@ def keys(case: Case) -> Iterator[Finding]:
 def databases(case: Case) -> Iterator[Finding]:
     """That both open and are whole."""
     paths = case.paths
-    restore = "`make down`, then put a copy in its place; those before each deploy are in"
+    restore = "`supervisor restore TX` takes the copy from before an update; they are in"
     try:
         case.ledger = Ledger.read_only(paths.ledger)
         case.ledger.good_sha()
