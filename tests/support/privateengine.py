@@ -1,0 +1,164 @@
+"""A container engine of a test's own, so that it can be stopped and cut off without anybody else's containers.
+
+A second daemon beside the machine's: data, sockets, process and address pool of its own, no default bridge and no rules
+in the machine's firewall. It can be reached over its socket alone, as DOCKER_HOST names it. Only root can have one.
+"""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Final, Self
+
+import docker
+
+from supervisor.engine import DEFAULT_URL, Engine, EngineError
+
+_START_SECONDS: Final = 60
+_STOP_SECONDS: Final = 60
+#: Next to nobody's private network, and not what the machine's engine takes by default.
+_ADDRESSES: Final = "base=10.213.0.0/16,size=24"
+
+
+def why_not() -> str | None:
+    """Why this machine cannot have one; None when it can."""
+    if os.getuid() != 0:
+        return "only root can start an engine of its own"
+    return None if shutil.which("dockerd") else "there is no dockerd"
+
+
+class PrivateEngine:
+    """The daemon, up while it is entered; ``images`` are copied into it from the machine's engine, ids and all."""
+
+    def __init__(self, images: Sequence[str] = ()) -> None:
+        # Short, for the sockets in it, and on a disk.
+        self._root = Path(tempfile.mkdtemp(prefix="own-", dir="/var/tmp"))
+        self._images = images
+        self._daemon: subprocess.Popen[bytes] | None = None
+        self.url = f"unix://{self._root}/docker.sock"
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+            self._copy_images()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+        self._unmount()
+        shutil.rmtree(self._root, ignore_errors=True)
+
+    def start(self) -> None:
+        """Start the daemon, and return when it answers."""
+        with (self._root / "log").open("ab") as log:
+            self._daemon = subprocess.Popen(
+                [
+                    "dockerd",
+                    *("--host", self.url, "--pidfile", str(self._root / "pid")),
+                    *("--data-root", str(self._root / "data"), "--exec-root", str(self._root / "exec")),
+                    *("--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-masq=false"),
+                    *("--default-address-pool", _ADDRESSES),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + _START_SECONDS
+        while True:
+            try:
+                Engine(self.url).version()
+            except EngineError:
+                assert self._daemon.poll() is None, f"the private engine ended:\n{self.last_words()}"
+                assert time.monotonic() < deadline, f"the private engine does not answer:\n{self.last_words()}"
+                time.sleep(0.1)
+            else:
+                return
+
+    def stop(self) -> None:
+        """Stop the daemon as its service does: its containers end with it."""
+        self._signal(signal.SIGCONT)
+        self._signal(signal.SIGTERM)
+        self._wait()
+
+    def restart(self) -> None:
+        """Stop it, and start it again."""
+        self.stop()
+        self.start()
+
+    def freeze(self) -> None:
+        """Keep the daemon from answering until it is stopped; its containers go on."""
+        self._signal(signal.SIGSTOP)
+
+    def cut_power(self) -> None:
+        """Every process of it and of its containers is gone at once, as when the machine loses its power."""
+        self._signal(signal.SIGSTOP)  # it must not see its containers go
+        for process in (*self._container_processes(), *self._own_processes()):
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        self._wait()
+        self._unmount()
+        shutil.rmtree(self._root / "exec", ignore_errors=True)  # what is in memory is gone, too
+        (self._root / "pid").unlink(missing_ok=True)
+
+    def last_words(self, lines: int = 20) -> str:
+        """The end of the daemon's log."""
+        return "\n".join((self._root / "log").read_text(errors="replace").splitlines()[-lines:])
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._daemon is not None and self._daemon.poll() is None:
+            self._daemon.send_signal(number)
+
+    def _wait(self) -> None:
+        if self._daemon is not None:
+            self._daemon.wait(_STOP_SECONDS)
+
+    def _own_processes(self) -> list[int]:
+        """The daemon, its containerd, and the shims: all have a path of ours in their command lines."""
+        return [pid for pid in _processes() if str(self._root).encode() in _read(Path(f"/proc/{pid}/cmdline"))]
+
+    def _container_processes(self) -> list[int]:
+        """Whatever runs below a shim."""
+        shims = set(self._own_processes())
+        below: set[int] = set()
+        while found := {pid for pid in _processes() if _parent(pid) in shims | below} - below - shims:
+            below |= found
+        return sorted(below)
+
+    def _copy_images(self) -> None:
+        with_all = docker.APIClient(base_url=DEFAULT_URL, version="auto", timeout=120)
+        own = docker.APIClient(base_url=self.url, version="auto", timeout=120)
+        for name in self._images:
+            own.load_image(with_all.get_image(name))
+        own.close()
+        with_all.close()
+
+    def _unmount(self) -> None:
+        mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+        for point in sorted((point for point in mounted if point.startswith(f"{self._root}/")), reverse=True):
+            subprocess.run(["umount", "--lazy", point], check=False)
+
+
+def _processes() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _parent(pid: int) -> int:
+    # The name in brackets may hold anything, also brackets.
+    fields = _read(Path(f"/proc/{pid}/stat")).rpartition(b")")[2].split()
+    return int(fields[1]) if fields else 0
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
