@@ -134,6 +134,6 @@ def supersede(ledger: Ledger, update: Update, good: Revision) -> None:
             update.tx_id,
             update.status,
             Status.SUPERSEDED,
-            changes={"last_error": f"{good.tx_id} is the good one now; submit it again on that base"},
+            changes={"last_error": f"{good.tx_id} is the good one now"},
             payload={"by": good.tx_id},
         )

@@ -8,6 +8,8 @@ from typing import Any, Final
 import structlog
 
 from supervisor import facts, progress, rescue, views
+from supervisor.cards.audience import Audience
+from supervisor.cards.desk import CardsDesk
 from supervisor.commands import Commands
 from supervisor.contract import (
     Claim,
@@ -25,7 +27,6 @@ from supervisor.contract import (
     Told,
 )
 from supervisor.ledger import AmbiguousPrefix, Ledger, NewUpdate, Origin, UnknownUpdate, Update
-from supervisor.localbot.store import OWNER
 from supervisor.pipeline import Pipeline
 from supervisor.revisions import Revisions
 from supervisor.rollout import Rollout
@@ -51,6 +52,7 @@ class WorkersDesk:
         signal: Signal,
         pipeline: Pipeline,
         rollout: Rollout,
+        cards: CardsDesk,
         stopped: Callable[[], bool],
     ) -> None:
         self.sessions = sessions
@@ -59,6 +61,8 @@ class WorkersDesk:
         self._signal = signal
         self._pipeline = pipeline
         self._rollout = rollout
+        self._cards = cards
+        self._audience = Audience.of(settings, ledger)
         self._stopped = stopped
         self.commands = Commands(ledger, revisions, status=self.status)
 
@@ -98,19 +102,27 @@ class WorkersDesk:
         except (UnknownUpdate, AmbiguousPrefix) as error:
             raise NotThere(str(error)) from None
         news = partial(self._signal.wait, _PROGRESS_SECONDS)
-        return progress.follow(self._ledger, update, wait=news, stopped=self._stopped)
+        return self._watched(progress.follow(self._ledger, update, wait=news, stopped=self._stopped))
+
+    def _watched(self, steps: Iterator[Progress]) -> Iterator[Progress]:
+        """Who has heard the last step tells the chat about it."""
+        for step in steps:
+            yield step
+            if step.final:
+                self._cards.watched(step.tx_id)
 
     def press(self, worker_id: str, press: Press) -> Pressed:
         """A button of a card; only the holder of the lease may relay one."""
         if not self._holds_lease(worker_id):
             return Pressed(text="only the active worker relays presses", alert=True)
-        _LOG.info("a button that is not known was pressed", user=press.user_id)
-        return Pressed(text="This button is not known (any more).", alert=True)
+        return self._cards.press(press)
 
     def command(self, worker_id: str, command: Command) -> Told:
         """A direct command; only the holder of the lease may relay one."""
         if not self._holds_lease(worker_id):
             return Told(text="only the active worker relays commands")
+        if self._cards.knows(command.name):
+            return Told(text=self._cards.answer(command))
         return Told(text=self.commands.answer(command, owners=self.owners()))
 
     def kept(self, worker_id: str) -> Kept:
@@ -148,10 +160,7 @@ class WorkersDesk:
 
     def owners(self) -> tuple[int, ...]:
         """Numeric ids of users: those that the settings name, else those that claimed the bot."""
-        allowed = self._settings.allowed_users
-        if self._settings.uses_local_bot:
-            allowed = (*allowed, OWNER)
-        return allowed or tuple(self._ledger.owners())
+        return self._audience.owners()
 
     def set_owners(self) -> None:
         """Have workers told as they announce themselves."""

@@ -15,6 +15,7 @@ import structlog
 
 from supervisor.binding import digest
 from supervisor.cards.content import card
+from supervisor.carryover import carry_over
 from supervisor.dependencies import Changed, asks_for_packages, look_up, same_again, shown
 from supervisor.engine import BuildFailed, Engine, EngineError, NoSpace
 from supervisor.gates import risk
@@ -139,6 +140,7 @@ class Pipeline:
         while not self._stopping:
             seen = self._signal.count
             try:
+                carry_over(self._ledger, self._revisions, parent_id=self._started_event)
                 update = self._next()
                 if update is None or not self._room_left():
                     self._signal.wait(_IDLE_SECONDS, seen)
@@ -350,7 +352,7 @@ class Pipeline:
             staged.tx_id,
             Status.STAGED,
             Status.SUPERSEDED,
-            changes={"last_error": f"{good.tx_id} is the good one now; submit it again on that base"},
+            changes={"last_error": f"{good.tx_id} is the good one now"},
             payload={"by": good.tx_id},
         )
 

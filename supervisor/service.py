@@ -12,6 +12,7 @@ from typing import Any, Final
 import structlog
 
 from supervisor import __version__, botapi, changes, facts, wayback
+from supervisor.cards.assembly import assemble
 from supervisor.contract import (
     EventType,
     Redactor,
@@ -69,7 +70,7 @@ class Service:
         self._take_down = False
         self._next_environment: dict[str, str] | None = None
         self._sessions = Sessions(self._signal)
-        self._ledger = Ledger(self._paths.ledger, redact=Redactor(settings.secrets))
+        self._ledger = Ledger(self._paths.ledger, redact=Redactor(settings.secrets), moved=self._signal.notify)
         self._engine = Engine()
         self._revisions = Revisions(self._paths.revisions)
         self._decisions = Decisions(self._ledger)
@@ -213,6 +214,14 @@ class Service:
             rebuilder=self._rebuilder,
             bot_api_answers=lambda: botapi.answers(self._settings),
         )
+        self._cards = assemble(
+            settings=self._settings,
+            ledger=self._ledger,
+            revisions=self._revisions,
+            decisions=self._decisions,
+            bot=self._bot(),
+            signal=self._signal,
+        )
         self._desk = WorkersDesk(
             ledger=self._ledger,
             revisions=self._revisions,
@@ -221,6 +230,7 @@ class Service:
             signal=self._signal,
             pipeline=self._pipeline,
             rollout=self._rollout,
+            cards=self._cards.desk,
             stopped=self._stop.is_set,
         )
         self._tool_desk = ToolDesk(
@@ -264,6 +274,7 @@ class Service:
             if self._settings.commander == "telegram":
                 herald = Herald(bot=self._bot, ledger=self._ledger, owners=self._desk.owners)
                 work |= {"rescue": lambda: self._rescue.run(self._stop), "herald": lambda: herald.run(self._stop)}
+                work["notifier"] = self._cards.notifier.run
         threads = [threading.Thread(target=target, name=name, daemon=True) for name, target in work.items()]
         for thread in threads:
             thread.start()
@@ -291,6 +302,7 @@ class Service:
     def _end(self, threads: list[threading.Thread]) -> None:
         self._rollout.stop()
         self._pipeline.stop()
+        self._cards.notifier.stop()
         self._fleet.stop_watching()
         for thread in threads:
             thread.join(timeout=30)

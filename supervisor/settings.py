@@ -181,6 +181,7 @@ class Settings(BaseModel):
     )
     approval: Literal["chat", "terminal"] = Field("chat", alias="AUTONOUS_APPROVAL", description="chat or terminal")
     allow_dependency_updates: bool = Field(False, alias="AUTONOUS_ALLOW_DEPENDENCY_UPDATES", description="1 or 0")
+    approval_expiry_seconds: Period = Field(24 * 3600, alias="AUTONOUS_APPROVAL_EXPIRY_SECONDS")
     drain_seconds: Seconds = Field(20, alias="AUTONOUS_DRAIN_SECONDS")
     pipeline_timeout_seconds: Seconds = Field(1800, alias="AUTONOUS_UPDATE_PIPELINE_TIMEOUT_SECONDS")
     stable_window_seconds: Seconds = Field(30, alias="AUTONOUS_UPDATE_STABLE_WINDOW_SECONDS")

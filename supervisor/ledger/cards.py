@@ -49,8 +49,26 @@ class Cards(Updates):
         with self._writing():
             changed = {"state": CardState.SENDING, "expires_at": expires_at, "updated_at": self._clock()}
             self._run(CardRecord.update(changed).where(CardRecord.id == card_id))
+            # An earlier try has reached nobody.
+            self._run(Nonce.delete().where(Nonce.card_id == card_id))
             for row in rows:
                 self._run(Nonce.insert(row))
+
+    def card_sent(self, card_id: int, message_id: int, shown: str) -> None:
+        """The chat has the card. Its buttons count from then on, unless one was pressed already."""
+        now, card = self._clock(), CardRecord.id == card_id
+        with self._writing():
+            self._run(CardRecord.update(message_id=message_id, shown=shown, updated_at=now).where(card))
+            counts = card & (CardRecord.state == CardState.SENDING)
+            self._run(CardRecord.update(state=CardState.OPEN).where(counts))
+
+    def cards_to_look_at(self) -> list[Card]:
+        """Cards that are in a chat and ask something, or may not show what became of it, oldest first."""
+        other = (CardRecord.shown != Artifact.status) | (CardRecord.kind != CardKind.APPROVAL)
+        behind = (CardRecord.state == CardState.FOLLOWING) & other
+        asking = CardRecord.state == CardState.OPEN
+        query = CardRecord.select().join(Artifact, on=(Artifact.tx_id == CardRecord.tx_id)).where(asking | behind)
+        return list(self._rows(query.order_by(CardRecord.id).objects(Card)))
 
     def change_card(self, card_id: int, changes: Mapping[str, object]) -> None:
         """Set columns of a card."""

@@ -200,6 +200,10 @@ class Updates(Store):
         query = Artifact.select(*COLUMNS).where(wanted).order_by(Artifact.event_id)
         return list(self._rows(query.objects(Update)))
 
+    def made_again(self, update: Update) -> Update | None:
+        """What a superseded update is on a newer base."""
+        return self._update(Artifact.select(*COLUMNS).where(Artifact.supersedes == update.tx_id))
+
     def failed_before(self, patch_id: str) -> Update | None:
         """The latest update with the same change that failed by its own fault or was rolled back.
 

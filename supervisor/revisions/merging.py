@@ -2,11 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 Files = Mapping[str, bytes]
 
 #: Merges the text of one file, given base, ours and theirs; None when both changed the same lines.
 MergeText = Callable[[bytes, bytes, bytes], bytes | None]
+
+#: What conflicts call our side and theirs.
+Sides = tuple[str, str]
+CHECKOUT: Final[Sides] = ("the agent", "the checkout")
+UPDATE: Final[Sides] = ("the good revision", "the update")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +23,9 @@ class Conflict:
     reason: str
 
 
-def merge(base: Files, ours: Files, theirs: Files, merge_text: MergeText) -> tuple[dict[str, bytes], list[Conflict]]:
+def merge(
+    base: Files, ours: Files, theirs: Files, merge_text: MergeText, sides: Sides = CHECKOUT
+) -> tuple[dict[str, bytes], list[Conflict]]:
     """What both sides made of ``base``; with conflicts the files are of no use."""
     merged: dict[str, bytes] = {}
     conflicts = []
@@ -25,7 +33,7 @@ def merge(base: Files, ours: Files, theirs: Files, merge_text: MergeText) -> tup
         before, our, their = base.get(path), ours.get(path), theirs.get(path)
         content = our if their == before else their
         if before != our != their != before:  # each side did something else
-            content, reason = _both(before, our, their, merge_text)
+            content, reason = _both(before, our, their, merge_text, sides)
             if reason:
                 conflicts.append(Conflict(path, reason))
         if content is not None:
@@ -36,11 +44,11 @@ def merge(base: Files, ours: Files, theirs: Files, merge_text: MergeText) -> tup
 
 
 def _both(
-    before: bytes | None, our: bytes | None, their: bytes | None, merge_text: MergeText
+    before: bytes | None, our: bytes | None, their: bytes | None, merge_text: MergeText, sides: Sides
 ) -> tuple[bytes | None, str]:
     """The merged text, or why there is none."""
     if our is None or their is None:
-        gone, changed = ("the agent", "the checkout") if our is None else ("the checkout", "the agent")
+        gone, changed = sides if our is None else reversed(sides)
         return None, f"{gone} deleted it, {changed} changed it"
     if before is None:
         return None, "both added it, with other contents"

@@ -108,19 +108,33 @@ class Revisions:
             git.run("update-ref", f"refs/tx/{tx_id}", sha)
         return Applied(sha, tree, difftext.patch_id(diffs), tuple(diff.change for diff in diffs))
 
-    def merged(self, base_sha: str, ours_sha: str, theirs: Mapping[str, bytes]) -> dict[str, bytes]:
+    def merged(
+        self, base_sha: str, ours_sha: str, theirs: Mapping[str, bytes], *, sides: merging.Sides = merging.CHECKOUT
+    ) -> dict[str, bytes]:
         """The files that come of what a revision and the trusted side, with the files ``theirs``, made of ``base_sha``.
 
-        Writes nothing. Raises MergeConflict, and ``Refused`` for what no revision may hold.
+        Writes nothing. ``sides`` is what conflicts call the two. Raises MergeConflict, and ``Refused`` for what no
+        revision may hold.
         """
         policy.check_import(theirs)
         base, ours = self.files(base_sha), self.files(ours_sha)
         with tempfile.TemporaryDirectory() as folder, self._opened() as git:
-            files, conflicts = merging.merge(base, ours, theirs, lambda *sides: git.merge_text(sides, Path(folder)))
+            files, conflicts = merging.merge(
+                base, ours, theirs, lambda *texts: git.merge_text(texts, Path(folder)), sides
+            )
         if conflicts:
             raise MergeConflict(conflicts)
         policy.check_import(files)
         return files
+
+    def carried_over(self, base_sha: str, sha: str, onto: str) -> bytes:
+        """The patch that does to ``onto`` what ``sha`` did to its base; empty when it is all there already.
+
+        Writes nothing. Raises MergeConflict, and ``Refused`` for what no revision may hold.
+        """
+        files = self.merged(base_sha, onto, self.files(sha), sides=merging.UPDATE)
+        with self._quarantine() as quarantine, self._opened(quarantine) as git:
+            return git.diff(git.require(onto), git.store(files, quarantine.folder))
 
     def take_over(
         self, base_sha: str, files: Mapping[str, bytes], imported: str, *, tx_id: str, title: str, why: str, when: float

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -36,6 +37,13 @@ QUICK = {
     "TG_SLEEP_SECONDS": "0.2",
 }
 COMMAND_SECONDS = 180
+#: A preview has become the final text by then.
+SETTLE_SECONDS = 1.0
+#: How cards, endings and files of the supervisor's begin.
+SUPERVISORS_WORDS = re.compile(
+    r"Update [0-9a-f]{8} |The whole of update|Shall this update|This update waits"
+    r"|Approved by|It is |Expired without|Set aside|A newer card|Nothing was changed"
+)
 
 
 def wait_for(look: Callable[[], T], seconds: float, what: str) -> T:
@@ -135,10 +143,20 @@ class Installation:
         return dict(self.run("show", tx, "--json").expect(0).json)
 
     def say(self, text: str, seconds: float = 30) -> str:
-        """The one reply to a text."""
+        """The one reply of the worker to a text; what the supervisor writes by itself meanwhile is none."""
         replies = self.run("say", text, "--wait", f"{seconds:g}", "--json").expect(0).json["replies"]
-        assert len(replies) == 1, replies
-        return str(replies[0]["text"])
+        first = min((reply["message_id"] for reply in replies), default=0)
+        own = [reply["text"] for reply in replies if not SUPERVISORS_WORDS.match(reply["text"])]
+        if replies and not own:  # the supervisor was quicker
+            with self.bot() as bot:
+                wait_for(lambda: self._workers_words(bot, first), seconds, f"an answer to {text!r}")
+                time.sleep(SETTLE_SECONDS)
+                own = self._workers_words(bot, first)
+        assert len(own) == 1, replies
+        return str(own[0])
+
+    def _workers_words(self, bot: LocalBotClient, after: int) -> list[str]:
+        return [m.text for m in bot.messages(after) if m.text and not SUPERVISORS_WORDS.match(m.text)]
 
     def submit(self, patch: bytes, *options: str) -> dict[str, Any]:
         """Hand in a patch and wait until it is staged, or how else it ends."""
