@@ -16,6 +16,15 @@ from platformdirs import user_state_path
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from supervisor.contract import Redactor
+from supervisor.contract.providers import (
+    FALLBACK_FORM,
+    PROVIDER_NAMES,
+    Extra,
+    Provider,
+    extras,
+    missing_key,
+    parse_fallback,
+)
 from supervisor.paths import CHECKOUT, Paths
 from supervisor.specs import WORKER_UID
 
@@ -49,6 +58,10 @@ WORKER_NAMES: Final = (
     "AUTONOUS_TELEGRAM_UDS",
     "AUTONOUS_OPENAI_UDS",
     "AUTONOUS_COMMANDER",
+    "ANTHROPIC_BASE_URL",
+    "ANTHROPIC_MODEL",
+    "GEMINI_BASE_URL",
+    "GEMINI_MODEL",
     "AUTONOUS_MODEL_PROVIDER",
     "AUTONOUS_MODEL_FALLBACK",
     "AUTONOUS_MODEL_CONTEXT_WINDOW",
@@ -119,6 +132,11 @@ def _policy(value: object) -> object:
     return value
 
 
+def _fallback(value: object) -> object:
+    return parse_fallback(value) if isinstance(value, str) else value
+
+
+Fallback = Annotated[tuple[tuple[Provider, str], ...], BeforeValidator(_fallback), Field(description=FALLBACK_FORM)]
 Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False, description="a number of seconds, 0 or more")]
 Count = Annotated[int, Field(ge=1, description="a whole number, 1 or more")]
 Whole = Annotated[int, Field(ge=0, description="a whole number, 0 or more")]
@@ -164,9 +182,11 @@ class Settings(BaseModel):
     commander: Literal["telegram", "dummy"] = Field(
         "telegram", alias="AUTONOUS_COMMANDER", description="telegram or dummy"
     )
-    model_provider: Literal["openai", "dummy"] | None = Field(
-        None, alias="AUTONOUS_MODEL_PROVIDER", description="openai or dummy"
-    )
+    anthropic_base_url: Url = Field(None, alias="ANTHROPIC_BASE_URL")
+    gemini_base_url: Url = Field(None, alias="GEMINI_BASE_URL")
+    model_provider: Provider | None = Field(None, alias="AUTONOUS_MODEL_PROVIDER", description=PROVIDER_NAMES)
+    model_fallback: Fallback = Field((), alias="AUTONOUS_MODEL_FALLBACK")
+    embeddings_model: str | None = Field(None, alias="AUTONOUS_EMBEDDINGS_MODEL", description="a model's name")
     allowed_users: UserIds = Field((), alias="AUTONOUS_TELEGRAM_ALLOWED_USERS")
     home: Path = Field(
         default_factory=lambda: user_state_path("autonous"),
@@ -258,6 +278,17 @@ class Settings(BaseModel):
         return os.getuid() or WORKER_UID
 
     @property
+    def providers(self) -> tuple[Provider, ...]:
+        """The model providers that a worker may turn to, the first one first."""
+        first = self.model_provider or (Provider.OPENAI if self.openai_api_key else Provider.DUMMY)
+        return (first, *(provider for provider, _ in self.model_fallback))
+
+    @property
+    def extras(self) -> tuple[Extra, ...]:
+        """What a worker's image must have beside the packages that all have."""
+        return extras(self.providers, embeddings=self.embeddings_model is not None)
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """The values that no log, event or reply may show."""
         fields = type(self).model_fields.items()
@@ -279,8 +310,9 @@ def load(environ: Mapping[str, str] = os.environ, env_file: Path = ENV_FILE) -> 
         raise SettingsError(_one_line(error)) from None
     if not settings.home.is_absolute():
         raise SettingsError(f"AUTONOUS_HOME={str(settings.home)!r} cannot be used: it must be an absolute path")
-    if settings.model_provider == "openai" and settings.openai_api_key is None:
-        raise SettingsError("AUTONOUS_MODEL_PROVIDER=openai needs OPENAI_API_KEY; set it in .env, or use dummy")
+    if (missing := missing_key(settings.providers, settings.worker_values)) is not None:
+        provider, name = missing
+        raise SettingsError(f"AUTONOUS_MODEL_PROVIDER={provider} needs {name}; set it in .env, or use dummy")
     return settings
 
 

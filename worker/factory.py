@@ -2,12 +2,15 @@
 
 import logging
 import os
+import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from supervisor.contract.providers import Provider
 from worker.agent.memory import Memory
 from worker.commander.base import Commander
 from worker.models.base import ModelProvider
-from worker.settings import Settings
+from worker.settings import Settings, SettingsError
 from worker.store import Database, Store
 from worker.tools.base import DEFAULT_SOCKET
 from worker.tools.client import ToolboxClient
@@ -39,17 +42,54 @@ def make_commander(settings: Settings) -> Commander:
 
 
 def make_model(settings: Settings) -> ModelProvider:
-    """The model provider that ``AUTONOUS_MODEL_PROVIDER`` names, or the keys imply."""
-    if settings.provider == "dummy":
+    """The model that the settings name, or the keys imply, with those that are turned to when it fails.
+
+    Raises SettingsError when a provider's SDK is not installed.
+    """
+    first = _make_one(settings, settings.provider, None)
+    if not settings.autonous_model_fallback:
+        return first
+    from worker.models.chain import Chain
+
+    others = [_make_one(settings, provider, model) for provider, model in settings.autonous_model_fallback]
+    policy = settings.circuit
+    # Whoever wrote is not to run out of attempts before the next model is asked.
+    threshold = max(min(policy.threshold, settings.autonous_control_max_retries), 1)
+    return Chain([first, *others], replace(policy, threshold=threshold), time.monotonic)
+
+
+def _make_one(settings: Settings, provider: Provider, model: str | None) -> ModelProvider:
+    try:
+        return _imported(settings, provider, model)
+    except ImportError as error:
+        raise SettingsError(
+            f"AUTONOUS_MODEL_PROVIDER={provider} cannot be used: its SDK is not in this image ({error})"
+        ) from error
+
+
+def _imported(settings: Settings, provider: Provider, model: str | None) -> ModelProvider:
+    if provider is Provider.DUMMY:
         from worker.models.dummy import DummyModel
 
         return DummyModel(settings.autonous_dummy_provider_script)
-    from worker.models.openai import OpenAIModel
+    if provider is Provider.ANTHROPIC:
+        from worker.models.anthropic import AnthropicModel
 
-    return OpenAIModel(
+        key, url = settings.anthropic_api_key or "", settings.anthropic_base_url
+        return AnthropicModel(api_key=key, base_url=url, model=model or settings.anthropic_model)
+    if provider is Provider.GEMINI:
+        from worker.models.gemini import GeminiModel
+
+        key, url = settings.gemini_api_key or "", settings.gemini_base_url
+        return GeminiModel(api_key=key, base_url=url, model=model or settings.gemini_model)
+    from worker.models.openai import OpenAIModel
+    from worker.models.openai_responses import OpenAIResponsesModel
+
+    adapter = OpenAIResponsesModel if provider is Provider.OPENAI_RESPONSES else OpenAIModel
+    return adapter(
         api_key=settings.openai_api_key or "",
         base_url=settings.openai_base_url,
-        model=settings.openai_model,
+        model=model or settings.openai_model,
         socket=settings.autonous_openai_uds,
     )
 

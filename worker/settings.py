@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from supervisor.contract.providers import KEY_NAMES, Provider, missing_key, parse_fallback
 from worker import scripts
 from worker.control import tiers
 from worker.control.circuit import CircuitPolicy
@@ -51,7 +52,14 @@ class Settings(BaseSettings):
     openai_base_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
     openai_model: str | None = None
     autonous_openai_uds: str | None = None
-    autonous_model_provider: Literal["openai", "dummy"] | None = None
+    anthropic_api_key: str | None = None
+    anthropic_base_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    anthropic_model: str | None = None
+    gemini_api_key: str | None = None
+    gemini_base_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    gemini_model: str | None = None
+    autonous_model_provider: Provider | None = None
+    autonous_model_fallback: Annotated[tuple[tuple[Provider, str], ...], NoDecode] = ()
     autonous_embeddings_model: str | None = None
     autonous_embeddings_base_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
     autonous_embeddings_api_key: str | None = None
@@ -100,6 +108,11 @@ class Settings(BaseSettings):
     def _user_ids(cls, value: object) -> object:
         return [part for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
+    @field_validator("autonous_model_fallback", mode="before")
+    @classmethod
+    def _fallback(cls, value: object) -> object:
+        return parse_fallback(value) if isinstance(value, str) else value
+
     @field_validator("autonous_tool_policy", mode="before")
     @classmethod
     def _policy(cls, value: object) -> object:
@@ -138,17 +151,20 @@ class Settings(BaseSettings):
             raise ValueError(
                 "TELEGRAM_BOT_TOKEN is not set: AUTONOUS_COMMANDER=telegram needs it, AUTONOUS_COMMANDER=dummy does not"
             )
-        if self.autonous_model_provider == "openai" and not self.openai_api_key:
+        given = {name: getattr(self, name.lower()) for name in KEY_NAMES.values()}
+        if (
+            missing := missing_key((self.provider, *(step for step, _ in self.autonous_model_fallback)), given)
+        ) is not None:
+            provider, name = missing
             raise ValueError(
-                "OPENAI_API_KEY is not set: AUTONOUS_MODEL_PROVIDER=openai needs it, "
-                "AUTONOUS_MODEL_PROVIDER=dummy does not"
+                f"{name} is not set: the provider {provider} needs it, AUTONOUS_MODEL_PROVIDER=dummy does not"
             )
         return self
 
     @property
-    def provider(self) -> str:
-        """Which model provider to use."""
-        return self.autonous_model_provider or ("openai" if self.openai_api_key else "dummy")
+    def provider(self) -> Provider:
+        """Which model provider is asked first."""
+        return self.autonous_model_provider or (Provider.OPENAI if self.openai_api_key else Provider.DUMMY)
 
     @property
     def retries(self) -> RetryPolicy:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.contract.providers import FALLBACK_FORM, PROVIDER_NAMES
 from supervisor.paths import CHECKOUT
 from supervisor.settings import SECRET_NAMES, WORKER_NAMES, Settings, SettingsError, env_file_warning, load
 from tests.supervisor.localbot_support import short_directory
@@ -32,7 +33,11 @@ OWN: list[tuple[str, str, object, str, object]] = [
     ("OPENAI_BASE_URL", "openai_base_url", None, "http://127.0.0.1:8000/v1", "http://127.0.0.1:8000/v1"),
     ("TELEGRAM_API_BASE_URL", "telegram_api_base_url", None, "https://bot.example/bot", "https://bot.example/bot"),
     ("AUTONOUS_COMMANDER", "commander", "telegram", "dummy", "dummy"),
+    ("ANTHROPIC_BASE_URL", "anthropic_base_url", None, "http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+    ("GEMINI_BASE_URL", "gemini_base_url", None, "http://127.0.0.1:8000", "http://127.0.0.1:8000"),
     ("AUTONOUS_MODEL_PROVIDER", "model_provider", None, "dummy", "dummy"),
+    ("AUTONOUS_MODEL_FALLBACK", "model_fallback", (), "dummy:a,dummy:b:c", (("dummy", "a"), ("dummy", "b:c"))),
+    ("AUTONOUS_EMBEDDINGS_MODEL", "embeddings_model", None, "bge-m3", "bge-m3"),
     ("AUTONOUS_TELEGRAM_ALLOWED_USERS", "allowed_users", (), "42, 43,,44,", (42, 43, 44)),
     ("AUTONOUS_PROJECT", "project", "autonous", "my-agent_2", "my-agent_2"),
     ("AUTONOUS_APPROVAL", "approval", "chat", "terminal", "terminal"),
@@ -75,10 +80,10 @@ OWN: list[tuple[str, str, object, str, object]] = [
 #: What goes to the worker as it is written; the worker checks these itself.
 PASSED_ON = (
     "OPENAI_MODEL",
-    "AUTONOUS_EMBEDDINGS_MODEL",
+    "ANTHROPIC_MODEL",
+    "GEMINI_MODEL",
     "AUTONOUS_TELEGRAM_UDS",
     "AUTONOUS_OPENAI_UDS",
-    "AUTONOUS_MODEL_FALLBACK",
     "WORKER_SYSTEM_PROMPT",
     "AUTONOUS_DUMMY_PROVIDER_SCRIPT",
     "AUTONOUS_DUMMY_COMMANDER_SCRIPT",
@@ -95,7 +100,11 @@ BAD: list[tuple[str, str, str]] = [
     ("TELEGRAM_API_BASE_URL", "https://with space", "an http:// or https:// URL"),
     ("AUTONOUS_COMMANDER", "irc", "telegram or dummy"),
     ("AUTONOUS_COMMANDER", "Telegram", "telegram or dummy"),
-    ("AUTONOUS_MODEL_PROVIDER", "other", "openai or dummy"),
+    ("ANTHROPIC_BASE_URL", "localhost", "an http:// or https:// URL"),
+    ("GEMINI_BASE_URL", "localhost", "an http:// or https:// URL"),
+    ("AUTONOUS_MODEL_PROVIDER", "other", PROVIDER_NAMES),
+    ("AUTONOUS_MODEL_FALLBACK", "openai", FALLBACK_FORM),
+    ("AUTONOUS_MODEL_FALLBACK", "other:model", FALLBACK_FORM),
     ("AUTONOUS_TELEGRAM_ALLOWED_USERS", "@owner", "numeric Telegram user ids, comma separated"),
     ("AUTONOUS_TELEGRAM_ALLOWED_USERS", "1;2", "numeric Telegram user ids, comma separated"),
     ("AUTONOUS_HOME", "relative/path", "an absolute path"),
@@ -217,7 +226,11 @@ def test_a_value_that_cannot_be_used_is_one_line(env_file: Path, name: str, valu
 
 def test_every_checked_name_has_a_bad_value_here() -> None:
     """But those that take any text."""
-    assert {name for name, *_ in OWN} - {name for name, *_ in BAD} == {*SECRET_NAMES, "AUTONOUS_UPDATE_SELF_CHECK_CMD"}
+    assert {name for name, *_ in OWN} - {name for name, *_ in BAD} == {
+        *SECRET_NAMES,
+        "AUTONOUS_UPDATE_SELF_CHECK_CMD",
+        "AUTONOUS_EMBEDDINGS_MODEL",
+    }
 
 
 @pytest.mark.parametrize("value", ["1\n2", "\x1b[2J", "\ud800"])
@@ -390,3 +403,28 @@ def test_the_user_in_containers_is_never_root(env_file: Path) -> None:
     uid = load({}, env_file).worker_uid
     assert uid == (os.getuid() or 10001)
     assert uid != 0
+
+
+@pytest.mark.parametrize(
+    ("given", "needed"),
+    [
+        ({"AUTONOUS_MODEL_PROVIDER": "anthropic"}, "AUTONOUS_MODEL_PROVIDER=anthropic needs ANTHROPIC_API_KEY"),
+        ({"AUTONOUS_MODEL_PROVIDER": "openai-responses"}, "needs OPENAI_API_KEY"),
+        ({"AUTONOUS_MODEL_FALLBACK": "gemini:gemini-3.8-flash"}, "needs GEMINI_API_KEY"),
+    ],
+)
+def test_every_provider_wants_its_key(env_file: Path, given: dict[str, str], needed: str) -> None:
+    """The first one, and those that are turned to when it fails."""
+    assert needed in failure(given, env_file)
+
+
+def test_the_image_has_what_the_settings_need_and_no_more(env_file: Path) -> None:
+    """An extra for each provider with an SDK of its own, and one for vectors."""
+    keys = {"ANTHROPIC_API_KEY": KEY, "GEMINI_API_KEY": KEY, "OPENAI_API_KEY": KEY}
+    assert load(keys, env_file).extras == ()
+    assert load({**keys, "AUTONOUS_MODEL_PROVIDER": "openai-responses"}, env_file).extras == ()
+    assert load({**keys, "AUTONOUS_MODEL_FALLBACK": "gemini:x, anthropic:y"}, env_file).extras == (
+        "anthropic",
+        "gemini",
+    )
+    assert load({"AUTONOUS_EMBEDDINGS_MODEL": "bge-m3"}, env_file).extras == ("embeddings",)

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 
@@ -29,6 +29,7 @@ class Response:
     hang_up: bool = False
     cut: bool = False
     content_type: str = "application/json"
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -93,7 +94,8 @@ class HttpServer:
     async def _write(self, writer: asyncio.StreamWriter, response: Response) -> None:
         body = response.body if isinstance(response.body, bytes) else json.dumps(response.body).encode()
         length = "Transfer-Encoding: chunked" if response.stream else f"Content-Length: {len(body)}"
-        head = f"HTTP/1.1 {response.status} X\r\nContent-Type: {response.content_type}\r\n{length}\r\n\r\n"
+        more = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
+        head = f"HTTP/1.1 {response.status} X\r\nContent-Type: {response.content_type}\r\n{length}\r\n{more}\r\n"
         writer.write(head.encode())
         if response.stream is None:
             writer.write(body)

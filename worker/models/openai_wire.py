@@ -8,20 +8,16 @@ from openai.types import CompletionUsage
 from openai.types.chat import ChatCompletion, ChatCompletionChunk
 from openai.types.chat.chat_completion_chunk import ChoiceDelta
 
+from worker.models.arguments import tool_call
 from worker.models.base import (
     CompletionResponse,
     Message,
     ProviderApiError,
     Speaker,
     Stop,
-    ToolCall,
     ToolSpec,
-    ValidationError,
     estimated_tokens,
 )
-
-#: So much of arguments that are no JSON is shown to the model again.
-QUOTED_CHARS = 200
 
 
 def request(
@@ -112,7 +108,10 @@ class Collected:
         """The answer in our types; ``messages`` are what it answers. Raises ProviderApiError or ValidationError."""
         if not self.finish_reason:
             raise ProviderApiError("the provider's answer broke off")
-        calls = tuple(_tool_call(number, call) for number, (_, call) in enumerate(sorted(self.calls.items()), start=1))
+        calls = tuple(
+            tool_call(number, call.id, call.name, call.arguments)
+            for number, (_, call) in enumerate(sorted(self.calls.items()), start=1)
+        )
         if self.usage is None:
             asked = sum(estimated_tokens(message.text) for message in messages)
             said = estimated_tokens(self.text + "".join(call.arguments for call in self.calls.values()))
@@ -134,17 +133,3 @@ class Collected:
         if self.calls:
             return Stop.TOOL_CALLS
         return Stop.LENGTH if self.finish_reason == "length" else Stop.END
-
-
-def _tool_call(number: int, call: _Call) -> ToolCall:
-    if not call.name:
-        raise ValidationError("the provider's answer calls a tool without naming it")
-    call_id = call.id or f"call-{number}"
-    try:
-        arguments = json.loads(call.arguments or "{}")
-    except ValueError as error:
-        problem = f"the arguments are not JSON ({error}): {call.arguments[:QUOTED_CHARS]}"
-        return ToolCall(call_id, call.name, {}, problem)
-    if not isinstance(arguments, dict):
-        return ToolCall(call_id, call.name, {}, f"the arguments are not an object: {call.arguments[:QUOTED_CHARS]}")
-    return ToolCall(call_id, call.name, arguments)

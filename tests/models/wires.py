@@ -1,0 +1,398 @@
+"""The real wire formats of the providers, as their servers speak them, for one local server and the real SDKs."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Protocol
+
+from tests.worker.httpserver import HttpServer, Response
+from worker.models.base import ModelProvider
+
+#: The tokens of every answer: all that went in, what of it was cached, and what came out.
+TOKENS_IN, TOKENS_CACHED, TOKENS_OUT = 100, 60, 7
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call as the model writes it: ``arguments`` is its text, JSON or not."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says, in no provider's form. ``stop`` is ``end``, ``length`` or ``refusal``."""
+
+    text: str = ""
+    calls: Sequence[Call] = ()
+    stop: str = "end"
+    cut: bool = False  # hangs up before the end of the stream
+
+
+@dataclass
+class Asked:
+    """What a request said, in no provider's form."""
+
+    system: str
+    turns: list[tuple[str, str]]
+    calls: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    results: list[str] = field(default_factory=list)
+    tools: list[str] = field(default_factory=list)
+
+
+class Wire(Protocol):
+    """One provider's format."""
+
+    @property
+    def name(self) -> str:
+        """The provider's name."""
+
+    def model(self, url: str) -> ModelProvider:
+        """The adapter, talking to the server at ``url``."""
+
+    def answer(self, answer: Answer, *, streamed: bool) -> Response:
+        """An answer on the wire."""
+
+    def error(self, status: int, kind: str) -> Response:
+        """A refusal: ``rate``, ``server``, ``overflow`` or ``key``."""
+
+    def asked(self, body: dict[str, Any]) -> Asked:
+        """A request, understood."""
+
+
+class TcpServer(HttpServer):
+    """The small server of the worker's tests, on a port of this machine."""
+
+    url = ""
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+
+
+async def _pieces(events: Sequence[str], *, cut: bool) -> AsyncIterator[bytes]:
+    for event in events[:-1] if cut else events:
+        yield event.encode()
+
+
+def stream(events: Sequence[str], answer: Answer) -> Response:
+    """Server-sent events. One that is cut ends before its last."""
+    return Response(stream=_pieces(events, cut=answer.cut), content_type="text/event-stream", cut=answer.cut)
+
+
+def data(body: object, event: str = "") -> str:
+    """One server-sent event."""
+    return (f"event: {event}\n" if event else "") + f"data: {json.dumps(body)}\n\n"
+
+
+def halves(text: str) -> list[str]:
+    """A text in two pieces, as a stream brings it."""
+    middle = len(text) // 2
+    return [piece for piece in (text[:middle], text[middle:]) if piece]
+
+
+OVERFLOW_WORDS = "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens."
+
+
+class Chat:
+    """OpenAI's chat completions."""
+
+    name = "openai"
+
+    def model(self, url: str) -> ModelProvider:
+        from worker.models.openai import OpenAIModel
+
+        return OpenAIModel(api_key="sk-test", base_url=f"{url}/v1", model="m", socket=None)
+
+    def answer(self, answer: Answer, *, streamed: bool) -> Response:
+        finish = {"length": "length", "refusal": "stop"}.get(answer.stop, "tool_calls" if answer.calls else "stop")
+        said = "refusal" if answer.stop == "refusal" else "content"
+        calls = [
+            {"id": c.id, "type": "function", "function": {"name": c.name, "arguments": c.arguments}}
+            for c in answer.calls
+        ]
+        usage = {
+            "prompt_tokens": TOKENS_IN,
+            "completion_tokens": TOKENS_OUT,
+            "total_tokens": TOKENS_IN + TOKENS_OUT,
+            "prompt_tokens_details": {"cached_tokens": TOKENS_CACHED},
+        }
+        if not streamed:
+            message = {"role": "assistant", said: answer.text or None, **({"tool_calls": calls} if calls else {})}
+            choice = {"index": 0, "finish_reason": finish, "message": message}
+            return Response(
+                {
+                    "id": "c",
+                    "object": "chat.completion",
+                    "created": 1,
+                    "model": "m",
+                    "choices": [choice],
+                    "usage": usage,
+                }
+            )
+        head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+
+        def chunk(delta: object, finish: str | None = None) -> str:
+            return data({**head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+
+        events = [chunk({said: piece}) for piece in halves(answer.text)]
+        for index, call in enumerate(calls):
+            first = {"index": index, **call, "function": {"name": answer.calls[index].name, "arguments": ""}}
+            events.append(chunk({"tool_calls": [first]}))
+            for piece in halves(answer.calls[index].arguments):
+                events.append(chunk({"tool_calls": [{"index": index, "function": {"arguments": piece}}]}))
+        if answer.cut:
+            return stream([*events, ""], answer)
+        events += [chunk({}, finish), data({**head, "choices": [], "usage": usage}), "data: [DONE]\n\n"]
+        return stream(events, answer)
+
+    def error(self, status: int, kind: str) -> Response:
+        code = {"overflow": "context_length_exceeded", "rate": "rate_limit_exceeded"}.get(kind)
+        message = OVERFLOW_WORDS if kind == "overflow" else f"error of kind {kind}"
+        return Response({"error": {"message": message, "type": "invalid_request_error", "code": code}}, status=status)
+
+    def asked(self, body: dict[str, Any]) -> Asked:
+        messages = body["messages"]
+        return Asked(
+            system="".join(m["content"] for m in messages if m["role"] == "system"),
+            turns=[(m["role"], m["content"]) for m in messages if m["role"] in ("user", "assistant") and m["content"]],
+            calls=[
+                (c["function"]["name"], json.loads(c["function"]["arguments"]))
+                for m in messages
+                for c in m.get("tool_calls", ())
+            ],
+            results=[m["content"] for m in messages if m["role"] == "tool"],
+            tools=[tool["function"]["name"] for tool in body.get("tools", ())],
+        )
+
+
+class Responses:
+    """OpenAI's responses."""
+
+    name = "openai-responses"
+
+    def model(self, url: str) -> ModelProvider:
+        from worker.models.openai_responses import OpenAIResponsesModel
+
+        return OpenAIResponsesModel(api_key="sk-test", base_url=f"{url}/v1", model="m", socket=None)
+
+    def answer(self, answer: Answer, *, streamed: bool) -> Response:
+        output: list[dict[str, Any]] = [
+            {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "sealed"}
+        ]
+        if answer.text and answer.stop == "refusal":
+            output.append(self._message({"type": "refusal", "refusal": answer.text}))
+        elif answer.text:
+            output.append(self._message({"type": "output_text", "text": answer.text, "annotations": []}))
+        output += [
+            {
+                "type": "function_call",
+                "id": f"fc_{call.id}",
+                "call_id": call.id,
+                "name": call.name,
+                "arguments": call.arguments,
+                "status": "completed",
+            }
+            for call in answer.calls
+        ]
+        whole = {
+            "id": "resp_1",
+            "object": "response",
+            "created_at": 1,
+            "model": "m",
+            "status": "incomplete" if answer.stop == "length" else "completed",
+            "incomplete_details": {"reason": "max_output_tokens"} if answer.stop == "length" else None,
+            "error": None,
+            "output": output,
+            "parallel_tool_calls": True,
+            "tool_choice": "auto",
+            "tools": [],
+            "usage": {
+                "input_tokens": TOKENS_IN,
+                "input_tokens_details": {"cached_tokens": TOKENS_CACHED, "cache_write_tokens": 0},
+                "output_tokens": TOKENS_OUT,
+                "output_tokens_details": {"reasoning_tokens": 0},
+                "total_tokens": TOKENS_IN + TOKENS_OUT,
+            },
+        }
+        if not streamed:
+            return Response(whole)
+        kind = "response.refusal.delta" if answer.stop == "refusal" else "response.output_text.delta"
+        where = {"item_id": "msg_1", "output_index": 1, "content_index": 0, "logprobs": []}
+        bodies: list[dict[str, Any]] = [
+            {"type": "response.created", "response": {**whole, "status": "in_progress", "output": []}}
+        ]
+        bodies += [{"type": kind, "delta": piece, **where} for piece in halves(answer.text)]
+        last = "response.incomplete" if answer.stop == "length" else "response.completed"
+        bodies.append({"type": last, "response": whole})
+        numbered = [{**body, "sequence_number": number} for number, body in enumerate(bodies)]
+        return stream([data(body, str(body["type"])) for body in numbered], answer)
+
+    def _message(self, part: dict[str, Any]) -> dict[str, Any]:
+        return {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
+
+    def error(self, status: int, kind: str) -> Response:
+        return Chat().error(status, kind)
+
+    def asked(self, body: dict[str, Any]) -> Asked:
+        assert body["store"] is False
+        turns = []
+        for item in body["input"]:
+            if item.get("role"):
+                content = item["content"]
+                turns.append((item["role"], content if isinstance(content, str) else content[0]["text"]))
+        return Asked(
+            system=body.get("instructions", ""),
+            turns=turns,
+            calls=[(i["name"], json.loads(i["arguments"])) for i in body["input"] if i.get("type") == "function_call"],
+            results=[i["output"] for i in body["input"] if i.get("type") == "function_call_output"],
+            tools=[tool["name"] for tool in body.get("tools", ())],
+        )
+
+
+class Anthropic:
+    """Anthropic's messages."""
+
+    name = "anthropic"
+
+    def model(self, url: str) -> ModelProvider:
+        from worker.models.anthropic import AnthropicModel
+
+        return AnthropicModel(api_key="sk-ant-test", base_url=url, model="m")
+
+    def answer(self, answer: Answer, *, streamed: bool) -> Response:
+        stop = {"length": "max_tokens", "refusal": "refusal"}.get(
+            answer.stop, "tool_use" if answer.calls else "end_turn"
+        )
+        fresh = {"input_tokens": TOKENS_IN - TOKENS_CACHED - 10, "cache_creation_input_tokens": 10}
+        usage = {**fresh, "cache_read_input_tokens": TOKENS_CACHED, "output_tokens": TOKENS_OUT}
+        head = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "stop_sequence": None}
+        thought = {"type": "thinking", "thinking": "hm", "signature": "sealed"}
+        texts = [{"type": "text", "text": answer.text}] if answer.text else []
+        if not streamed:
+            calls = [
+                {"type": "tool_use", "id": c.id, "name": c.name, "input": json.loads(c.arguments)} for c in answer.calls
+            ]
+            return Response({**head, "content": [thought, *texts, *calls], "stop_reason": stop, "usage": usage})
+        events: list[dict[str, Any]] = [
+            {"type": "message_start", "message": {**head, "content": [], "stop_reason": None, "usage": usage}}
+        ]
+        blocks: list[tuple[dict[str, Any], list[dict[str, Any]]]] = [
+            (
+                {"type": "thinking", "thinking": "", "signature": ""},
+                [{"type": "thinking_delta", "thinking": "hm"}, {"type": "signature_delta", "signature": "sealed"}],
+            )
+        ]
+        if answer.text:
+            deltas = [{"type": "text_delta", "text": piece} for piece in halves(answer.text)]
+            blocks.append(({"type": "text", "text": ""}, deltas))
+        for call in answer.calls:
+            pieces = [{"type": "input_json_delta", "partial_json": piece} for piece in halves(call.arguments)]
+            blocks.append(({"type": "tool_use", "id": call.id, "name": call.name, "input": {}}, pieces))
+        for index, (block, deltas) in enumerate(blocks):
+            events.append({"type": "content_block_start", "index": index, "content_block": block})
+            events += [{"type": "content_block_delta", "index": index, "delta": delta} for delta in deltas]
+            events.append({"type": "content_block_stop", "index": index})
+        if answer.cut:
+            return stream([*(data(event, event["type"]) for event in events), ""], answer)
+        events.append(
+            {
+                "type": "message_delta",
+                "delta": {"stop_reason": stop, "stop_sequence": None},
+                "usage": {"output_tokens": TOKENS_OUT},
+            }
+        )
+        events.append({"type": "message_stop"})
+        return stream([data(event, event["type"]) for event in events], answer)
+
+    def error(self, status: int, kind: str) -> Response:
+        types = {"rate": "rate_limit_error", "server": "overloaded_error", "key": "authentication_error"}
+        message = "prompt is too long: 9000 tokens > 8192 maximum" if kind == "overflow" else f"error of kind {kind}"
+        error = {"type": types.get(kind, "invalid_request_error"), "message": message}
+        return Response({"type": "error", "error": error}, status=status)
+
+    def asked(self, body: dict[str, Any]) -> Asked:
+        asked = Asked(body.get("system", ""), [], tools=[tool["name"] for tool in body.get("tools", ())])
+        roles = [turn["role"] for turn in body["messages"]]
+        assert all(one != other for one, other in pairwise(roles)), "sides take turns"
+        for turn in body["messages"]:
+            for block in turn["content"]:
+                match block["type"]:
+                    case "text":
+                        asked.turns.append((turn["role"], block["text"]))
+                    case "tool_use":
+                        asked.calls.append((block["name"], block["input"]))
+                    case "tool_result":
+                        asked.results.append(block["content"])
+        return asked
+
+
+class Gemini:
+    """Google's Gemini."""
+
+    name = "gemini"
+
+    def model(self, url: str) -> ModelProvider:
+        from worker.models.gemini import GeminiModel
+
+        return GeminiModel(api_key="test", base_url=url, model="m")
+
+    def answer(self, answer: Answer, *, streamed: bool) -> Response:
+        finish = {"length": "MAX_TOKENS", "refusal": "SAFETY"}.get(answer.stop, "STOP")
+        usage = {
+            "promptTokenCount": TOKENS_IN,
+            "candidatesTokenCount": TOKENS_OUT - 2,
+            "thoughtsTokenCount": 2,
+            "cachedContentTokenCount": TOKENS_CACHED,
+            "totalTokenCount": TOKENS_IN + TOKENS_OUT,
+        }
+        calls = [
+            {
+                "functionCall": {"id": c.id, "name": c.name, "args": json.loads(c.arguments)},
+                "thoughtSignature": "c2VhbGVk",
+            }
+            for c in answer.calls
+        ]
+
+        def body(parts: Sequence[object], finish: str | None, *, usage: object = None) -> dict[str, object]:
+            candidate = {"content": {"role": "model", "parts": list(parts)}, "index": 0}
+            candidate |= {"finishReason": finish} if finish else {}
+            return {"candidates": [candidate], **({"usageMetadata": usage} if usage else {}), "modelVersion": "m"}
+
+        if not streamed:
+            texts = [{"text": answer.text}] if answer.text else []
+            return Response(body([*texts, *calls], finish, usage=usage))
+        events = [data(body([{"text": piece}], None)) for piece in halves(answer.text)]
+        events.append(data(body(calls, finish, usage=usage)))
+        return stream(events, answer)
+
+    def error(self, status: int, kind: str) -> Response:
+        statuses = {"rate": "RESOURCE_EXHAUSTED", "server": "UNAVAILABLE", "key": "UNAUTHENTICATED"}
+        overflow = "The input token count (9000) exceeds the maximum number of tokens allowed (8192)."
+        message = overflow if kind == "overflow" else f"error of kind {kind}"
+        error = {"code": status, "message": message, "status": statuses.get(kind, "INVALID_ARGUMENT")}
+        return Response({"error": error}, status=status)
+
+    def asked(self, body: dict[str, Any]) -> Asked:
+        system = "".join(part["text"] for part in body.get("systemInstruction", {}).get("parts", ()))
+        declared = [d["name"] for tool in body.get("tools", ()) for d in tool["functionDeclarations"]]
+        asked = Asked(system, [], tools=declared)
+        for content in body["contents"]:
+            for part in content["parts"]:
+                if "functionCall" in part:
+                    asked.calls.append((part["functionCall"]["name"], part["functionCall"].get("args", {})))
+                    assert part["thoughtSignature"], "a call wants its signature back"
+                elif "functionResponse" in part:
+                    assert part["functionResponse"]["name"]
+                    asked.results.append(part["functionResponse"]["response"]["output"])
+                elif "text" in part:
+                    role = "assistant" if content["role"] == "model" else "user"
+                    asked.turns.append((role, part["text"]))
+        return asked
+
+
+WIRES: tuple[Wire, ...] = (Chat(), Responses(), Anthropic(), Gemini())
