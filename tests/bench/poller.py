@@ -1,7 +1,7 @@
 """As little as a bot can be, for engines that know nothing of leases: polls, answers, and confirms with its next poll.
 
 It ends on SIGTERM between two polls, or in one, and never between an answer and its confirmation. ``FAULT`` makes it a
-bad revision: ``exit`` or ``wedge`` a second after its first poll. Runs by itself in a container.
+bad revision: ``exit`` or ``wedge`` three seconds after its first poll. Runs by itself in a container.
 """
 
 import os
@@ -15,7 +15,8 @@ import httpx
 
 ALIVE = Path("/tmp/alive")  # touched with every poll; a health check looks at its age
 POLL_SECONDS = 1
-FAULT_AFTER_SECONDS = 1.0
+#: Late enough to have passed a health check, and to be the only one.
+FAULT_AFTER_SECONDS = 3.0
 PAUSE_SECONDS = 0.2
 
 

@@ -18,7 +18,7 @@ PER_SECOND = 5.0
 _BEFORE_SECONDS = 1.0
 _AFTER_SECONDS = 2.0
 _UP_SECONDS = 30.0
-KINDS = {"": "good revisions", "exit": "one that exits after 1 s", "wedge": "one that wedges after 1 s"}
+KINDS = {"": "good revisions", "exit": "one that exits after 3 s", "wedge": "one that wedges after 3 s"}
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ _SETTLED_SECONDS = 120
 
 
 class Way(Protocol):
-    """A way. ``fault`` is "" for a good revision, else "exit" or "wedge", a second after it took over."""
+    """A way. ``fault`` is "" for a good revision, else "exit" or "wedge", three seconds after it took over."""
 
     name: str
     settings: str

@@ -61,7 +61,8 @@ class PrivateEngine:
         with (self._root / "log").open("ab") as log:
             self._daemon = subprocess.Popen(
                 [
-                    "dockerd",
+                    # In a network of its own: a daemon without a default bridge removes the machine's docker0.
+                    *("unshare", "--net", "dockerd"),
                     *("--host", self.url, "--pidfile", str(self._root / "pid")),
                     *("--data-root", str(self._root / "data"), "--exec-root", str(self._root / "exec")),
                     *("--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-masq=false"),
