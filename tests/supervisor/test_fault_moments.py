@@ -1,0 +1,287 @@
+"""The supervisor dies at a moment that matters, alone, with workers, or with everything; once, twice, again and again.
+
+What holds each time: one worker is active at most, the update ends where it would have, N-1 runs beside the good one,
+and each step is in the log once.
+"""
+
+import itertools
+import random
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from supervisor.contract import EventType
+from supervisor.engine import EngineUnreachable
+from supervisor.ledger import Update
+from supervisor.specs import ContainerSpec
+from supervisor.states import IN_ROLLOUT, Status
+from tests.supervisor.fakes.installation import PROJECT, Installation, Killed, Supervisor
+from tests.supervisor.fakes.workers import Behaviour
+
+S = Status
+SECONDS = 15.0
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    with Installation(tmp_path / "home") as made:
+        made.change(stable_window_seconds=0.1)
+        yield made
+
+
+class DieWhen:
+    """Kills the supervisor's roll-out at its next change after which something holds, once."""
+
+    def __init__(self, installation: Installation, holds: Callable[[], bool]) -> None:
+        self._holds = holds
+        self.done = threading.Event()
+        installation.interrupt = self
+
+    def __call__(self) -> None:
+        if threading.current_thread().name == "rollout" and not self.done.is_set() and self._holds():
+            self.done.set()
+            raise Killed
+
+    def wait(self, supervisor: Supervisor) -> None:
+        """Until it has killed it."""
+        assert self.done.wait(SECONDS), "it never came by"
+        assert supervisor.wait_until_killed()
+
+
+def settled(installation: Installation) -> bool:
+    """Nothing is on its way: the good revision is active, its N-1 stands by, and nobody else is there."""
+    good = installation.ledger.good_revision()
+    wanted = sorted(filter(None, (good.sha, good.base_sha)))
+    return (
+        installation.ledger.first(*IN_ROLLOUT) is None
+        and installation.active_sha() == good.sha
+        and installation.running_shas() == wanted
+        and len(installation.ledger.living_workers()) == len(wanted)
+    )
+
+
+def holder(installation: Installation) -> str | None:
+    """The revision of the worker that was granted the lease last."""
+    lease = installation.ledger.lease()
+    return installation.ledger.worker(lease.worker_id).sha if lease else None
+
+
+def each_step_once(installation: Installation, update: Update) -> None:
+    steps = [step for step in installation.events(update) if step.startswith("update.")]
+    assert len(steps) == len(set(steps))
+
+
+def promoted_over_another(installation: Installation) -> None:
+    """So that there is one to put away at the next promotion."""
+    installation.promoted("the one before")
+    installation.until(lambda: settled(installation))
+
+
+#: When it dies, after which the update is to be promoted. The last two arguments are the update and who was active.
+DEPLOY_MOMENTS: dict[str, Callable[[Installation, Update, str], bool]] = {
+    "green was started, blue still holds the lease": lambda i, u, blue: (
+        u.sha in i.running_shas() and holder(i) == blue and i.update(u).status is S.DEPLOYING
+    ),
+    "the lease is granted, the switch is not recorded": lambda i, u, _: (
+        holder(i) == u.sha and i.update(u).status is S.DEPLOYING
+    ),
+    "promoted, nothing is cleaned up": lambda i, u, _: i.update(u).status is S.PROMOTED,
+}
+
+
+@pytest.mark.parametrize("moment", DEPLOY_MOMENTS)
+def test_it_dies_in_a_deploy(installation: Installation, moment: str) -> None:
+    """The next one goes on from there, and the update is promoted as if nothing had been."""
+    supervisor = installation.start()
+    promoted_over_another(installation)
+    blue = installation.active_sha() or ""
+    update = installation.staged("the one that is cut")
+    mine = DieWhen(installation, lambda: DEPLOY_MOMENTS[moment](installation, update, blue))
+    installation.approve(update)
+    mine.wait(supervisor)
+    installation.start()
+    installation.reaches(update, S.PROMOTED, seconds=SECONDS)
+    installation.until(lambda: settled(installation), SECONDS)
+    each_step_once(installation, update)
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_it_dies_in_a_rollback(installation: Installation, moved: bool) -> None:
+    """Before and after the lease has gone back: the rollback ends, and is recorded once."""
+    supervisor = installation.start()
+    promoted_over_another(installation)
+    blue = installation.active_sha()
+    update = installation.promoted("the one that is taken back")
+    installation.until(lambda: settled(installation), SECONDS)
+
+    def holds() -> bool:
+        pending = installation.update(update).status is S.ROLLBACK_PENDING
+        return pending and (not moved or holder(installation) == blue)
+
+    mine = DieWhen(installation, holds)
+    installation.roll_back(update)
+    mine.wait(supervisor)
+    installation.start()
+    installation.reaches(update, S.ROLLED_BACK, seconds=SECONDS)
+    installation.until(lambda: settled(installation), SECONDS)
+    assert installation.active_sha() == blue
+    each_step_once(installation, update)
+
+
+def machine_stops(installation: Installation) -> None:
+    """Every container ends, and nobody is there to see it."""
+    for role in ("worker", "toolbox"):
+        for name in installation.running(role):
+            installation.engine.crash(name, code=137)
+
+
+@pytest.mark.parametrize("status", [S.DEPLOYING, S.DEPLOYED_UNSTABLE, S.PROMOTED, S.ROLLBACK_PENDING])
+def test_everything_dies_at_once(installation: Installation, status: Status) -> None:
+    """Supervisor and containers, in each state: one worker comes back active, never blue beside green."""
+    supervisor = installation.start()
+    promoted_over_another(installation)
+    update = installation.staged("in hand when it all ends")
+    mine = DieWhen(installation, lambda: installation.update(update).status is status)
+    installation.approve(update)
+    if status is S.ROLLBACK_PENDING:
+        installation.reaches(update, S.PROMOTED, seconds=SECONDS)
+        installation.roll_back(update)
+    mine.wait(supervisor)
+    machine_stops(installation)
+    installation.start()
+    end = S.ROLLED_BACK if status is S.ROLLBACK_PENDING else S.PROMOTED
+    installation.reaches(update, end, seconds=SECONDS)
+    installation.until(lambda: settled(installation), SECONDS)
+    each_step_once(installation, update)
+
+
+class DieAgain:
+    """Kills each supervisor after some changes, and now and then workers along with it."""
+
+    def __init__(self, installation: Installation, chance: random.Random) -> None:
+        self._installation = installation
+        self._chance = chance
+        self.deaths = 0
+        self.arm()
+
+    def arm(self) -> None:
+        self._left = self._chance.randint(1, 12)
+        self.done = threading.Event()
+        self._installation.interrupt = self
+
+    def __call__(self) -> None:
+        if threading.current_thread().name != "rollout" or self.done.is_set():
+            return
+        self._left -= 1
+        if self._left <= 0:
+            self.done.set()
+            raise Killed
+
+    def bury(self, supervisor: Supervisor) -> None:
+        """See it dead, and perhaps workers or everything with it."""
+        assert supervisor.wait_until_killed()
+        self.deaths += 1
+        match self._chance.choice(("alone", "alone", "with a worker", "with everything")):
+            case "with a worker" if running := self._installation.running():
+                self._installation.engine.crash(self._chance.choice(running), code=137)
+            case "with everything":
+                machine_stops(self._installation)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_it_dies_again_and_again(installation: Installation, seed: int) -> None:
+    """Also in its recovery, and with workers, up to a dozen times over deploy and rollback: the end is the same."""
+    chance = random.Random(seed)
+    supervisor = installation.start()
+    promoted_over_another(installation)
+    blue = installation.active_sha()
+    update = installation.staged("again and again")
+    for decide, end in ((installation.approve, S.PROMOTED), (installation.roll_back, S.ROLLED_BACK)):
+        reaper = DieAgain(installation, chance)
+        decide(update)
+        for _ in range(6):
+            while not (reaper.done.is_set() or (installation.update(update).status is end and settled(installation))):
+                reaper.done.wait(0.01)
+            if not reaper.done.is_set():
+                break
+            reaper.bury(supervisor)
+            reaper.arm()
+            supervisor = installation.start()
+        installation.interrupt = lambda: None
+        if reaper.done.is_set():
+            assert supervisor.wait_until_killed()
+            supervisor = installation.start()
+        installation.until(lambda: settled(installation), SECONDS, f"all to settle after {reaper.deaths} deaths")
+        assert installation.update(update).status is end
+    assert installation.active_sha() == blue
+    each_step_once(installation, update)
+
+
+def unanswered(installation: Installation, error: BaseException) -> None:
+    """The engine makes the next worker's container and starts it, and then this comes in place of the answer."""
+    run, lost = installation.engine.run, itertools.count()
+
+    def without_an_answer(spec: ContainerSpec) -> str:
+        made = run(spec)
+        if spec.role == "worker" and next(lost) == 0:
+            raise error
+        return made
+
+    installation.engine.run = without_an_answer  # type: ignore[method-assign]
+
+
+def test_a_container_whose_creation_was_never_answered(installation: Installation) -> None:
+    """It is found by its name and put away, and another one is started: nothing is there twice."""
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        unanswered(installation, EngineUnreachable("the connection was closed before the answer"))
+        update = installation.approved("made, and never answered")
+        installation.reaches(update, S.PROMOTED, seconds=SECONDS)
+        installation.until(lambda: settled(installation), SECONDS)
+        spawned = [told["worker_id"] for told in installation.told(EventType.WORKER_SPAWNED)]
+        assert len(spawned) == 3
+        assert sorted(view.name for view in installation.engine.containers(PROJECT, role="worker")) == sorted(
+            [str(spawned[0]), str(spawned[2])]
+        )
+
+
+def test_a_container_whose_creation_nobody_lived_to_see(installation: Installation) -> None:
+    """The supervisor died before the answer: the next one adopts the container by its labels, and starts no other."""
+    supervisor = installation.start()
+    installation.becomes_active(installation.genesis)
+    unanswered(installation, Killed())
+    update = installation.approved("made, and never seen")
+    assert supervisor.wait_until_killed()
+    installation.start()
+    installation.reaches(update, S.PROMOTED, seconds=SECONDS)
+    installation.until(lambda: settled(installation), SECONDS)
+    spawned = [told for told in installation.told(EventType.WORKER_SPAWNED) if told["sha"] == update.sha]
+    assert len(spawned) == 1
+
+
+def test_a_machine_that_restarts_in_probation(installation: Installation) -> None:
+    """Nobody counts it against green, and blue never comes back as a second active worker."""
+    installation.change(stable_window_seconds=0.5)
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        update = installation.approved("in its probation")
+        installation.reaches(update, S.DEPLOYED_UNSTABLE)
+    machine_stops(installation)
+    with installation.supervised():
+        installation.reaches(update, S.PROMOTED, seconds=SECONDS)
+        installation.until(lambda: settled(installation), SECONDS)
+    assert installation.ledger.crashes(update.sha or "", 0) == []
+
+
+def test_green_that_flaps(installation: Installation) -> None:
+    """Well, gone, well again: it never gets the lease before it stays well; blue serves all the while."""
+    with installation.supervised():
+        blue = installation.becomes_active(installation.genesis)
+        update = installation.approved("flaps", *[Behaviour(exits_after=0, polls=False)] * 3)
+        installation.reaches(update, S.DEPLOY_FAILED, S.ROLLED_BACK, seconds=SECONDS)
+        installation.until(lambda: settled(installation), SECONDS)
+        active = installation.active()
+        assert active is not None
+        assert active.sha == blue.sha
