@@ -243,6 +243,7 @@ def networked(spec: ContainerSpec, *, paths: Paths, worker_id: str, toolbox_id: 
         name=f"{worker_id}-{toolbox_id}",
         role=NETWORK_TOOLBOX,
         network=network,
+        environment={**spec.environment, "AUTONOUS_TOOLBOX_NETWORK": "1"},
         mounts=tuple(Mount(room / toolbox_id, "/run/toolbox") if m == offline else m for m in spec.mounts),
     )
 

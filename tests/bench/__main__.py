@@ -17,7 +17,7 @@ from pathlib import Path
 from supervisor.engine import Engine
 from supervisor.hostengine import EngineMissing, ensure_engine
 from supervisor.images import ImagesUnavailable, ensure_deps
-from tests.bench import appending, commands, deploys, pipeline, resting, roles, sidebyside, worker
+from tests.bench import appending, commands, deploys, pipeline, resting, roles, sidebyside, tools, worker
 from tests.bench.figures import Figure, console, seconds, table
 from tests.support.checkouts import copy_checkout, patch_of
 from tests.support.installation import Installation
@@ -66,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure_worker(directory: Path, options: argparse.Namespace) -> Iterator[Figure]:
-    return worker.measure(directory, messages=options.messages, killed=options.worker_kills, say=_say)
+    yield from worker.measure(directory, messages=options.messages, killed=options.worker_kills, say=_say)
+    yield from tools.measure(directory, _say)
 
 
 def _measure(directory: Path, engine: Engine, options: argparse.Namespace) -> Iterator[Figure]:

@@ -1,6 +1,9 @@
 """Patterns for names and paths, as in a shell and as in ``.gitignore``, turned into regular expressions."""
 
 import re
+from typing import Final
+
+_SPECIAL: Final = frozenset("*?[\\")
 
 
 def expression(pattern: str, *, braces: bool = False) -> str:
@@ -12,10 +15,8 @@ def expression(pattern: str, *, braces: bool = False) -> str:
     at, depth = 0, 0
     while at < len(pattern):
         char = pattern[at]
-        if pattern.startswith("**", at) and _alone(pattern, at):
+        if char == "*":
             at, piece = _stars(pattern, at)
-        elif char == "*":
-            at, piece = at + 1, "[^/]*"
         elif char == "?":
             at, piece = at + 1, "[^/]"
         elif char == "[":
@@ -38,16 +39,21 @@ def matcher(pattern: str) -> re.Pattern[str]:
     return re.compile(rf"{anywhere}{expression(pattern.strip('/'), braces=True)}\Z", re.DOTALL)
 
 
-def _alone(pattern: str, at: int) -> bool:
-    """Whether these two stars are all that is between slashes."""
-    return (at == 0 or pattern[at - 1] == "/") and (at + 2 == len(pattern) or pattern[at + 2] == "/")
-
-
 def _stars(pattern: str, at: int) -> tuple[int, str]:
-    """Any directories, none too; at the end, anything that is inside."""
-    if at + 2 == len(pattern):
-        return at + 2, ".+" if at else ".*"
-    return at + 3, "(?:.*/)?"
+    """One star, or more that do not stand alone between slashes: within a name. Else: any directories, none too.
+
+    After a beginning that is plain text, ``**`` stands alone for git, which compares that by itself: a**/b matches ab.
+    """
+    end = at
+    while pattern[end : end + 1] == "*":
+        end += 1
+    begins = pattern[at - 1 : at] == "/" or not _SPECIAL.intersection(pattern[:at])
+    alone = begins and pattern[end : end + 1] in ("", "/")
+    if end - at == 1 or not alone:
+        return end, "[^/]*"
+    if end == len(pattern):
+        return end, ".*"
+    return end + 1, "(?:.*/)?"
 
 
 def _bracket(pattern: str, at: int) -> tuple[int, str]:

@@ -4,7 +4,7 @@ import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from worker.tools import globs
@@ -17,25 +17,33 @@ _LARGEST: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
+    """``matches`` is for names, or, when ``anchored``, for paths from where its file is."""
+
     matches: re.Pattern[str]
     ignores: bool
     directories_only: bool
+    anchored: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _Rules:
-    """One file's rules, the last first, and what the paths have in front of those that the rules speak of."""
+    """One file's rules, the last first, and what is between that file's directory and the present one.
+
+    ``names`` and ``paths`` match whatever any of the rules does: most entries are none of theirs.
+    """
 
     rules: tuple[_Rule, ...]
-    any_of_them: re.Pattern[str]
-    prefix: str
+    names: re.Pattern[str] | None
+    paths: re.Pattern[str] | None
+    prefix: str = ""
 
-    def verdict(self, path: str, is_directory: bool) -> bool | None:
-        """Whether this file ignores a path; None when it says nothing of it."""
-        path = self.prefix + path
-        if self.any_of_them.match(path):
+    def verdict(self, name: str, is_directory: bool) -> bool | None:
+        """Whether this file ignores an entry; None when it says nothing of it."""
+        path = self.prefix + name
+        if (self.names and self.names.match(name)) or (self.paths and self.paths.match(path)):
             for rule in self.rules:
-                if (is_directory or not rule.directories_only) and rule.matches.match(path):
+                applies = is_directory or not rule.directories_only
+                if applies and rule.matches.match(path if rule.anchored else name):
                     return rule.ignores
         return None
 
@@ -58,7 +66,7 @@ class Ignored:
 
     def below(self, name: str) -> "Ignored":
         """The same rules, one directory further in."""
-        return Ignored(tuple(_Rules(r.rules, r.any_of_them, f"{r.prefix}{name}/") for r in self.files))
+        return Ignored(tuple(replace(rules, prefix=f"{rules.prefix}{name}/") for rules in self.files))
 
     def entered(self, directory: int, names: Sequence[str]) -> "Ignored":
         """With what the directory itself has: rules of its own; a repository's begin here."""
@@ -101,8 +109,14 @@ def parse(text: str) -> _Rules | None:
     found = [rule for line in text.removeprefix("\ufeff").split("\n") if (rule := _rule(line)) is not None]
     if not found:
         return None
-    either = "|".join(f"(?:{rule.matches.pattern})" for rule in found)
-    return _Rules(tuple(reversed(found)), re.compile(either, re.DOTALL), "")
+    names, paths = (
+        _any_of([rule.matches.pattern for rule in found if rule.anchored is anchored]) for anchored in (False, True)
+    )
+    return _Rules(tuple(reversed(found)), names, paths)
+
+
+def _any_of(patterns: Sequence[str]) -> re.Pattern[str] | None:
+    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns), re.DOTALL) if patterns else None
 
 
 def _rule(line: str) -> _Rule | None:
@@ -117,8 +131,7 @@ def _rule(line: str) -> _Rule | None:
     pattern = pattern.removesuffix("/")
     anchored = "/" in pattern
     try:
-        inner = globs.expression(pattern.removeprefix("/"))
-        matches = re.compile(rf"{'' if anchored else '(?:.*/)?'}{inner}\Z", re.DOTALL)
+        matches = re.compile(rf"{globs.expression(pattern.removeprefix('/'))}\Z", re.DOTALL)
     except re.error:
         return None
-    return _Rule(matches, ignores, directories_only) if pattern else None
+    return _Rule(matches, ignores, directories_only, anchored) if pattern else None

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path
 
 from worker.tools.ignore import Ignored
@@ -17,11 +18,24 @@ class Entry:
     """Something in the tree: its path from where the walk began, and the open directory that it is in."""
 
     path: str
-    name: str
     directory: int
     is_directory: bool
-    is_link: bool
-    is_file: bool
+    found: os.DirEntry[str]
+
+    @property
+    def name(self) -> str:
+        """Its name in its directory."""
+        return self.found.name
+
+    @property
+    def is_link(self) -> bool:
+        """Whether it is a symbolic link."""
+        return self.found.is_symlink()
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a regular file."""
+        return self.found.is_file(follow_symlinks=False)
 
 
 @dataclass(slots=True)
@@ -73,9 +87,7 @@ class Walk:
                     continue
                 path = level.prefix + name
                 if name != first or (self.inclusive and len(level.after) == 1):
-                    is_link = entry.is_symlink()
-                    is_file = not is_directory and not is_link and entry.is_file(follow_symlinks=False)
-                    yield Entry(path, name, level.directory, is_directory, is_link, is_file)
+                    yield Entry(path, level.directory, is_directory, entry)
                 if is_directory and (self.max_depth is None or len(levels) < self.max_depth):
                     self._descend(levels, name, path, level.after[1:] if name == first else [])
         finally:
@@ -102,14 +114,10 @@ class Walk:
         levels.append(level)
         try:
             with os.scandir(directory) as scan:
-                found = sorted(scan, key=_name)
+                found = sorted(scan, key=attrgetter("name"))
         except OSError:
             self.unreadable += 1
             return
         if ignored is not None:
             level.ignored = ignored.entered(directory, [entry.name for entry in found])
         level.entries = iter(found)
-
-
-def _name(entry: os.DirEntry[str]) -> str:
-    return entry.name

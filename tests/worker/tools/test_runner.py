@@ -213,7 +213,9 @@ async def test_alone_the_tools_run_in_a_subprocess() -> None:
 
 
 def children() -> list[int]:
-    return [int(pid) for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    """The living toolboxes below this process, which in a container collects orphans of other tests, too."""
+    found = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [int(pid) for pid in found if b"worker.tools" in Path("/proc", pid, "cmdline").read_bytes()]
 
 
 @pytest.mark.parametrize(
