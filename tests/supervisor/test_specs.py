@@ -288,7 +288,7 @@ def test_a_toolbox_with_a_network_is_the_same_but_for_that() -> None:
     assert (spec.name, spec.role, spec.network) == ("p-worker-1-net-1", NETWORK_TOOLBOX, "p-tools-net")
     assert {m.target for m in spec.mounts} == {m.target for m in TOOLBOX.mounts}
     assert {m.source for m in spec.mounts} ^ {m.source for m in TOOLBOX.mounts} == {room / "net-1", room / OFFLINE}
-    assert (spec.limits, dict(spec.environment)) == (TOOLBOX.limits, {})
+    assert (spec.limits, dict(spec.environment)) == (TOOLBOX.limits, {"AUTONOUS_TOOLBOX_NETWORK": "1"})
 
 
 def test_no_container_is_given_the_ledger() -> None:
