@@ -27,6 +27,8 @@ _BELONGS: Final = {"inbox_id": "inbox", "run_id": "runs"}
 _STAYS_OF_INBOX: Final = frozenset(
     {"id", "source", "update_id", "kind", "attempts", "replays", "created_at", "updated_at"}
 )
+_MERGED_PAGES: Final = 500
+_MERGE_WORKED: Final = 2  # fewer changes than these mean that nothing was left to merge
 _OPEN_INBOX: Final = "status IN ('queued', 'in_progress', 'failed')"
 _OPEN_OUTBOX: Final = "status = 'pending'"
 
@@ -90,11 +92,11 @@ def export(agent_db: Path, chat_id: int) -> Iterator[dict[str, Any]]:
     """Every row of a chat with its table's name, all from the same moment. Raises AgentDbUnusable."""
     with opened(agent_db) as database:
         database.execute("BEGIN")
+        indexes = _word_indexes(database)  # the same words once more
         for table, which in _tables(database).items():
-            cursor = database.execute(
-                f"SELECT * FROM {quoted(table)} WHERE {which} ORDER BY rowid",  # noqa: S608 - names of its own
-                {"chat": chat_id},
-            )
+            if table in indexes:
+                continue
+            cursor = database.execute(f"SELECT * FROM {quoted(table)} WHERE {which}", {"chat": chat_id})  # noqa: S608
             names = [column[0] for column in cursor.description]
             for row in cursor:
                 yield {"table": table, "row": {name: _plain(value) for name, value in zip(names, row, strict=True)}}
@@ -123,6 +125,8 @@ def forget(agent_db: Path, chat_id: int, *, worker_lives: bool, now: float | Non
                 if gone or (number == 0 and rows):
                     told = {"rows": rows if number == 0 else {}, "events": gone, **_range(batch)}
                     append_event(database, EventType.CHAT_ERASED, told, time.time() if now is None else now)
+        for index in _word_indexes(database) & rows.keys():
+            _merge(database, index)
         overwrite_log(database)
         return Kept(rows, removed)
 
@@ -166,6 +170,25 @@ def _tables(database: sqlite3.Connection) -> dict[str, str]:
         if column in columns[name] and parent in own
     }
     return {**dict(sorted(below.items())), **own}
+
+
+def _word_indexes(database: sqlite3.Connection) -> set[str]:
+    """Tables of FTS5 that say which chat their rows are of."""
+    listed = database.execute("SELECT name FROM sqlite_master WHERE sql LIKE 'CREATE VIRTUAL TABLE%USING fts5%'")
+    return {name for (name,) in listed} & _tables(database).keys()
+
+
+def _merge(database: sqlite3.Connection, index: str) -> None:
+    """Have an index drop the words of rows that were deleted, some pages a transaction."""
+    name = quoted(index)
+    pages = -_MERGED_PAGES  # negative at first: all of the index, in portions from then on
+    while True:
+        before = database.total_changes
+        with transaction(database):
+            database.execute(f"INSERT INTO {name} ({name}, rank) VALUES ('merge', ?)", (pages,))  # noqa: S608
+        if database.total_changes - before < _MERGE_WORKED:
+            return
+        pages = _MERGED_PAGES
 
 
 def _columns(database: sqlite3.Connection, table: str) -> dict[str, tuple[str, bool]]:

@@ -13,6 +13,8 @@ KEPT: Final = (
     EventType.WORKER_SPAWNED,
     EventType.REVISION_PROMOTED,
     EventType.OWNER_CLAIMED,
+    EventType.RESCUE_STARTED,  # whether one goes on is told by the latest of the two
+    EventType.RESCUE_ENDED,
     EventType.CHAT_ERASED,
     EventType.EVENTS_PRUNED,
 )
@@ -40,10 +42,17 @@ class Retention(Store):
     def due_events(self, before: float) -> list[int]:
         """Ids of the events before a moment, in seconds since the Unix epoch, that nothing needs any more."""
         condition = may_go(KEPT, updates_stay=True)
-        also = "UNION SELECT event_id FROM artifacts UNION SELECT event_id FROM workers"
+        also = "".join(f" UNION SELECT {column} FROM {table}" for table, column in self._references())  # noqa: S608
         sql = DUE_SQL.format(may_go=condition, also=also).replace(":first", str(first_id(before)))
         with self._reading():
             return [row[0] for row in self._db.execute_sql(sql).fetchall()]
+
+    def _references(self) -> list[tuple[str, str]]:
+        """Tables and columns that refer to events; names of our own migrations."""
+        with self._reading():
+            tables = self._db.get_tables()
+            keys = [(table, key) for table in tables for key in self._db.get_foreign_keys(table)]
+        return [(table, key.column) for table, key in keys if key.dest_table == "events"]
 
     def prune_events(self, ids: list[int], told: dict[str, object]) -> int:
         """Remove events, a portion at a time, each with its own ``events.pruned``; how many went."""

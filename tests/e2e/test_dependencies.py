@@ -10,7 +10,7 @@ from supervisor.engine import Engine
 from supervisor.images import LABEL_LOCK
 from tests.support import candidates
 from tests.support.checkouts import patch_of, replaced
-from tests.support.installation import Install, Installation
+from tests.support.installation import Install, Installation, wait_for
 from tests.support.packageindex import PackageIndex
 
 REQUIREMENTS = "worker/requirements.in"
@@ -123,9 +123,15 @@ def test_gates_that_fail_on_the_packages_end_it_before_the_switch(installation: 
 
 
 def test_an_approved_package_is_there_for_the_worker(installation: Installation, checkout: Path) -> None:
-    """Fetched with its hash, gated, switched to, kept by gc, and gone back from; a later patch stands on it."""
+    """Fetched by hash, gated (anew after a kill), switched to, kept by gc, gone back from; a later one stands on it."""
     active = installation.settled()["active"]
-    tx = installation.promote(asks_for(checkout, "humanize", using="humanize"))
+    tx = installation.stage(asks_for(checkout, "humanize", using="humanize"))
+    installation.run("approve", tx).expect(0)
+    wait_for(lambda: installation.show(tx)["image_id"], 120, "its image")
+    installation.kill_supervisor()
+    assert installation.show(tx)["deploy_started_at"] is None, "it was deployed before its gates were passed"
+    installation.up()
+    wait_for(lambda: installation.status_of(tx) == "promoted", 120, "its promotion, after the gates were run again")
     shown = installation.show(tx)
     assert shown["test_summary"]["passed"] > 0
     assert all(part["passed"] for part in shown["self_check_summary"]["candidate"])

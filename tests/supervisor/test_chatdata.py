@@ -83,6 +83,21 @@ def test_what_is_forgotten_is_gone_from_the_disk(store: Store, tmp_path: Path) -
     assert '"events":3' in told[0]
 
 
+def test_the_words_leave_the_index_as_well(store: Store, tmp_path: Path) -> None:
+    """Not only the row: the index keeps the words of what was deleted until it is merged."""
+    word = "zyxwvuquux"
+    for number in range(40):
+        text = f"{word} {number}" if number == 0 else f"message {number}"
+        converse(store, OTHER if number % 2 else MINE, 10 + number, text)
+        assert store.words.catch_up(5) == 2
+    assert store.words.find(MINE, word, limit=5)
+    assert chatdata.forget(tmp_path / "agent.db", MINE, worker_lives=True).rows["recall_words"] == 40
+    assert store.words.find(MINE, word, limit=5) == []
+    assert len(store.words.find(OTHER, "17", limit=50)) == 2
+    for file in tmp_path.glob("agent.db*"):
+        assert word.encode() not in file.read_bytes()
+
+
 def test_the_worker_goes_on_with_the_same_offset(store: Store, tmp_path: Path) -> None:
     """The newest update stays without a word in it, so that nothing comes twice, and the chat can begin again."""
     converse(store, OTHER, 10, "something else")

@@ -60,6 +60,20 @@ def test_the_ledger_keeps_what_its_state_is_made_of(tmp_path: Path) -> None:
         assert ledger.due_events(clock.now - DAY) == []
 
 
+def test_whatever_a_table_refers_to_stays(tmp_path: Path) -> None:
+    """Every reference to an event in the ledger's tables is found, those of later migrations as well."""
+    path = tmp_path / "supervisor.db"
+    clock = Clock()
+    with Ledger(path, clock=clock) as ledger:
+        referred = [ledger.append(EventType.WORKER_READY, {}) for _ in range(2)]
+        with closing(sqlite3.connect(path)) as database, database:
+            database.execute("CREATE TABLE later (id INTEGER PRIMARY KEY, told BIGINT REFERENCES events (id))")
+            database.execute("INSERT INTO later (told) VALUES (?)", (referred[1],))
+        clock.now += 10 * DAY
+        assert ledger.due_events(clock.now - DAY) == referred[:1]
+        assert {table for table, _ in ledger._references()} >= {"artifacts", "workers", "grants", "later"}
+
+
 def test_events_of_the_ledger_can_still_not_be_changed(tmp_path: Path) -> None:
     """Neither by UPDATE nor DELETE nor REPLACE."""
     path = tmp_path / "supervisor.db"
