@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from supervisor.cards.content import packages
-from supervisor.contexts import recipe
-from supervisor.images import base_tag, deps_tag
+from supervisor.images import ImageFacts, base_tag, checkout_lock, deps_tag, extras_in
 from supervisor.ledger import Ledger, Origin, Revision, Update
 from supervisor.resolving import Package, Unresolvable, resolve
 from supervisor.revisions import Revisions
@@ -28,16 +27,12 @@ class Changed(Exception):
     code = "digest_mismatch"
 
 
-class TaggedImage(Protocol):
+class TaggedImage(ImageFacts, Protocol):
     """What is asked of an image here."""
 
     @property
     def tags(self) -> tuple[str, ...]:
         """Its names."""
-
-    @property
-    def id(self) -> str:
-        """The engine's id of it."""
 
 
 class Engine(Protocol):
@@ -99,9 +94,10 @@ def lock_below(ledger: Ledger, engine: Engine, revision: Revision) -> str:
     if own is not None:
         return own
     base, standing = engine.image(base_tag()), engine.image(revision.deps_image_id)
-    if base is None or standing is None or deps_tag(base.id) not in standing.tags:
+    lock = checkout_lock(extras_in(standing)) if standing is not None else b""
+    if base is None or standing is None or deps_tag(base.id, lock) not in standing.tags:
         raise Unresolvable("the checkout's lock is not the one that the worker stands on; `supervisor upgrade` first")
-    return recipe("deps/requirements.lock").decode()
+    return lock.decode()
 
 
 def pins(lock: str) -> dict[str, str]:

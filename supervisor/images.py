@@ -14,6 +14,7 @@ Two builds of one context give two image ids, so an id is recorded, never comput
 import functools
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -36,6 +37,7 @@ from supervisor.contexts import (
     trusted_contract,
     worker_context,
 )
+from supervisor.contract.providers import Extra
 from supervisor.engine import BuildFailed, Engine, EngineError
 from supervisor.revisions import policy
 from supervisor.specs import LABEL_PROJECT, LABEL_ROLE, LABEL_SHA, LABEL_TX
@@ -45,8 +47,16 @@ ROLE_STAGE: Final = "deps-build"
 LABEL_BASE: Final = "autonous.base"
 LABEL_CONTRACT: Final = "autonous.contract"
 LABEL_LOCK: Final = "autonous.lock"
+LABEL_EXTRAS: Final = "autonous.extras"
 LABEL_BASE_DIGEST: Final = "org.opencontainers.image.base.digest"
 
+#: By which package an extra is known.
+_EXTRA_PACKAGES: Final = {
+    Extra.ANTHROPIC: "anthropic",
+    Extra.GEMINI: "google-genai",
+    Extra.EMBEDDINGS: "sqlite-vec",
+}
+_LOCKED: Final = re.compile(r"^[^\s#][^\n]*\n(?:[ \t][^\n]*\n)*", re.MULTILINE)
 _REGISTRY_SECONDS: Final = 20.0
 _BUILD_SECONDS: Final = 600.0
 _BUILD_SHOWN: Final = ("Step ", "Downloading ", "Installing collected packages", "Setting up ")
@@ -137,8 +147,38 @@ def base_tag() -> str:
 
 def deps_tag(base_id: str, lock: bytes | None = None) -> str:
     """The name of the dependency image that the recipe in this checkout makes of a lock, by default its own."""
-    lock = recipe("deps/requirements.lock") if lock is None else lock
+    lock = checkout_lock() if lock is None else lock
     return f"autonous-deps:{digest(lock, recipe('deps/Dockerfile'), base_id.encode())}"
+
+
+def checkout_lock(extras: Sequence[Extra] = ()) -> bytes:
+    """The checkout's lock of what every worker has, and of these extras."""
+    core = recipe("deps/requirements.lock")
+    return with_extras(core.decode(), extras).encode() if extras else core
+
+
+def with_extras(lock: str, extras: Sequence[Extra]) -> str:
+    """A lock with what these extras need; of a package that it has already, it keeps its version."""
+    blocks = _blocks(lock)
+    for extra in extras:
+        blocks = _blocks(recipe(f"deps/extras/{extra}.lock").decode()) | blocks
+    return "".join(blocks[name] for name in sorted(blocks))
+
+
+def extras_in(image: ImageFacts) -> tuple[Extra, ...]:
+    """The extras that a dependency image has."""
+    written = image.labels.get(LABEL_EXTRAS, "").split()
+    return tuple(extra for extra in Extra if extra in written)
+
+
+def _blocks(lock: str) -> dict[str, str]:
+    """What a lock says of each package, by name."""
+    return {block.partition("==")[0]: block for block in _LOCKED.findall(lock)}
+
+
+def _extras_of(lock: bytes) -> str:
+    names = _blocks(lock.decode()).keys()
+    return " ".join(extra for extra, package in _EXTRA_PACKAGES.items() if package in names)
 
 
 def ensure_base(engine: ImageEngine, say: Say) -> str:
@@ -159,7 +199,7 @@ def ensure_deps(engine: ImageEngine, say: Say, lock: bytes | None = None) -> Dep
     Raises ImagesUnavailable.
     """
     base_id = ensure_base(engine, say)
-    lock = recipe("deps/requirements.lock") if lock is None else lock
+    lock = checkout_lock() if lock is None else lock
     tag = deps_tag(base_id, lock)
     if image := engine.image(tag):
         return Deps(image.id, tag)
@@ -176,7 +216,11 @@ def ensure_deps(engine: ImageEngine, say: Say, lock: bytes | None = None) -> Dep
         image_id = engine.build(
             context,
             tag=tag,
-            labels={LABEL_BASE_DIGEST: base_id, LABEL_LOCK: hashlib.sha256(lock).hexdigest()},
+            labels={
+                LABEL_BASE_DIGEST: base_id,
+                LABEL_LOCK: hashlib.sha256(lock).hexdigest(),
+                LABEL_EXTRAS: _extras_of(lock),
+            },
             network=True,
             log=_progress(say),
             timeout=_BUILD_SECONDS,

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from supervisor import changes, facts, hostengine, keeper
+from supervisor import changes, extended, facts, hostengine, keeper
 from supervisor.contract import Redactor
 from supervisor.control import ControlClient, SupervisorAway
 from supervisor.engine import Engine
 from supervisor.homelock import held, one_at_a_time
-from supervisor.images import build_revision, ensure_deps
+from supervisor.images import build_revision, checkout_lock, ensure_deps
 from supervisor.ledger import Ledger, LedgerError, NewUpdate, Origin
 from supervisor.localbot import process as localbot
 from supervisor.paths import CHECKOUT, Paths
@@ -53,6 +53,10 @@ def bring_up(settings: Settings, say: Say, *, interactive: bool) -> dict[str, An
             engine.version()
             with Ledger(paths.ledger, redact=Redactor(settings.secrets)) as ledger:
                 _ensure_first_revision(settings, engine, ledger, say)
+                extended.ensure_extras(settings, engine, ledger, say)
+        if running and (missing := extended.missing_extras(settings)):
+            wanted = ", ".join(missing)
+            raise InstallationFailed(f"the worker's image has no packages for {wanted}: `make down`, then `make up`")
         if settings.uses_local_bot:
             localbot.ensure(paths)
         if running:
@@ -144,7 +148,7 @@ def _ensure_first_revision(settings: Settings, engine: Engine, ledger: Ledger, s
     revisions.create()
     if ledger.good_sha() is not None:
         return
-    deps = ensure_deps(engine, say)
+    deps = ensure_deps(engine, say, checkout_lock(settings.extras))
     say("Building the first worker image from this checkout...")
     now = time.time()
     files = checkout_files(CHECKOUT)

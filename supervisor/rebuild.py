@@ -6,7 +6,7 @@ that: the image is run at once, and examined afterwards.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
@@ -14,12 +14,20 @@ from typing import Final, Protocol
 import structlog
 
 from supervisor.contract import EventType
+from supervisor.contract.providers import Extra
 from supervisor.dependencies import lock_of
 from supervisor.engine import BuildFailed, EngineError
 from supervisor.gates.exam import Candidate, CutShort
 from supervisor.gates.rehearsal import Rehearsal
 from supervisor.gates.testrun import Cancelled
-from supervisor.images import ImageEngine, ImagesUnavailable, build_revision, ensure_deps
+from supervisor.images import (
+    ImageEngine,
+    ImagesUnavailable,
+    build_revision,
+    checkout_lock,
+    ensure_deps,
+    with_extras,
+)
 from supervisor.ledger import Ledger, LedgerError, Revision
 from supervisor.revisions import Revisions
 
@@ -83,7 +91,8 @@ class Reexamination:
 class ImageRebuilder:
     """Builds again from the bare repository and the dependency image; the new id is recorded.
 
-    ``in_service`` says whether a worker is active and well, and nobody wants the supervisor to end.
+    ``in_service`` says whether a worker is active and well, and nobody wants the supervisor to end; ``extras`` are what
+    a dependency image must have that is made anew.
     """
 
     def __init__(
@@ -96,8 +105,10 @@ class ImageRebuilder:
         exam: Reexamination,
         in_service: Callable[[], bool],
         stopping: Callable[[], bool],
+        extras: Sequence[Extra] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._extras = extras
         self._engine = engine
         self._ledger = ledger
         self._revisions = revisions
@@ -168,7 +179,7 @@ class ImageRebuilder:
             return revision.deps_image_id
         try:
             own = lock_of(self._ledger, revision)
-            lock = None if own is None else own.encode()
+            lock = checkout_lock(self._extras) if own is None else with_extras(own, self._extras).encode()
             return ensure_deps(self._engine, lambda line: _LOG.info("dependency image", step=line), lock).image_id
         except ImagesUnavailable as error:
             raise EngineError(f"{revision.image_tag} is gone and cannot be built again: {error}") from error

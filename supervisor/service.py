@@ -199,6 +199,7 @@ class Service:
             revisions=self._revisions,
             project=self._settings.project,
             exam=self._reexamination(),
+            extras=self._settings.extras,
             in_service=lambda: not self._stop.is_set() and crew.in_service(),
             stopping=self._stop.is_set,
         )

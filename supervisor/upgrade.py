@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from supervisor.contexts import contract_hash, recipe, trusted_contract
 from supervisor.dependencies import pins
-from supervisor.images import LABEL_CONTRACT, ImageFacts, base_tag, deps_tag
+from supervisor.images import LABEL_CONTRACT, ImageFacts, base_tag, checkout_lock, deps_tag, extras_in
 from supervisor.ledger import Ledger, NewUpdate, Origin, Revision, Update
 from supervisor.revisions import Conflict, MergeConflict, Refused, Revisions, policy
 from supervisor.revisions.requirements import name_of
@@ -194,7 +194,9 @@ def _other_lock(engine: Engine, trunk: Revision) -> bool:
     """Whether the checkout's lock makes another dependency image than the one that was imported last."""
     standing = engine.image(trunk.deps_image_id)
     base = engine.image(base_tag())
-    return standing is not None and (base is None or deps_tag(base.id) not in standing.tags)
+    if standing is None:
+        return False
+    return base is None or deps_tag(base.id, checkout_lock(extras_in(standing))) not in standing.tags
 
 
 def _not_locked(merged: Mapping[str, bytes]) -> str:

@@ -42,8 +42,7 @@ from worker.context import (
 from worker.context.compressor import MESSAGE_SHARE
 from worker.control.breaker import Breaker
 from worker.duty import Duty
-from worker.factory import make_commander, make_memory, make_model, make_operations
-from worker.models import catalog
+from worker.factory import make_commander, make_memory, make_model, make_operations, make_prices, smallest_window
 from worker.selfupdate.assembly import SelfUpdate, assemble
 from worker.settings import Settings, SettingsError, load, secrets
 from worker.store import Fenced, Store, StoreUnusable
@@ -107,8 +106,7 @@ class App:
         self._prompt = prompt
         self._commander = make_commander(settings)
         self._model = make_model(settings)
-        known = catalog.facts(self._model.provider, self._model.model_name)
-        self._window = settings.autonous_model_context_window or known.window
+        self._window = settings.autonous_model_context_window or smallest_window(self._model)
         self._memory = make_memory(settings, store)
         self._owners = Owners(settings.autonous_telegram_allowed_users or self._commander.owners)
         self._vitals = Vitals()
@@ -254,6 +252,7 @@ class App:
             redact=self._redact,
             process_event=self._process_event,
             model_name=self._model.model_name,
+            price=make_prices(self._settings, self._model),
             monotonic=time.monotonic,
         )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from supervisor.contract.providers import Provider
 from worker.agent.memory import Memory
 from worker.commander.base import Commander
+from worker.models import catalog
 from worker.models.base import ModelProvider
 from worker.settings import Settings, SettingsError
 from worker.store import Database, Store
@@ -92,6 +93,17 @@ def _imported(settings: Settings, provider: Provider, model: str | None) -> Mode
         model=model or settings.openai_model,
         socket=settings.autonous_openai_uds,
     )
+
+
+def smallest_window(model: ModelProvider) -> int:
+    """The window of a model in tokens; of a chain the smallest, as any of it may be asked."""
+    models = getattr(model, "models", [model])
+    return min(catalog.facts(one.provider, one.model_name).window for one in models)
+
+
+def make_prices(settings: Settings, model: ModelProvider) -> catalog.Prices:
+    """What the answers of a model cost."""
+    return catalog.Prices(model.provider, model.model_name, elsewhere=settings.providers_elsewhere)
 
 
 def make_memory(settings: Settings, store: Store) -> Memory:

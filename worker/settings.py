@@ -167,6 +167,17 @@ class Settings(BaseSettings):
         return self.autonous_model_provider or (Provider.OPENAI if self.openai_api_key else Provider.DUMMY)
 
     @property
+    def providers_elsewhere(self) -> frozenset[Provider]:
+        """Those that are reached at another server than their own, whose models may be any."""
+        own = {
+            Provider.OPENAI: self.openai_base_url or self.autonous_openai_uds,
+            Provider.OPENAI_RESPONSES: self.openai_base_url or self.autonous_openai_uds,
+            Provider.ANTHROPIC: self.anthropic_base_url,
+            Provider.GEMINI: self.gemini_base_url,
+        }
+        return frozenset(provider for provider, other in own.items() if other)
+
+    @property
     def retries(self) -> RetryPolicy:
         """How failed attempts are tried again."""
         return RetryPolicy(

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import typer
 
 from supervisor import __version__
-from supervisor.cli import decide, images, keeping, lifecycle, looking, restoring, talking, upkeep
+from supervisor.cli import decide, images, keeping, lifecycle, looking, restoring, spending, talking, upkeep
 
 app = typer.Typer(
     name="supervisor",
@@ -32,7 +32,15 @@ def _root(
 _PANELS: dict[str, list[Callable[..., None]]] = {
     "Running": [lifecycle.run, lifecycle.up, lifecycle.down, lifecycle.status],
     "Updates": [decide.submit, decide.approve, decide.cancel, decide.rollback, images.upgrade],
-    "Looking": [looking.history, looking.show, looking.diff, looking.source, looking.logs, looking.events],
+    "Looking": [
+        looking.history,
+        looking.show,
+        looking.diff,
+        looking.source,
+        looking.logs,
+        looking.events,
+        spending.cost,
+    ],
     "Images": [images.images, images.gc],
     "What is kept": [keeping.export, keeping.forget, keeping.prune, restoring.restore],
     "Talking": [talking.chat, talking.say],

@@ -75,13 +75,13 @@ def upgrade(wait: Wait = False, as_json: AsJson = False) -> None:
     from supervisor.cli.decide import report
     from supervisor.control import ControlClient
     from supervisor.engine import Engine
-    from supervisor.images import ensure_deps
+    from supervisor.images import checkout_lock, ensure_deps
 
     settings = settings_module.load()
     client = ControlClient(settings.paths.control_socket)
     client.status()  # before anything is built for nobody
     installation.refresh(settings, _say)
-    answer = client.upgrade(ensure_deps(Engine(), _say).image_id)
+    answer = client.upgrade(ensure_deps(Engine(), _say, checkout_lock(settings.extras)).image_id)
     if answer["tx_id"] is not None:
         del answer["conflicts"]
         report(answer, wait, as_json)

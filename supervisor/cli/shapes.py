@@ -213,6 +213,20 @@ class _Pruned(TypedDict):
     worker: int
 
 
+@with_config(_EXACT)
+class _Cost(TypedDict):
+    day: NotRequired[str]
+    run: NotRequired[str]
+    chat: NotRequired[str]
+    revision: NotRequired[str]
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    cost_usd: float
+    unpriced: int
+
+
 #: By the words of the command line. Times are seconds since the epoch, sizes bytes.
 SHAPES: Final[dict[str, TypeAdapter[Any]]] = {
     "status": TypeAdapter(_Status),
@@ -222,6 +236,7 @@ SHAPES: Final[dict[str, TypeAdapter[Any]]] = {
     "upgrade": TypeAdapter(_Upgraded),
     "approve TX, cancel TX, rollback TX": TypeAdapter(_Decided),
     "events": TypeAdapter(list[_Event]),
+    "cost": TypeAdapter(list[_Cost]),
     "say TEXT": TypeAdapter(_Replies),
     "images": TypeAdapter(list[_Image]),
     "gc": TypeAdapter(_Collected),

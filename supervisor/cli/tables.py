@@ -1,11 +1,12 @@
 """What people see: tables and lines. Programs use ``--json``."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
+from supervisor.costs import Spent
 from supervisor.units import age, size
 
 _COLOURS: Final = {
@@ -71,6 +72,19 @@ def history_table(entries: Iterable[dict[str, Any]]) -> Table:
             age(entry["created_at"]),
             plain(entry["title"]),
         )
+    return table
+
+
+def cost_table(by: str, found: Mapping[str, Spent]) -> Table:
+    """What was spent by day, run, chat or revision."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in (by.upper(), "CALLS", "IN", "CACHED", "OUT", "USD"):
+        table.add_column(title, justify="left" if title == by.upper() else "right", no_wrap=True)
+    for name, spent in found.items():
+        unknown = "unknown" if spent.unpriced == spent.calls else f"{spent.cost_usd:,.4f}"
+        some = f" + {spent.unpriced} unknown" if 0 < spent.unpriced < spent.calls else ""
+        tokens = (f"{count:,}" for count in (spent.calls, spent.input_tokens, spent.cached_tokens, spent.output_tokens))
+        table.add_row(name[:12], *tokens, unknown + some)
     return table
 
 

@@ -9,6 +9,8 @@ from typing import Final, Protocol
 from worker.agent.dead_letters import DeadLetters
 from worker.agent.relaying import ALONE_TEXT, RELAYED, Relaying
 from worker.context.recalled import Hit
+from worker.control.limits import DAY_SECONDS, day_start
+from worker.models import catalog
 from worker.store import Store
 
 #: What the chat service's menu offers. The others are named where they are of use.
@@ -18,6 +20,7 @@ MENU: Final[Mapping[str, str]] = {
     "new": "begin a fresh conversation",
     "dead": "messages that I had to give up",
     "patch": "change yourself: /patch <what you want>",
+    "cost": "what this has cost",
     "recall": "what was said earlier, by its words: /recall WORDS",
     **RELAYED,
     "help": "what I understand",
@@ -91,6 +94,7 @@ class DirectCommands:
             "/replay": self._replay,
             "/again": self._again,
             "/patch": lambda *_: Reply(ALONE_TEXT if relaying.alone else PATCH_TEXT),
+            "/cost": self._cost,
             "/recall": self._recall,
             "/forget": self._forget,
             **{f"/{name}": partial(self._relay, name) for name in RELAYED},
@@ -141,6 +145,16 @@ class DirectCommands:
         if not argument.isdecimal() or not self._store.outbox.send_again(chat_id, int(argument)):
             return Reply("There is no answer of that number that may be missing.")
         return Reply("")
+
+    def _cost(self, chat_id: int, _: str) -> Reply:
+        now, costs = self._store.now(), self._store.costs
+        today, month = day_start(now), now - 30 * DAY_SECONDS
+        return Reply(
+            f"this chat, today (UTC): {costs.since(today, chat_id)}\n"
+            f"this chat, 30 days: {costs.since(month, chat_id)}\n"
+            f"all chats, 30 days: {costs.since(month)}\n"
+            f"Prices as of {catalog.date()}."
+        )
 
     def _recall(self, chat_id: int, argument: str) -> Reply:
         if not argument:

@@ -59,15 +59,23 @@ class Attempt:
 
 
 class Journal:
-    """Writes down the attempts of all tasks. ``monotonic`` gives seconds."""
+    """Writes down the attempts of all tasks. ``monotonic`` gives seconds, ``price`` what an answer cost."""
 
     def __init__(
-        self, store: Store, *, redact: Redactor, process_event: int, model_name: str, monotonic: Callable[[], float]
+        self,
+        store: Store,
+        *,
+        redact: Redactor,
+        process_event: int,
+        model_name: str,
+        price: Callable[[CompletionResponse], float | None],
+        monotonic: Callable[[], float],
     ) -> None:
         self._store = store
         self._redact = redact
         self._process_event = process_event
         self._model_name = model_name
+        self._price = price
         self._monotonic = monotonic
 
     def begin(self, task: Task) -> Attempt:
@@ -117,9 +125,9 @@ class Journal:
         payload = {
             **_about(attempt.task),
             "turn": number,
-            "model_name": self._model_name,
+            "model_name": response.spoken_by.partition(":")[2] or self._model_name,
             "latency_ms": self._latency_ms(attempt),
-            **_cost(response),
+            **_cost(response, self._price(response)),
             "tool_calls": len(response.tool_calls),
         }
         with self._store.write():
@@ -188,7 +196,7 @@ class Journal:
 
     def compacted(self, attempt: Attempt, made: Mapping[str, object], summary: CompletionResponse | None) -> None:
         """The conversation was made shorter; what a summary cost is the run's."""
-        payload = {**_about(attempt.task), **made, **(_cost(summary) if summary else {})}
+        payload = {**_about(attempt.task), **made, **(_cost(summary, self._price(summary)) if summary else {})}
         with self._store.write():
             event_id = self._store.events.append(EventType.CONTEXT_COMPACTED, payload, parent_id=attempt.event_id)
             if summary is not None:
@@ -255,15 +263,15 @@ def _about(task: Task) -> dict[str, object]:
     return {"chat_id": task.chat_id, "task_id": task.id}
 
 
-def _cost(response: CompletionResponse) -> dict[str, object]:
+def _cost(response: CompletionResponse, dollars: float | None) -> dict[str, object]:
     """What an answer cost. Without a price there is no ``cost_usd``, which is not the same as 0."""
     cost: dict[str, object] = {
         "input_tokens": response.input_tokens,
         "output_tokens": response.output_tokens,
         "cached_tokens": response.cached_tokens,
     }
-    if response.cost_usd is not None:
-        cost["cost_usd"] = round(response.cost_usd, 6)
+    if dollars is not None:
+        cost["cost_usd"] = round(dollars, 6)
     if response.spoken_by:
         cost["spoken_by"] = response.spoken_by
     if response.estimated:

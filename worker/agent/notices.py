@@ -29,6 +29,11 @@ def limit_reached(limit: LimitReached, turns: Sequence[TurnRecord]) -> str:
     return f"I stopped before I had an answer: {why} ({_SETTINGS[limit.limit_type]}).\n\n{_so_far(turns)}"
 
 
+def spoken(text: str, spoken_by: str) -> str:
+    """An answer, with who gave it when that was not the model that is asked first."""
+    return f"{text}\n\n(answered by {spoken_by}, as the first model fails)" if spoken_by else text
+
+
 def budget_warning(near: LimitReached, budget: int) -> str:
     """The day's tokens are nearly used up."""
     name = _SETTINGS[LimitType.BUDGET_TOKENS_PER_DAY]

@@ -18,7 +18,7 @@ from worker.control.errors import ErrorClass, classify
 from worker.control.progress import fingerprint
 from worker.control.retry import RetryPolicy
 from worker.control.verdict import GiveUp, Retry, after_failure
-from worker.models.base import CompletionResponse, Message, ModelError, Speaker
+from worker.models.base import CompletionResponse, Message, ModelError, RateLimited, Speaker
 from worker.store import Fenced, Store
 from worker.store.outbox import ReplyKind
 from worker.vitals import Vitals
@@ -203,7 +203,7 @@ class Runs:
             self._store.inbox.done(task)
             question, answer = Message(Speaker.USER, task.text), Message(Speaker.ASSISTANT, response.text)
             self._store.history.add(task.chat_id, question, answer, inbox_id=task.id)
-            self._tell(attempt, response.text, kind=ReplyKind.ANSWER)
+            self._tell(attempt, notices.spoken(response.text, response.spoken_by), kind=ReplyKind.ANSWER)
             self._journal.completed(attempt)
         self._answered(task.chat_id)
 
@@ -246,8 +246,9 @@ class Runs:
             self._journal.failed(attempt, error_class, words, closed=isinstance(verdict, GiveUp), progress=progress)
             match verdict:
                 case Retry(wait_seconds):
-                    self._store.inbox.failed(task, words, wait_seconds=wait_seconds)
-                    wait = {"wait_seconds": wait_seconds, "state_fingerprint": state}
+                    seconds = self._wait_seconds(wait_seconds, error)
+                    self._store.inbox.failed(task, words, wait_seconds=seconds)
+                    wait = {"wait_seconds": seconds, "state_fingerprint": state}
                     self._record(EventType.RETRY_SCHEDULED, attempt, error_class, words, wait)
                 case GiveUp(stalled):
                     if stalled:
@@ -256,6 +257,11 @@ class Runs:
                     self._tell(attempt, notices.given_up(task.id, task.attempts, words, stalled=stalled))
                     self._record(EventType.RETRY_EXHAUSTED, attempt, error_class, words, {"stalled": stalled})
         self._answered(task.chat_id)
+
+    def _wait_seconds(self, planned: float, error: Exception) -> float:
+        """The wait for the next attempt: longer than planned where the provider asks for it, up to the longest."""
+        asked = error.retry_after if isinstance(error, RateLimited) else None
+        return planned if asked is None else max(planned, min(asked, self._retries.max_seconds))
 
     def _state(self, attempt: Attempt, error_class: ErrorClass) -> str:
         seen = attempt.seen

@@ -69,7 +69,7 @@ class CompletionResponse:
 
     ``cached_tokens`` are those of the input that the provider had kept. ``estimated`` is set when the provider
     counted nothing, and the tokens are a guess from the number of characters. ``spoken_by`` is ``provider:model``
-    where another model than the first of a chain answered. ``cost_usd`` is None where no price is known.
+    where another model than the first of a chain answered.
     """
 
     text: str
@@ -80,7 +80,6 @@ class CompletionResponse:
     estimated: bool = False
     stop: Stop = field(default=Stop.END, compare=False)
     spoken_by: str = ""
-    cost_usd: float | None = field(default=None, compare=False)
 
     @property
     def tokens(self) -> int:

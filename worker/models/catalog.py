@@ -3,7 +3,7 @@
 import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final
@@ -62,3 +62,20 @@ def facts(provider: str, model: str) -> ModelFacts:
     price = known["price"]
     cached = price.get("cached", price["input"])
     return ModelFacts(int(known["window"]), int(known["output"]), Price(price["input"], price["output"], cached))
+
+
+class Prices:
+    """What answers cost. The list's prices hold at the provider itself, not at another server with the same names."""
+
+    def __init__(self, provider: str, model: str, *, elsewhere: Collection[str] = ()) -> None:
+        self._provider = provider
+        self._model = model
+        self._elsewhere = elsewhere
+
+    def __call__(self, response: CompletionResponse) -> float | None:
+        """US dollars, None where no price is known."""
+        provider, _, model = (
+            response.spoken_by.partition(":") if response.spoken_by else (self._provider, "", self._model)
+        )
+        price = None if provider in self._elsewhere else facts(provider, model).price
+        return None if price is None or response.estimated else price.of(response)

@@ -85,17 +85,15 @@ class Chain:
 
         A failure that opens the breaker of one goes on to the next at once. When all are open the first is asked.
         """
-        for number, link in enumerate(self._links):
-            last = number == len(self._links) - 1
-            if link.open and not (last and all(other.open for other in self._links)):
-                continue
+        asked = [link for link in self._links if not link.open] or self._links[:1]
+        for link in asked:
             try:
                 answer = await link.complete(messages, tools, on_text)
             except ProviderApiError as error:
-                if last or isinstance(error, ContextOverflow) or not link.open:
+                if link is asked[-1] or isinstance(error, ContextOverflow) or not link.open:
                     raise
-                continue
-            return answer if number == 0 else replace(answer, spoken_by=answer.spoken_by or link.name)
+            else:
+                return answer if link is self._links[0] else replace(answer, spoken_by=link.name)
         raise ProviderApiError("no model is left to ask")
 
     async def close(self) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from supervisor.contract import Redactor
+from worker.store.costs import Costs
 from worker.store.database import Database
 from worker.store.developments import Developments
 from worker.store.errors import Fenced, StoreError, StoreUnusable
@@ -50,6 +51,7 @@ class Store:
         self.runs = RunLog(self.database, clock)
         self.summaries = Summaries(self.database, clock)
         self.words = WordIndex(self.database, clock)
+        self.costs = Costs(self.database)
         self.now = clock
         self.write = self.database.write
 
