@@ -37,6 +37,7 @@ def test_the_moves_are_those_of_the_table() -> None:
     assert all((Status(a), Status(b)) in TRANSITIONS for a, b in moves)
 
 
+@pytest.mark.fault(1)
 @pytest.mark.parametrize("place", PLACES)
 def test_a_death_at(road: Road, place: str) -> None:
     """The same end as without it."""

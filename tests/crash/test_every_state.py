@@ -27,6 +27,7 @@ def road(install: Install, tmp_path_factory: pytest.TempPathFactory) -> Road:
     return Road(install, tmp_path_factory.mktemp("bombs"))
 
 
+@pytest.mark.fault(1)
 def test_a_death_in_every_state_changes_nothing_about_the_end(road: Road) -> None:
     """The whole chain in order, an event with each move, base active again at the end, and every message answered."""
     before = road.installation.active_sha()

@@ -48,6 +48,12 @@ def never_up(install: Install) -> Installation:
 # -- patches
 
 
+@pytest.mark.fault(
+    21,
+    what="refused before anything is built",
+    user="a code and the reason",
+    within="at once",
+)
 @pytest.mark.parametrize(
     ("given", "code"),
     [
@@ -68,6 +74,7 @@ def test_what_is_no_patch(installation: Installation, unharmed: None, given: byt
     assert time.monotonic() - begun < 10
 
 
+@pytest.mark.fault(21)
 @pytest.mark.parametrize("path", ["supervisor/states.py", "tests/worker/conftest.py", "worker/../../escape.py"])
 def test_a_patch_outside_its_area(installation: Installation, unharmed: None, path: str) -> None:
     """Refused, with the path, before anything is built."""

@@ -51,6 +51,12 @@ def test_failing_tests(installation: Installation, blue: dict[str, Any]) -> None
     assert_untouched(installation, blue)
 
 
+@pytest.mark.fault(
+    38,
+    what="refused without a build; `--force` lifts that",
+    user="`failed_before`, and which update it was",
+    within="at once",
+)
 def test_a_change_that_failed_is_not_tried_again_by_itself(installation: Installation, blue: dict[str, Any]) -> None:
     """The same change is refused without a build; with --force it is judged anew."""
     first = installation.submit(BAD.read_bytes(), "--force")
@@ -75,6 +81,19 @@ def test_tests_that_a_patch_takes_away_are_told(
     assert_untouched(installation, blue)
 
 
+@pytest.mark.fault(
+    25,
+    what="the exam finds it; in service the deploy fails, blue goes on",
+    user="`self_check_failed`, or `deploy_failed` with its last words",
+    within="the time to get ready, 20 s",
+)
+@pytest.mark.fault(
+    28,
+    what="refused by the supervisor, and never made active",
+    user="`self_check_failed`, or `deploy_failed` with what it said",
+    within="at once",
+)
+@pytest.mark.fault(24)
 @pytest.mark.parametrize(
     ("make", "reason", "last_words"),
     [

@@ -74,6 +74,7 @@ def test_rollback_of_what_is_not_active(promoted: str, dead: Installation) -> No
     assert not held(dead.paths.lock)
 
 
+@pytest.mark.fault(7)
 def test_after_a_restart_of_the_machine(promoted: str, genesis: str, dead: Installation) -> None:
     """Nothing runs, neither of itself nor by the engine; then the one active worker is of the revision that was."""
     before = dead.status()["active"]

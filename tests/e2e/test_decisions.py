@@ -43,6 +43,12 @@ def test_cancel_twice(installation: Installation, cancelled: str) -> None:
     assert "already" in installation.run("cancel", cancelled).expect(0).out
 
 
+@pytest.mark.fault(
+    37,
+    what="refused; nothing is deployed",
+    user="one line",
+    within="at once",
+)
 def test_approve_after_cancel(installation: Installation, cancelled: str) -> None:
     """Refused; nothing is deployed."""
     assert "is cancelled; only a staged one can be approved" in installation.run("approve", cancelled).refusal()
@@ -54,12 +60,14 @@ def test_the_first_revision_cannot_be_rolled_back(installation: Installation, ge
     assert "nothing before it" in installation.run("rollback", genesis).refusal()
 
 
+@pytest.mark.fault(36)
 def test_rollback_of_what_is_not_active(installation: Installation, cancelled: str, promoted: str) -> None:
     """Refused, and the active one is named, so that it can be said instead."""
     assert promoted[:8] in installation.run("rollback", cancelled).refusal()
     assert installation.status()["active"]["tx_id"] == promoted
 
 
+@pytest.mark.fault(37)
 def test_approve_twice(installation: Installation, promoted: str) -> None:
     """It says that it is promoted already, and exits with 0."""
     before = installation.status()
@@ -102,6 +110,12 @@ def swapped(installation: Installation, checkout: Path, genesis: str, watch: Con
     return tx
 
 
+@pytest.mark.fault(
+    20,
+    what="nothing of it is started",
+    user="`digest_mismatch`",
+    within="at once",
+)
 def test_an_image_that_was_swapped_is_not_deployed(installation: Installation, swapped: str) -> None:
     """`digest_mismatch`, by somebody else's fault."""
     shown = installation.show(swapped)

@@ -88,6 +88,12 @@ def test_at_rest(installation: Installation, private: PrivateEngine) -> None:
     nothing_is_banned(installation)
 
 
+@pytest.mark.fault(
+    13,
+    what="the step that was cut is done again; nobody is blamed",
+    user="the update takes longer",
+    within="the engine's return",
+)
 @pytest.mark.parametrize("moment", ["building", "testing", "self_checking"])
 def test_at_the_gates(installation: Installation, private: PrivateEngine, checkout: Path, moment: str) -> None:
     """The step that was cut is done again, and the update passes."""
@@ -105,6 +111,12 @@ def test_at_the_gates(installation: Installation, private: PrivateEngine, checko
     nothing_is_banned(installation)
 
 
+@pytest.mark.fault(
+    14,
+    what="green comes up again, and its window begins anew",
+    user="answers come late",
+    within="start of a worker, 2 s",
+)
 def test_in_probation(installation: Installation, private: PrivateEngine, checkout: Path) -> None:
     """Green comes up again, its window begins anew, and it is promoted."""
     tx = installation.stage(candidates.adds_a_module(checkout, "cut_on_probation"))
@@ -118,6 +130,7 @@ def test_in_probation(installation: Installation, private: PrivateEngine, checko
     nothing_is_banned(installation)
 
 
+@pytest.mark.fault(7, 33)
 def test_the_machine_stops_in_probation(installation: Installation, private: PrivateEngine, checkout: Path) -> None:
     """Engine, containers, supervisor and keeper at once: with `up` all of it is back, one worker active, none lost."""
     tx = installation.stage(candidates.adds_a_module(checkout, "power_cut"))

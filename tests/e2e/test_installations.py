@@ -183,6 +183,7 @@ def test_a_user_who_is_not_root(another: AsUser, user: str) -> None:
 # -- a version that is too old
 
 
+@pytest.mark.fault(11)
 def test_an_older_version_touches_nothing(install: Install) -> None:
     """It says that a newer one wrote the ledger; the file and the workers stay as they are."""
     installation = install()
@@ -202,3 +203,28 @@ def test_an_older_version_touches_nothing(install: Install) -> None:
         assert "a newer version wrote it" in line, command
     assert content() == before
     assert {container["Id"] for container in installation.containers()} == workers
+
+
+@pytest.mark.fault(41)
+def test_a_supervisor_upgraded_in_mid_update(install: Install, tmp_path: Path) -> None:
+    """The newer one brings the ledger up and goes on with the probation; the older one says why it does not."""
+    older = copy_checkout(tmp_path / "older")
+    installation = install(older, AUTONOUS_UPDATE_STABLE_WINDOW_SECONDS="8")
+    installation.up()
+    tx = installation.stage(candidates.adds_a_module(older, "in_hand"))
+    installation.run("approve", tx).expect(0)
+    wait_for(lambda: installation.status_of(tx) == "deployed_unstable", 30, "the probation")
+    green = installation.status()["active"]["container"]
+    installation.kill_supervisor()
+    installation.checkout = Path(shutil.copytree(older, tmp_path / "newer"))
+    steps = installation.checkout / "supervisor" / "ledger" / "migrations.py"
+    one_more = 'Migration(MIGRATIONS[-1].number + 1, "newer", ("ALTER TABLE artifacts ADD COLUMN tomorrow TEXT",))'
+    last = "\nLATEST: Final"
+    steps.write_text(steps.read_text().replace(last, f"\nMIGRATIONS = (*MIGRATIONS, {one_more})\n{last}"))
+    installation.up()
+    wait_for(lambda: installation.status_of(tx) == "promoted", 30, "the end of the probation")
+    assert installation.status()["active"]["container"] == green
+    installation.kill_supervisor()
+    installation.checkout = older
+    assert "a newer version wrote it" in installation.run("up").expect(1).err
+    assert green in [container["Name"].removeprefix("/") for container in installation.containers()]

@@ -48,6 +48,12 @@ def ends_rolled_back(installation: Installation, tx: str, reason: str, blame: st
     assert reason in installation.run("show", tx).expect(0).out
 
 
+@pytest.mark.fault(
+    29,
+    what="it is killed, and blue takes over",
+    user="an answer that comes late; `rolled_back`",
+    within="5 s",
+)
 def test_a_loop_that_wedges_in_service(installation: Installation, checkout: Path, blue: dict[str, Any]) -> None:
     """It stops beating, is killed, and the message that it choked on is answered by blue."""
     tx = in_probation(installation, candidates.wedges_when_told(checkout))
@@ -55,6 +61,12 @@ def test_a_loop_that_wedges_in_service(installation: Installation, checkout: Pat
     ends_rolled_back(installation, tx, "no beat from its loop")
 
 
+@pytest.mark.fault(
+    26,
+    what="blue takes over",
+    user="`rolled_back` with its last words",
+    within="0.5 s",
+)
 def test_an_exit_a_second_before_the_end_of_the_window(
     installation: Installation, checkout: Path, blue: dict[str, Any]
 ) -> None:
@@ -65,6 +77,7 @@ def test_an_exit_a_second_before_the_end_of_the_window(
     ends_rolled_back(installation, tx, "exited by itself with code 7")
 
 
+@pytest.mark.fault(38)
 def test_what_failed_in_service_is_not_tried_again(installation: Installation, checkout: Path) -> None:
     """The same change is refused, as it was rolled back by its own fault."""
     again = installation.submit(candidates.exits_in_service(checkout, seconds=WINDOW_SECONDS - 1))

@@ -58,6 +58,12 @@ def test_a_toolbox_that_is_killed_comes_back(installation: Installation, active:
     assert installation.say("still there?") == SLEPT
 
 
+@pytest.mark.fault(
+    42,
+    what="the worker goes on with its lease",
+    user="nothing",
+    within="no time",
+)
 def test_the_supervisor_killed_while_a_worker_chats(installation: Installation, active: dict[str, Any]) -> None:
     """The answer in hand and the next one come without it; the next supervisor adopts worker and lease as they are."""
     containers = {c["Id"] for role in ("worker", "toolbox") for c in installation.containers(role)}

@@ -98,6 +98,12 @@ def test_a_recipe_that_cannot_be_followed(builds: Builds, instruction: str) -> N
     assert builds.engine.image(builds.tag) is None
 
 
+@pytest.mark.fault(
+    22,
+    what="given up",
+    user="`build_failed` with its last lines",
+    within="the pipeline's time-out",
+)
 def test_a_build_that_falls_silent(builds: Builds) -> None:
     """It is given up after the time it is given, and told as silence."""
     begun = time.monotonic()

@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.engine import ContainerGone, Engine, EngineError, EngineUnreachable, ImageMissing, NameTaken
+from supervisor.engine import (
+    ContainerGone,
+    ContainerView,
+    Engine,
+    EngineError,
+    EngineUnreachable,
+    ImageMissing,
+    NameTaken,
+)
 from supervisor.hostengine import DEFAULT_SOCKET
 from supervisor.images import Deps
 from supervisor.specs import MIB, WORKER_UID, ContainerSpec, Limits, gate_spec
@@ -122,6 +130,7 @@ def test_a_container_that_is_not_there(engine: Engine) -> None:
     engine.remove(name)
 
 
+@pytest.mark.fault(18)
 def test_a_name_that_is_taken(containers: Containers) -> None:
     """The error tells it apart from every other; the first one stays."""
     spec = containers.spec("sleep", "60")
@@ -198,6 +207,27 @@ def test_containers_are_found_by_project_and_role(containers: Containers) -> Non
     assert {view.id for view in find(containers.project)} == {living, dead}
     assert [view.id for view in find(containers.project, role="worker")] == [living]
     assert find(f"{containers.project}-other") == []
+
+
+@pytest.mark.fault(
+    17,
+    what="it is left out of the list",
+    user="nothing",
+    within="at once",
+)
+def test_containers_that_go_between_the_list_and_the_look(
+    containers: Containers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are left out, and the others are found."""
+    stays, goes = containers.run("sleep", "60"), containers.run("sleep", "60")
+    look = containers.engine.inspect
+
+    def late(container: str) -> ContainerView | None:
+        containers.engine.remove(goes)
+        return look(container)
+
+    monkeypatch.setattr(containers.engine, "inspect", late)
+    assert [view.id for view in containers.engine.containers(containers.project)] == [stays]
 
 
 # -- limits
@@ -299,6 +329,7 @@ def test_the_stream_tells_what_happens_to_the_project(containers: Containers, de
     assert {name for _, name in seen} == {spec.name}
 
 
+@pytest.mark.fault(16)
 def test_a_stream_that_is_cut_says_so(containers: Containers, short: Path) -> None:
     """It does not end as if nothing more would ever happen; the next one goes on."""
     with EngineProxy(short / "e", DEFAULT_SOCKET.resolve()) as proxy:

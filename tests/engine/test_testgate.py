@@ -108,6 +108,12 @@ def test_a_process_that_leaves_early(gate: Gate) -> None:
     assert not verdict.passed
 
 
+@pytest.mark.fault(
+    23,
+    what="ended; it counts against the patch",
+    user="`test_failed` with the reason",
+    within="the pipeline's time-out",
+)
 def test_tests_that_hang(gate: Gate) -> None:
     """They are ended in time, and told as what they are."""
     verdict = gate.judge({CODE: b"import time\ntime.sleep(600)\n"}, seconds=4)
@@ -115,12 +121,14 @@ def test_tests_that_hang(gate: Gate) -> None:
     assert "did not end within 4 s" in verdict.reason
 
 
+@pytest.mark.fault(23)
 def test_tests_that_need_too_much_memory(gate: Gate) -> None:
     """The limit is theirs alone."""
     verdict = gate.judge({CODE: b"hog = bytearray(2_000_000_000)\n"})
     assert not verdict.passed
 
 
+@pytest.mark.fault(23)
 def test_tests_that_flood_the_log(gate: Gate) -> None:
     """What is kept of it is small."""
     verdict = gate.judge({CODE: BASE[CODE] + b"import os\nos.write(2, b'flood ' * 10_000_000)\n"})

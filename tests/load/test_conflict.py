@@ -4,10 +4,12 @@ import random
 import signal
 
 import httpx
+import pytest
 
 from tests.load.stage import TOKEN, Model, stage, wait_for
 
 
+@pytest.mark.fault(43)
 def test_another_poller_is_waited_out() -> None:
     """On a 409 the worker keeps away for some seconds, which is no failure to the breaker, and then goes on."""
     with stage(Model(random.Random(1)), range(1, 2)) as here:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+import pytest
+
 from supervisor.localbot.faults import FaultKind
 from tests.load.stage import READ_TIMEOUT_SECONDS, TOKEN, Model, Stage, Wait, stage, wait_for
 
@@ -61,6 +63,13 @@ def conversation(messages: int, wait: Wait = wait_for) -> Iterator[Conversation]
         yield Conversation(here, model, asked, doubted, seconds)
 
 
+@pytest.mark.fault(44)
+@pytest.mark.fault(
+    43,
+    what="waits are obeyed, what surely did not arrive is sent again",
+    user="a late answer; after a time-out in a send a notice with `/again`",
+    within="the time that Telegram names, else 0.25 s to 30 s",
+)
 def test_every_message_is_answered_once_and_in_order() -> None:
     """429, 500, time-outs and broken connections on both sides lose nothing, double nothing and change no order."""
     with conversation(MESSAGES) as talk:

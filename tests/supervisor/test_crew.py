@@ -165,6 +165,7 @@ def test_a_worker_that_never_polls_is_told_from_one_that_fails(
     assert not isinstance(failure.value, WorkerLate)
 
 
+@pytest.mark.fault(27)
 def test_a_worker_is_settled_only_when_it_stays_well(installation: Installation, supervisor: Supervisor) -> None:
     """Ready is recorded once; one that comes up and goes again at once is refused."""
     row = worker(installation, supervisor)

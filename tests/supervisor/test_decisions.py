@@ -115,6 +115,12 @@ def answer(decide: Callable[[], Decided]) -> Decided | str:
         return str(refusal)
 
 
+@pytest.mark.fault(
+    36,
+    what="refused, in every state but those with something to take back",
+    user="the active one is named",
+    within="at once",
+)
 @pytest.mark.parametrize("status", list(Status))
 @pytest.mark.parametrize("decision", TABLES)
 def test_every_decision_in_every_state(
@@ -261,6 +267,12 @@ def race(*decide: Callable[[], Decided]) -> list[Decided | Refusal]:
     return answers
 
 
+@pytest.mark.fault(
+    35,
+    what="one of them does it",
+    user="the other is told that it is done already",
+    within="at once",
+)
 @pytest.mark.parametrize("decision", TABLES)
 def test_of_many_who_decide_the_same_one_does_it(
     ledger: Ledger, decisions: Decisions, first: Update, decision: str

@@ -91,6 +91,7 @@ DEPLOY_MOMENTS: dict[str, Callable[[Installation, Update, str], bool]] = {
 }
 
 
+@pytest.mark.fault(4, 5, 6)
 @pytest.mark.parametrize("moment", DEPLOY_MOMENTS)
 def test_it_dies_in_a_deploy(installation: Installation, moment: str) -> None:
     """The next one goes on from there, and the update is promoted as if nothing had been."""
@@ -107,6 +108,12 @@ def test_it_dies_in_a_deploy(installation: Installation, moment: str) -> None:
     each_step_once(installation, update)
 
 
+@pytest.mark.fault(
+    3,
+    what="the rollback ends, and is recorded once",
+    user="N-1 answers",
+    within="a restart",
+)
 @pytest.mark.parametrize("moved", [False, True])
 def test_it_dies_in_a_rollback(installation: Installation, moved: bool) -> None:
     """Before and after the lease has gone back: the rollback ends, and is recorded once."""
@@ -137,6 +144,12 @@ def machine_stops(installation: Installation) -> None:
             installation.engine.crash(name, code=137)
 
 
+@pytest.mark.fault(
+    7,
+    what="the good revision comes up first, then what was in hand goes on",
+    user="answers come late",
+    within="start of a worker, 2 s",
+)
 @pytest.mark.parametrize("status", [S.DEPLOYING, S.DEPLOYED_UNSTABLE, S.PROMOTED, S.ROLLBACK_PENDING])
 def test_everything_dies_at_once(installation: Installation, status: Status) -> None:
     """Supervisor and containers, in each state: one worker comes back active, never blue beside green."""
@@ -190,6 +203,12 @@ class DieAgain:
                 machine_stops(self._installation)
 
 
+@pytest.mark.fault(
+    2,
+    what="each one goes on from there; the keeper waits longer each time",
+    user="nothing, or an update that takes longer",
+    within="0.5 s to 30 s for each death",
+)
 @pytest.mark.parametrize("seed", range(6))
 def test_it_dies_again_and_again(installation: Installation, seed: int) -> None:
     """Also in its recovery, and with workers, up to a dozen times over deploy and rollback: the end is the same."""
@@ -232,6 +251,7 @@ def unanswered(installation: Installation, error: BaseException) -> None:
     installation.engine.run = without_an_answer  # type: ignore[method-assign]
 
 
+@pytest.mark.fault(15)
 def test_a_container_whose_creation_was_never_answered(installation: Installation) -> None:
     """It is found by its name and put away, and another one is started: nothing is there twice."""
     with installation.supervised():
@@ -247,6 +267,12 @@ def test_a_container_whose_creation_was_never_answered(installation: Installatio
         )
 
 
+@pytest.mark.fault(
+    15,
+    what="adopted by its labels; no second one is started",
+    user="nothing",
+    within="a restart",
+)
 def test_a_container_whose_creation_nobody_lived_to_see(installation: Installation) -> None:
     """The supervisor died before the answer: the next one adopts the container by its labels, and starts no other."""
     supervisor = installation.start()
@@ -261,6 +287,12 @@ def test_a_container_whose_creation_nobody_lived_to_see(installation: Installati
     assert len(spawned) == 1
 
 
+@pytest.mark.fault(
+    33,
+    what="green comes up again and is proven anew; blue stands by",
+    user="answers come late",
+    within="start of a worker, 2 s",
+)
 def test_a_machine_that_restarts_in_probation(installation: Installation) -> None:
     """Nobody counts it against green, and blue never comes back as a second active worker."""
     installation.change(stable_window_seconds=0.5)
@@ -275,6 +307,12 @@ def test_a_machine_that_restarts_in_probation(installation: Installation) -> Non
     assert installation.ledger.crashes(update.sha or "", 0) == []
 
 
+@pytest.mark.fault(
+    27,
+    what="it never proves itself; blue serves",
+    user="`deploy_failed` or `rolled_back`",
+    within="0.5 s",
+)
 def test_green_that_flaps(installation: Installation) -> None:
     """Well, gone, well again: it never gets the lease before it stays well; blue serves all the while."""
     with installation.supervised():

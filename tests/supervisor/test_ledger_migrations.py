@@ -78,6 +78,12 @@ def test_events_are_append_only(tmp_path: Path, change: str) -> None:
     assert rows(path, "SELECT * FROM events") == before
 
 
+@pytest.mark.fault(
+    11,
+    what="refused; not a byte is changed",
+    user="one line that names both versions",
+    within="at once",
+)
 @pytest.mark.parametrize("alive", [False, True])
 def test_a_newer_ledger_is_refused_and_not_touched(tmp_path: Path, alive: bool) -> None:
     """For writing and for reading, with and without a log beside it: one line, not a byte changed."""
@@ -112,6 +118,12 @@ def test_a_file_that_was_never_set_up_is_not_read(tmp_path: Path) -> None:
     Ledger.read_only(path).close()
 
 
+@pytest.mark.fault(
+    41,
+    what="an older ledger is brought up and what was in hand goes on; a newer one is refused",
+    user="nothing, or one line",
+    within="at the start",
+)
 def test_only_missing_steps_are_taken(tmp_path: Path) -> None:
     """A file at step 1 gets step 2 alone, and keeps what it has."""
     database = peewee.SqliteDatabase(str(tmp_path / "x.db"), lock_type="IMMEDIATE")

@@ -196,6 +196,12 @@ def test_a_killed_writer_leaves_no_status_without_its_events(directory: Path) ->
         ledger.move(submit(ledger), Status.CREATED, Status.CANCELLED)
 
 
+@pytest.mark.fault(
+    12,
+    what="cut back to the last whole commit",
+    user="nothing",
+    within="at the start",
+)
 def test_a_torn_log_is_cut_back_to_the_last_whole_commit(directory: Path) -> None:
     """However the write-ahead log was torn, the ledger opens, is whole, and can be written."""
     path = directory / "supervisor.db"
@@ -304,6 +310,7 @@ def test_files_that_cannot_be_a_ledger_are_told(directory: Path) -> None:
     assert (directory / "text").read_text().startswith("this is no database")
 
 
+@pytest.mark.fault(10)
 def test_a_ledger_without_permission_is_told(directory: Path) -> None:
     """Another user who may not write, or not even look, gets one line."""
     if os.getuid() != 0:
@@ -342,6 +349,12 @@ print(ledger.find(tx_id).status)
 """
 
 
+@pytest.mark.fault(
+    9,
+    what="the whole transaction is taken back, and told",
+    user="`status` names the reason",
+    within="at once",
+)
 def test_no_space_left_takes_the_whole_transaction_back(directory: Path) -> None:
     """A commit that finds no room is told; nothing of it is on file, and with room again the ledger goes on."""
     path = directory / "supervisor.db"
@@ -353,6 +366,12 @@ def test_no_space_left_takes_the_whole_transaction_back(directory: Path) -> None
         assert ledger.events()[-1].payload == {"after": True}
 
 
+@pytest.mark.fault(
+    10,
+    what="reading goes on; the write is told as failed",
+    user="one line",
+    within="the busy time-out",
+)
 def test_a_locked_ledger_is_told_after_a_while_and_can_be_read(directory: Path) -> None:
     """A writer that holds the lock too long costs the others one line, not their reading."""
     path = directory / "supervisor.db"

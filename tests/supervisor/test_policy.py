@@ -127,6 +127,7 @@ def test_counts_have_caps() -> None:
         policy.check_added(policy.MAX_ADDED_LINES + 1)
 
 
+@pytest.mark.fault(21)
 def test_no_change_is_empty() -> None:
     """The same tree is no update."""
     with pytest.raises(Refused) as refusal:

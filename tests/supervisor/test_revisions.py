@@ -92,6 +92,7 @@ def test_the_identity_of_a_patch_is_what_it_does(revisions: Revisions, base: str
     assert apply(revisions, far, patch.replace(b"+x", b"+ x")).patch_id != identity
 
 
+@pytest.mark.fault(21)
 def test_a_patch_that_does_not_fit_is_told_by_file_and_hunk(revisions: Revisions, base: str) -> None:
     """Git's own words, on one line."""
     with pytest.raises(Refused) as refusal:

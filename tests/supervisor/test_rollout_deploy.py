@@ -118,6 +118,12 @@ FAILURES = {
 }
 
 
+@pytest.mark.fault(
+    24,
+    what="the exam finds it; in service the deploy fails, blue goes on",
+    user="`self_check_failed`, or `deploy_failed` with its last words",
+    within="at once",
+)
 @pytest.mark.parametrize("name", FAILURES)
 def test_a_green_that_fails_in_its_deploy_leaves_blue_active(installation: Installation, name: str) -> None:
     """The update ends in deploy_failed by its own fault, with the reason and green's last words; blue goes on."""
@@ -178,6 +184,12 @@ def test_a_short_run_is_finished_before_the_lease_moves(installation: Installati
         assert ("kill", blue.worker_id) not in installation.engine.calls
 
 
+@pytest.mark.fault(
+    34,
+    what="the holder is killed and seen dead before the next grant",
+    user="the cut run goes on with the next worker",
+    within="`AUTONOUS_DRAIN_SECONDS`",
+)
 def test_a_holder_that_does_not_let_go_is_killed_and_seen_dead_before_the_grant(installation: Installation) -> None:
     """Past the drain's deadline the fence falls: the kill and its proof come before the next epoch."""
     installation.change(drain_seconds=0.2)
@@ -199,6 +211,7 @@ def test_a_holder_that_does_not_let_go_is_killed_and_seen_dead_before_the_grant(
         assert not ended.crashed
 
 
+@pytest.mark.fault(20)
 def test_an_image_that_was_retagged_after_the_approval_is_not_deployed(installation: Installation) -> None:
     """What was approved is what runs: otherwise deploy_failed, digest_mismatch, and no container of it."""
     update = installation.staged()
@@ -258,6 +271,12 @@ def test_an_approved_update_whose_base_is_no_longer_good_is_never_deployed(insta
         assert stale.sha not in installation.running_shas()
 
 
+@pytest.mark.fault(
+    6,
+    what="what is left over is put away",
+    user="nothing",
+    within="a restart",
+)
 def test_nothing_but_the_two_revisions_keeps_running(installation: Installation) -> None:
     """Workers that a crash left over are put away, though the clean-up that would have done it never came."""
     with installation.supervised() as supervisor:

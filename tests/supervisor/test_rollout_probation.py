@@ -91,6 +91,7 @@ def test_blue_answers_soon_after_green_died(installation: Installation) -> None:
         assert len(installation.told(EventType.WORKER_SPAWNED)) == 2
 
 
+@pytest.mark.fault(29)
 def test_a_wedged_green_is_noticed_within_five_seconds(installation: Installation) -> None:
     """A loop that stops beating while its process lives is killed, and blue takes over.
 
@@ -109,6 +110,12 @@ def test_a_wedged_green_is_noticed_within_five_seconds(installation: Installatio
         assert ("kill", green.worker_id) in installation.engine.calls
 
 
+@pytest.mark.fault(
+    16,
+    what="the beats that stay out tell it",
+    user="answers come late",
+    within="5 s",
+)
 def test_a_lost_event_of_the_engine_is_made_up_for(installation: Installation) -> None:
     """A death that the event stream did not tell is noticed all the same, by the silence that follows."""
     installation.change(stable_window_seconds=30)
@@ -145,6 +152,12 @@ def test_a_green_whose_container_was_removed_from_outside_is_rolled_back(install
         installation.becomes_active(installation.genesis)
 
 
+@pytest.mark.fault(
+    32,
+    what="the window is as long as it was to be",
+    user="nothing",
+    within="no time",
+)
 @pytest.mark.parametrize("jump", [3600.0, -3600.0])
 def test_a_clock_that_jumps_neither_ends_nor_prolongs_a_probation(installation: Installation, jump: float) -> None:
     """An hour either way: the window is as long as it was to be."""
@@ -204,6 +217,12 @@ def test_an_update_approved_on_what_was_taken_back_is_not_deployed(installation:
         installation.becomes_active(installation.genesis)
 
 
+@pytest.mark.fault(
+    30,
+    what="older good revisions are tried, down to the first",
+    user="answers come late; each attempt is an event",
+    within="start of a worker each, 2 s",
+)
 def test_when_n_minus_1_fails_too_the_next_older_one_is_taken(installation: Installation) -> None:
     """The way back walks down to a revision that runs; each attempt is told, and the good one is the one that runs."""
     with installation.supervised():
@@ -220,6 +239,12 @@ def test_when_n_minus_1_fails_too_the_next_older_one_is_taken(installation: Inst
         assert installation.ledger.good_sha() == installation.genesis.sha
 
 
+@pytest.mark.fault(
+    31,
+    what="told as failed, and tried again",
+    user="the supervisor answers /status itself",
+    within="until one comes up",
+)
 def test_a_rollback_with_nothing_that_runs_goes_on_trying(installation: Installation) -> None:
     """It is told as failed, stays pending, and is carried out once a revision comes up again."""
     crashing = [Behaviour(), *[Behaviour(exits_at_start=1)] * 3, Behaviour()]

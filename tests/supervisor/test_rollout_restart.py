@@ -57,6 +57,12 @@ def test_a_stop_leaves_workers_alone_and_the_next_start_adopts_them(installation
         assert len(installation.told(EventType.LEASE_GRANTED)) == 2
 
 
+@pytest.mark.fault(
+    4,
+    what="green is found by its labels and used",
+    user="blue answers meanwhile",
+    within="a restart",
+)
 def test_a_deploy_goes_on_after_a_stop(installation: Installation) -> None:
     """A green that was being waited for is found again and used; no second one is started."""
     with installation.supervised():
@@ -72,6 +78,12 @@ def test_a_deploy_goes_on_after_a_stop(installation: Installation) -> None:
         installation.until(lambda: settled(installation))
 
 
+@pytest.mark.fault(
+    5,
+    what="green keeps the lease; the switch is recorded",
+    user="nothing",
+    within="a restart",
+)
 def test_a_probation_goes_on_with_what_is_left_of_its_window(installation: Installation) -> None:
     """The window is not begun anew: it counts from the end of the deploy, also while no supervisor ran."""
     installation.change(stable_window_seconds=0.8)
@@ -134,6 +146,12 @@ def test_a_rollback_goes_on_after_a_stop(installation: Installation) -> None:
         assert installation.active_sha() == installation.genesis.sha
 
 
+@pytest.mark.fault(
+    18,
+    what="what no row explains is removed, if it is this installation's",
+    user="nothing",
+    within="at the start",
+)
 def test_left_over_containers_are_removed_at_the_start(installation: Installation) -> None:
     """Containers of the project that no row of the ledger explains go; those of others are not touched."""
     from supervisor.specs import gate_spec
@@ -211,6 +229,12 @@ SCENARIOS: dict[str, tuple[Callable[[Installation], Prepared], set[Status]]] = {
 }
 
 
+@pytest.mark.fault(
+    1,
+    what="the next supervisor goes on from ledger and engine",
+    user="nothing, or an update that takes longer",
+    within="a restart, 0.5 s by the keeper",
+)
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_kill_after_any_commit_or_engine_call_settles(installation: Installation, name: str) -> None:
     """Wherever the supervisor is killed, the next one ends in the same state, with nothing left over.
@@ -247,6 +271,7 @@ def killed(installation: Installation, kill: Kill, update: Update, ends: set[Sta
     return kill.done
 
 
+@pytest.mark.fault(2)
 @pytest.mark.parametrize("seed", range(3))
 def test_kills_again_and_again_settle(installation: Installation, seed: int) -> None:
     """Five supervisors in a row are killed within the same deploy; the sixth ends it."""

@@ -185,6 +185,7 @@ def test_a_worker_that_ended_with_the_engine_is_started_again_without_blame(inst
         assert installation.ledger.crashes(installation.genesis.sha or "", 0) == []
 
 
+@pytest.mark.fault(14)
 def test_a_green_that_ended_with_the_engine_is_proven_anew(installation: Installation) -> None:
     """Its probation begins again, and it is promoted when it passes that."""
     installation.change(stable_window_seconds=0.8)

@@ -33,12 +33,20 @@ def why_not() -> str | None:
 
 
 class PrivateEngine:
-    """The daemon, up while it is entered; ``images`` are copied into it from the machine's engine, ids and all."""
+    """The daemon, up while it is entered; ``images`` are copied into it from the machine's engine, ids and all.
 
-    def __init__(self, images: Sequence[str] = ()) -> None:
+    With ``disk_mib`` its data lies on a small disk of that size, in memory.
+    """
+
+    def __init__(self, images: Sequence[str] = (), *, disk_mib: int = 0) -> None:
         # Short, for the sockets in it, and on a disk.
         self._root = Path(tempfile.mkdtemp(prefix="own-", dir="/var/tmp"))
         self._images = images
+        self._filler = self._root / "data" / "filler"
+        if disk_mib:
+            self._filler.parent.mkdir()
+            options = ["-t", "tmpfs", "-o", f"size={disk_mib}m", "tmpfs", str(self._filler.parent)]
+            subprocess.run(["mount", *options], check=True)
         self._daemon: subprocess.Popen[bytes] | None = None
         self.url = f"unix://{self._root}/docker.sock"
 
@@ -98,6 +106,16 @@ class PrivateEngine:
     def freeze(self) -> None:
         """Keep the daemon from answering until it is stopped; its containers go on."""
         self._signal(signal.SIGSTOP)
+
+    def fill_disk(self, *, leave_bytes: int) -> None:
+        """Leave no more room than this on its disk, which is a small one."""
+        free = shutil.disk_usage(self._filler.parent).free
+        with self._filler.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, max(1, free - leave_bytes))
+
+    def clear_disk(self) -> None:
+        """Have room again."""
+        self._filler.unlink()
 
     def cut_power(self) -> None:
         """Every process of it and of its containers is gone at once, as when the machine loses its power."""
