@@ -1,0 +1,163 @@
+"""The rules of the roll-out over the stateful fakes."""
+
+import os
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from supervisor.decisions import Refusal
+from supervisor.states import IN_ROLLOUT, Status
+from tests.supervisor.fakes.installation import Installation, Killed
+from tests.supervisor.fakes.workers import Behaviour
+from tests.support.rolloutmodel import GOOD, Rest, Rollouts, World
+
+SECONDS = 20.0
+BEHAVIOURS = {
+    GOOD: [],
+    "exits at once": [Behaviour(exits_after=0, polls=False)],
+    "exits in its probation": [Behaviour(exits_after=0.1)],
+}
+
+
+class Fakes:
+    """An installation without an engine."""
+
+    def __init__(self) -> None:
+        self._directory = tempfile.TemporaryDirectory(prefix="model-")
+        self._installation = Installation(Path(self._directory.name) / "home")
+        # What is killed here is nobody's crash loop.
+        self._installation.change(stable_window_seconds=0.2, crash_threshold=1000)
+        self._supervisor = self._installation.start()
+        self._installation.becomes_active(self._installation.genesis)
+        self._numbers = 0
+
+    def stage(self, kind: str) -> str:
+        self._numbers += 1
+        installation = self._installation
+        if installation.ledger.first(*IN_ROLLOUT) is not None:
+            return ""
+        update = installation.staged(f"{kind} {self._numbers}")
+        installation.behaviours[update.sha or ""] = list(BEHAVIOURS[kind])
+        return update.tx_id
+
+    def approve(self, update: str) -> bool:
+        return self._decided("approve", update)
+
+    def cancel(self, update: str) -> bool:
+        return self._decided("cancel", update)
+
+    def roll_back(self, update: str) -> bool:
+        return self._decided("rollback", update)
+
+    def _decided(self, decision: str, update: str) -> bool:
+        decisions = self._installation.decisions
+        try:
+            match decision:
+                case "approve":
+                    decisions.approve(update, by="the model")
+                case "cancel":
+                    decisions.cancel(update)
+                case _:
+                    decisions.rollback(update)
+        except Refusal:
+            return False
+        self._installation.nudge()
+        return True
+
+    def status(self, update: str) -> str:
+        return str(self._installation.ledger.find(update).status)
+
+    def history(self, update: str) -> list[tuple[str, str]]:
+        ledger = self._installation.ledger
+        events = ledger.events(parent_id=ledger.find(update).event_id)
+        moves = [
+            (str(e.payload["status_from"]), str(e.payload["status_to"])) for e in events if "status_to" in e.payload
+        ]
+        return list(dict.fromkeys(moves))
+
+    def kill_supervisor(self, after: int) -> None:
+        left = [after]
+        dead = threading.Event()
+
+        def count() -> None:
+            if threading.current_thread().name == "rollout":
+                left[0] -= 1
+                if left[0] < 0 and not dead.is_set():
+                    dead.set()
+                    raise Killed
+
+        self._installation.interrupt = count
+        if dead.wait(0.3):
+            self._installation.interrupt = lambda: None
+            assert self._supervisor.wait_until_killed()
+        else:  # it has nothing to do: as on SIGTERM
+            self._installation.interrupt = lambda: None
+            self._supervisor.stop()
+        self._supervisor = self._installation.start()
+
+    def crash_worker(self, which: int) -> None:
+        if running := self._installation.running():
+            self._installation.engine.crash(running[which % len(running)], code=137)
+
+    def stop_machine(self) -> None:
+        self._supervisor.stop()
+        for role in ("worker", "toolbox"):
+            for name in self._installation.running(role):
+                self._installation.engine.crash(name, code=137)
+        self._supervisor = self._installation.start()
+
+    def lose_engine(self) -> None:
+        self._installation.engine.go_away()
+        time.sleep(0.1)
+        self._installation.engine.come_back()
+
+    def jump(self, hours: int) -> None:
+        self._installation.clock_is_off += 3600 * hours
+
+    def wait(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def rest(self) -> Rest:
+        installation = self._installation
+        good = installation.ledger.good_revision
+
+        def resting() -> bool:
+            wanted = sorted(filter(None, (good().sha, good().base_sha)))
+            return (
+                installation.ledger.first(Status.APPROVED, *IN_ROLLOUT) is None
+                and installation.active_sha() == good().sha
+                and installation.running_shas() == wanted
+            )
+
+        installation.until(resting, SECONDS, "nothing to be on its way")
+        active = installation.active_sha() or ""
+        standby = next((sha for sha in installation.running_shas() if sha != active), None)
+        return Rest(active, standby, good().sha, good().base_sha, answers=True)
+
+    def close(self) -> None:
+        self._installation.__exit__(None, None, None)
+        self._directory.cleanup()
+
+
+class OverFakes(Rollouts):
+    def make(self) -> World:
+        return Fakes()
+
+
+def test_any_order_of_commands_faults_and_time() -> None:
+    """At rest the good revision is active and its N-1 beside it, each update ended where it may, by legal steps."""
+    examples, steps = (200, 40) if os.environ.get("EXHAUSTIVE") else (6, 14)
+    run_state_machine_as_test(
+        OverFakes,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+            print_blob=True,
+        ),
+    )
