@@ -94,9 +94,19 @@ class Crew:
 
     def living(self, sha: str) -> WorkerRow | None:
         """A worker of this revision that is up, well, and has the settings of now; the newest one."""
-        rows = [row for row in self._ledger.living_workers() if row.sha == sha]
-        well = [row for row in rows if self.ailment(row) is None and self._fleet.current(row)]
+        well = [row for row in self._well(sha) if self._fleet.current(row)]
         return well[-1] if well else None
+
+    def has(self, sha: str) -> bool:
+        """Whether a worker of this revision is up and well, whatever its settings; those that are not are put away."""
+        well = {row.worker_id for row in self._well(sha)}
+        for row in self._ledger.living_workers():
+            if row.sha == sha and row.worker_id not in well:
+                self.retire(row, reason=self.ailment(row) or "it was not well")
+        return bool(well)
+
+    def _well(self, sha: str) -> list[WorkerRow]:
+        return [row for row in self._ledger.living_workers() if row.sha == sha and self.ailment(row) is None]
 
     def _healthy(self, worker: WorkerRow) -> bool:
         session = self.session(worker)

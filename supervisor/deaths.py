@@ -47,6 +47,11 @@ class Deaths:
         self._engine_lost = False
         self._watch: Watch | None = None
 
+    @property
+    def engine_lost(self) -> bool:
+        """Whether the engine's stream has ended and it does not answer since."""
+        return self._engine_lost
+
     def known(self, name: str) -> bool:
         """Whether this one is known to have ended."""
         return name in self._at

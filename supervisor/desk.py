@@ -33,6 +33,7 @@ from supervisor.rollout import Rollout
 from supervisor.server import NotThere
 from supervisor.sessions import Sessions, Signal
 from supervisor.settings import Settings
+from supervisor.surroundings import Surroundings
 
 _LOG = structlog.get_logger()
 
@@ -53,6 +54,7 @@ class WorkersDesk:
         pipeline: Pipeline,
         rollout: Rollout,
         cards: CardsDesk,
+        surroundings: Surroundings,
         stopped: Callable[[], bool],
     ) -> None:
         self.sessions = sessions
@@ -63,6 +65,7 @@ class WorkersDesk:
         self._rollout = rollout
         self._cards = cards
         self._audience = Audience.of(settings, ledger)
+        self._surroundings = surroundings
         self._stopped = stopped
         self.commands = Commands(ledger, revisions, status=self.status)
 
@@ -147,7 +150,12 @@ class WorkersDesk:
         shown = views.status(self._ledger, running=True, session_of=self.sessions.get, paused=self._pipeline.paused)
         if renewal := self._rollout.renewal:
             shown["renewal"] = renewal
+        if trouble := [line for line in (self._no_worker(), self._surroundings.away()) if line]:
+            shown["trouble"] = trouble
         return shown
+
+    def _no_worker(self) -> str:
+        return f"no worker is up: {self._rollout.trouble}" if self._rollout.trouble else ""
 
     def history(self) -> list[dict[str, Any]]:
         """As ``history --json``; the latest update that failed comes with its evidence, for the next attempt."""

@@ -245,6 +245,10 @@ class Fleet:
         """Whether the engine has told that this worker's process ended; costs nothing to ask."""
         return self._deaths.known(worker_id)
 
+    def engine_trouble(self) -> str:
+        """Why nothing can be started; empty while the engine answers."""
+        return "the container engine does not answer" if self._deaths.engine_lost else ""
+
     def ended_with_the_engine(self, worker_id: str) -> bool:
         """Whether it ended because the engine did, which is nobody's fault here. Raises EngineUnreachable."""
         return self._deaths.with_the_engine(worker_id)

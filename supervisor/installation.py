@@ -23,6 +23,7 @@ from supervisor.paths import CHECKOUT, Paths
 from supervisor.revisions import Revisions
 from supervisor.settings import Settings
 from supervisor.specs import LABEL_INSTALLATION
+from supervisor.states import Status
 from supervisor.systemd import SystemdService
 from supervisor.upgrade import checkout_files
 
@@ -65,7 +66,7 @@ def bring_up(settings: Settings, say: Say, *, interactive: bool) -> dict[str, An
             _have_it_kept(settings, say)
         else:
             start_supervisor(settings, say)
-        status = _wait_until_active(paths, client, say)
+        status = _wait_until_active(settings, client, say)
         if not settings.uses_local_bot:
             localbot.stop(paths)  # no worker talks to it any more
     return status
@@ -237,8 +238,9 @@ def _have_it_kept(settings: Settings, say: Say) -> None:
         say(f"warning: nobody brings the supervisor back when it dies; see {settings.paths.supervisor_log}")
 
 
-def _wait_until_active(paths: Paths, client: ControlClient, say: Say) -> dict[str, Any]:
-    said = False
+def _wait_until_active(settings: Settings, client: ControlClient, say: Say) -> dict[str, Any]:
+    paths = settings.paths
+    said = proving = False
     deadline = time.monotonic() + _ACTIVE_SECONDS
     while True:
         status = client.status()
@@ -249,16 +251,30 @@ def _wait_until_active(paths: Paths, client: ControlClient, say: Say) -> dict[st
             raise InstallationFailed(
                 f"no worker comes up with the changed settings: {renewal['reason']}; the former one goes on"
             )
+        if renewal and not proving and (tx := _in_probation(status)):
+            proving = True
+            deadline += settings.stable_window_seconds
+            say(
+                f"Update {tx[:8]} is in its probation, which takes up to {settings.stable_window_seconds:g} s; "
+                "the changed settings take effect after it..."
+            )
         if not said:
             waiting = "take over with the changed settings" if renewal else "be active and healthy"
             say(f"Waiting for the worker to {waiting}...")
             said = True
         if time.monotonic() > deadline:
+            missing = "the changed settings are not in force" if renewal else "no worker is active and healthy"
             raise InstallationFailed(
-                f"no worker is active and healthy after {_ACTIVE_SECONDS:.0f} s; "
+                f"{missing} after {_ACTIVE_SECONDS + proving * settings.stable_window_seconds:.0f} s; "
                 f"see {paths.logs / 'supervisor.log'} and {paths.logs / 'workers'}"
             )
         time.sleep(0.1)
+
+
+def _in_probation(status: dict[str, Any]) -> str | None:
+    """The tx of the update whose probation has to end before anything else moves the lease."""
+    unproven = (update["tx_id"] for update in status["pending"] if update["status"] == Status.DEPLOYED_UNSTABLE)
+    return next(unproven, None)
 
 
 def _last_line(path: Path) -> str:

@@ -17,7 +17,7 @@ from supervisor.binding import digest
 from supervisor.cards.content import card
 from supervisor.carryover import carry_over
 from supervisor.dependencies import Changed, asks_for_packages, look_up, same_again, shown
-from supervisor.engine import BuildFailed, Engine, EngineError, NoSpace
+from supervisor.engine import BuildFailed, Engine, EngineError, EngineUnreachable, NoSpace
 from supervisor.gates import risk
 from supervisor.gates.examprocess import ExamProcess
 from supervisor.gates.rehearsal import Rehearsal
@@ -44,6 +44,7 @@ _GATE_OF: Final = {
     Status.SELF_CHECKING: Status.TESTING,
     Status.STAGED: Status.SELF_CHECKING,
 }
+_MOST_ATTEMPTS: Final = 5  # at one step, each cut by the engine
 _LONGEST_ERROR: Final = 32 * 1024  # characters that the ledger keeps of why an update failed
 
 
@@ -162,13 +163,19 @@ class Pipeline:
             self._work_on(update)
         except (LostRace, Cancelled):
             _LOG.info("the update went another way", tx=update.tx_id)
-        except (EngineError, LedgerError):
+        except (EngineUnreachable, NoSpace, LedgerError):
             raise
+        except EngineError as error:
+            if self._ledger.attempted(update.tx_id, self._ledger.find(update.tx_id).status) < _MOST_ATTEMPTS:
+                raise
+            self._give_up(update.tx_id, f"the engine failed {_MOST_ATTEMPTS} times in this step, at last: {error}")
         except Exception as error:  # a defect of ours must cost this update, not the supervisor
             _LOG.exception("a defect in the pipeline", tx=update.tx_id)
-            self._give_up(update.tx_id, error)
+            why = f"a defect of the supervisor: {type(error).__name__}: {error}; see `supervisor logs`"
+            self._give_up(update.tx_id, why)
 
-    def _give_up(self, tx_id: str, error: Exception) -> None:
+    def _give_up(self, tx_id: str, reason: str) -> None:
+        """End an update for what is not its own fault."""
         update = self._ledger.find(tx_id)
         failed = {
             Status.CREATED: Status.CANCELLED,
@@ -178,7 +185,6 @@ class Pipeline:
             Status.APPROVED: Status.DEPLOY_FAILED,
         }
         if target := failed.get(update.status):
-            reason = f"a defect of the supervisor: {type(error).__name__}: {error}; see `supervisor logs`"
             with contextlib.suppress(LostRace):
                 self._fail(update, target, reason, {}, {"blame": Blame.EXTERNAL})
 

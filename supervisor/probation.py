@@ -1,5 +1,6 @@
 """The probation: green works, blue stands by, and the first failure of green's own brings blue back."""
 
+import time
 from collections.abc import Callable
 
 import structlog
@@ -13,9 +14,12 @@ from supervisor.ledger import Ledger, Update, WorkerRow
 from supervisor.pace import Pace
 from supervisor.revisions import Revisions
 from supervisor.rollback import Rollback
+from supervisor.standby import Standby
 from supervisor.states import Status
 from supervisor.succession import Succession
+from supervisor.surroundings import Surroundings
 from supervisor.timing import Clocks, Timing
+from supervisor.windowclock import WindowClock
 
 _LOG = structlog.get_logger()
 
@@ -33,6 +37,8 @@ class Probation:
         crew: Crew,
         succession: Succession,
         rollback: Rollback,
+        standby: Standby,
+        surroundings: Surroundings,
         pace: Pace,
         window: float,
         bot_api_answers: Callable[[], bool],
@@ -46,6 +52,8 @@ class Probation:
         self._crew = crew
         self._succession = succession
         self._rollback = rollback
+        self._standby = standby
+        self._surroundings = surroundings
         self._pace = pace
         self._window = window
         self._bot_api_answers = bot_api_answers
@@ -54,31 +62,41 @@ class Probation:
         self._polls_failing_since: float | None = None
 
     def prove(self, update: Update) -> None:
-        """The probation: green works, blue stands by, and the first failure of green's own brings blue back."""
+        """Watch green until its window has passed, or until its first failure of its own."""
         self._polls_failing_since = None
-        window = self._window
-        spent = self._clocks.wall() - (update.deploy_finished_at or 0)
-        ends = self._clocks.monotonic() + min(window, max(0.0, window - spent))
+        clock = WindowClock.of(update, self._ledger, self._clocks, self._window)
         while not self._pace.stopping:
             self._pace.begin()
             if self._ledger.find(update.tx_id).status is not Status.DEPLOYED_UNSTABLE:
                 return
+            clock.run(running=not self._surroundings.away())
             green = self._crew.holder()
             if green is None or self._fleet.ended_with_the_engine(green.worker_id):
                 if not self._start_again(update, green):
                     return
-                ends = self._clocks.monotonic() + window
-                continue
-            if failure := self._failure(green):
+                clock.restart()
+            elif failure := self._failure(green):
+                if excuse := self._surroundings.excuse():
+                    self._bear_with(green, failure, excuse)
+                    continue
                 self._rollback.demand(update, Status.DEPLOYED_UNSTABLE, green, failure)
                 return
-            left = ends - self._clocks.monotonic()
-            if left <= 0 and self._beaten_since(green, ends):
-                self._promote(update)
-                return
-            self._pace.sweep()
-            look = self._timing.look
-            self._pace.pause(min(left, look) if left > 0 else look)
+            elif self._clocks.monotonic() >= clock.ends and self._beaten_since(green, clock.ends):
+                if not self._surroundings.look(afresh=True):
+                    self._promote(update)
+                    return
+            else:
+                self._standby.replace(update.base_sha)
+                self._pace.sweep()
+                left = clock.ends - self._clocks.monotonic()
+                self._pace.pause(min(left, self._timing.look) if left > 0 else self._timing.look)
+
+    def _bear_with(self, green: WorkerRow, failure: str, excuse: str) -> None:
+        """Green fails by what is around it: one that died is started again, when that can be done."""
+        _LOG.warning("green fails, and not by its own fault", failure=failure, excuse=excuse)
+        if self._fleet.died(green.worker_id):
+            self._fleet.end(green.worker_id, reason=excuse)
+        self._pace.rest(self._timing.engine_retry)
 
     def _start_again(self, update: Update, green: WorkerRow | None) -> bool:
         """Green ended with the engine or the machine, and not by its fault: whether it is up again."""
@@ -89,6 +107,10 @@ class Probation:
             check_binding(update, self._engine)
             self._succession.make_active(update.revision, at_once=True)
         except (WorkerFailed, BindingBroken) as failure:
+            if excuse := self._surroundings.excuse():
+                _LOG.warning("green does not come up, and not by its own fault", failure=str(failure), excuse=excuse)
+                self._pace.rest(self._timing.engine_retry)
+                return True
             self._rollback.demand(update, Status.DEPLOYED_UNSTABLE, None, str(failure))
             return False
         return True
@@ -112,7 +134,10 @@ class Probation:
     def _beaten_since(self, worker: WorkerRow, moment: float) -> bool:
         """Whether it gave a sign of life after that: one that went silent a second before has proven nothing."""
         session = self._crew.session(worker)
-        return session is not None and session.last_beat is not None and session.last_beat >= moment
+        if session is None or session.last_beat is None:
+            return False
+        seconds_ago = time.monotonic() - session.last_beat
+        return self._clocks.monotonic() - seconds_ago >= moment
 
     def _promote(self, update: Update) -> None:
         promoted_at = self._clocks.wall()

@@ -21,8 +21,10 @@ from supervisor.revisions import Revisions
 from supervisor.rollback import Rollback
 from supervisor.sessions import Sessions, Signal
 from supervisor.settings import Settings
+from supervisor.standby import Beside, Standby, in_thread
 from supervisor.states import IN_ROLLOUT, Status
 from supervisor.succession import Succession
+from supervisor.surroundings import Surroundings
 from supervisor.timing import IN_SERVICE, SYSTEM_CLOCKS, Clocks, Timing
 from supervisor.upkeep import Upkeep
 
@@ -44,7 +46,9 @@ class Rollout:
         settings: Settings,
         signal: Signal,
         rebuilder: Rebuilder,
+        surroundings: Surroundings,
         bot_api_answers: Callable[[], bool],
+        beside: Beside = in_thread,
         clocks: Clocks = SYSTEM_CLOCKS,
         timing: Timing = IN_SERVICE,
     ) -> None:
@@ -53,7 +57,16 @@ class Rollout:
         self._timing = timing
         self._pace = pace = Pace(fleet=fleet, sessions=sessions, signal=signal, clocks=clocks)
         self._succession = succession = Succession(crew=crew, fleet=fleet, ledger=ledger, rebuilder=rebuilder)
-        self._rollback = rollback = Rollback(crew=crew, ledger=ledger, revisions=revisions, succession=succession)
+        standby = Standby(crew=crew, ledger=ledger, rebuilder=rebuilder, clocks=clocks, timing=timing, beside=beside)
+        self._rollback = rollback = Rollback(
+            crew=crew,
+            ledger=ledger,
+            revisions=revisions,
+            succession=succession,
+            surroundings=surroundings,
+            window=settings.crash_window_seconds,
+            clocks=clocks,
+        )
         self._deployment = Deployment(
             engine=engine,
             ledger=ledger,
@@ -72,6 +85,8 @@ class Rollout:
             crew=crew,
             succession=succession,
             rollback=rollback,
+            standby=standby,
+            surroundings=surroundings,
             pace=pace,
             window=settings.stable_window_seconds,
             bot_api_answers=bot_api_answers,
@@ -84,6 +99,8 @@ class Rollout:
             crew=crew,
             succession=succession,
             rollback=rollback,
+            standby=standby,
+            surroundings=surroundings,
             rebuilder=rebuilder,
             pace=pace,
             settings=settings,

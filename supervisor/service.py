@@ -43,6 +43,7 @@ from supervisor.server import contract_app
 from supervisor.sessions import Sessions, Signal
 from supervisor.settings import Settings
 from supervisor.states import Status
+from supervisor.surroundings import Surroundings, probes_of
 from supervisor.timing import IN_SERVICE
 from supervisor.toolboxes import Toolboxes
 from supervisor.tooldesk import ToolDesk
@@ -203,6 +204,12 @@ class Service:
             in_service=lambda: not self._stop.is_set() and crew.in_service(),
             stopping=self._stop.is_set,
         )
+        self._surroundings = Surroundings(
+            probes=probes_of(self._settings, engine=self._fleet.engine_trouble),
+            ledger=self._ledger,
+            sessions=self._sessions,
+            timing=IN_SERVICE,
+        )
         self._rollout = Rollout(
             engine=self._engine,
             ledger=self._ledger,
@@ -213,6 +220,7 @@ class Service:
             settings=self._settings,
             signal=self._signal,
             rebuilder=self._rebuilder,
+            surroundings=self._surroundings,
             bot_api_answers=lambda: botapi.answers(self._settings),
         )
         self._cards = assemble(
@@ -232,6 +240,7 @@ class Service:
             pipeline=self._pipeline,
             rollout=self._rollout,
             cards=self._cards.desk,
+            surroundings=self._surroundings,
             stopped=self._stop.is_set,
         )
         self._tool_desk = ToolDesk(
@@ -268,6 +277,7 @@ class Service:
         work: dict[str, Callable[[], None]] = {
             "watch": lambda: self._fleet.watch(self._stop),
             "rollout": self._rollout.run,
+            "surroundings": lambda: self._surroundings.run(self._stop),
             "toolboxes": lambda: self._toolboxes.run(self._stop),
         }
         if not makeshift:

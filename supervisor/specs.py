@@ -14,6 +14,8 @@ from supervisor.paths import Paths
 
 MIB: Final = 1024 * 1024
 WORKER_UID: Final = 10001
+#: Where a worker finds the sockets of the supervisor and of others that it talks to.
+CONTRACT_TARGET: Final = "/run/autonous"
 
 LABEL_PROJECT: Final = "autonous.project"
 LABEL_ROLE: Final = "autonous.role"
@@ -196,7 +198,7 @@ def worker_spec(
         network=network,
         mounts=(
             Mount(paths.state, "/state"),
-            Mount(paths.contract_directory, "/run/autonous", read_only=True),
+            Mount(paths.contract_directory, CONTRACT_TARGET, read_only=True),
             Mount(paths.toolbox(worker_id), "/run/toolbox"),
             Mount(paths.config, "/config", read_only=True),
         ),

@@ -28,6 +28,9 @@ class Timing:
     engine_retry: float = 5.0
     standby_retry: float = 30.0
     slowest_restart: float = 60.0  # where there is nothing to go back to
+    slowest_standby: float = 600.0  # between two starts of an N-1 that does not stay
+    probe: float = 5.0  # between two looks at the Bot API and the model, where it matters
+    told_after: float = 30.0  # that something outside is away, before the owners hear of it
     rescue_after: float = 5.0  # with no worker, before the supervisor polls the bot itself
     rescue_over: float = 60.0  # with a worker, before another such time is told anew
 

@@ -4,15 +4,17 @@ import structlog
 
 from supervisor.contract import EventType
 from supervisor.crew import Crew, WorkerFailed
-from supervisor.engine import EngineError, EngineUnreachable
+from supervisor.engine import EngineError
 from supervisor.fleet import Fleet
 from supervisor.ledger import Ledger, Revision, WorkerRow
 from supervisor.pace import Pace
 from supervisor.rebuild import Rebuilder
 from supervisor.rollback import Rollback
 from supervisor.settings import Settings
+from supervisor.standby import Standby
 from supervisor.states import Status
 from supervisor.succession import Succession
+from supervisor.surroundings import Surroundings
 from supervisor.timing import Clocks, Timing
 
 _LOG = structlog.get_logger()
@@ -29,6 +31,8 @@ class Upkeep:
         crew: Crew,
         succession: Succession,
         rollback: Rollback,
+        standby: Standby,
+        surroundings: Surroundings,
         rebuilder: Rebuilder,
         pace: Pace,
         settings: Settings,
@@ -40,12 +44,13 @@ class Upkeep:
         self._crew = crew
         self._succession = succession
         self._rollback = rollback
+        self._standby = standby
+        self._surroundings = surroundings
         self._rebuilder = rebuilder
         self._pace = pace
         self._settings = settings
         self._clocks = clocks
         self._timing = timing
-        self._standby_not_before = 0.0
         self._renew_not_before = 0.0
         self._renewal_failure = ""
 
@@ -68,6 +73,7 @@ class Upkeep:
             if not self._fleet.current(holder):
                 self._renew(holder, good)
             self._keep_standby(self._crew.holder() or holder, good)
+            self._recover()
 
     @property
     def renewal(self) -> dict[str, str] | None:
@@ -106,41 +112,41 @@ class Upkeep:
     def _keep_standby(self, holder: WorkerRow, good: Revision) -> None:
         """One worker of N-1 beside the active one, and no other."""
         self._crew.retire_all_but(holder, self._crew.living(good.base_sha or ""), reason="no longer needed")
-        if not good.base_sha or self._clocks.monotonic() < self._standby_not_before:
+        self._standby.keep(good.base_sha)
+
+    def _recover(self) -> None:
+        """A worker that has stayed for long enough shows that whatever made all of them fail is over."""
+        lease = self._ledger.lease()
+        if lease is None or not self._surroundings.repeated():
             return
-        previous = self._ledger.revision(good.base_sha)
-        try:
-            self._crew.bring_up(self._rebuilder.ensure_image(previous))
-        except EngineUnreachable:
-            raise
-        except (WorkerFailed, EngineError) as failure:
-            _LOG.warning("N-1 does not come up", sha=previous.sha[:12], error=str(failure))
-            self._standby_not_before = self._clocks.monotonic() + self._timing.standby_retry
+        if self._clocks.wall() - lease.granted_at >= self._timing.rescue_over:
+            self._surroundings.recovered()
 
     def _bury(self, worker: WorkerRow, ailment: str) -> None:
         self._succession.trouble = f"the last one ended: {ailment}"
         if not self._fleet.died(worker.worker_id):
             self._fleet.kill(worker.worker_id, ailment)
-        self._fleet.end(worker.worker_id, reason=ailment, crashed=True)
+        self._fleet.end(worker.worker_id, reason=ailment, crashed=not self._surroundings.excuse())
         _LOG.warning("the active worker ended", worker=worker.worker_id, reason=ailment)
 
     def _crash_loop(self, good: Revision) -> bool:
-        """Whether N-1 was asked for, because the good revision crashes too often; else wait before the next try."""
+        """Whether another revision was asked for: N-1, because this one crashes too often. Else wait to try again."""
         window = self._settings.crash_window_seconds
         crashes = self._ledger.crashes(good.sha, self._clocks.wall() - window)
         beyond = len(crashes) - self._settings.crash_threshold
         if beyond < 0:
             self._pace.rest(self._settings.restart_delay_seconds if crashes else 0)
             return False
-        if good.base_sha:
+        goes_back = bool(good.base_sha) and not self._rollback.repeated_by(good, crashes[-1].reason or "")
+        if goes_back:
             reason = f"crash loop: {len(crashes)} exits, the last: {crashes[-1].reason}"
             self._rollback.demand(self._ledger.find(good.tx_id), Status.PROMOTED, None, reason)
-        if beyond == 0 or good.base_sha:
+        if beyond == 0 or goes_back:
             told = {"sha": good.sha, "crashes": len(crashes), "window_seconds": window}
             self._ledger.append(EventType.CRASH_LOOP_DETECTED, told, parent_id=good.event_id)
-        if good.base_sha:
+        if goes_back:
             return True
-        # The first revision has nothing before it: keep trying, ever more slowly.
+        # There is nothing before it, or what was before fails alike: keep trying, ever more slowly.
         slowly = min(self._timing.slowest_restart, self._settings.restart_delay_seconds * 2**beyond)
         return self._pace.rest(slowly, unless=self._sent_back)
 

@@ -67,6 +67,7 @@ class Duty:
             polls_ok=self._vitals.polls_ok,
             poll_error=self._vitals.poll_error,
             internal_errors=self._vitals.internal_errors,
+            model_error=self._vitals.model_error,
             progressed_seconds_ago=self._vitals.progressed_seconds_ago() if in_hand else None,
         )
 

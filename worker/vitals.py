@@ -15,6 +15,7 @@ class Vitals:
         self.polls_ok = 0
         self.poll_error = ""
         self.internal_errors = 0
+        self.model_error = ""
         self.look = asyncio.Event()
         self.beat_now = asyncio.Event()
         self._monotonic = monotonic
@@ -32,6 +33,12 @@ class Vitals:
         if not self.poll_error:
             self.beat_now.set()
         self.poll_error = error
+
+    def run_ended(self, model_error: str) -> None:
+        """A run came to its end; with an error when it was the model's."""
+        if bool(model_error) != bool(self.model_error):
+            self.beat_now.set()
+        self.model_error = model_error
 
     def internal_error(self) -> None:
         """Something happened that nobody foresaw."""

@@ -30,6 +30,7 @@ def up() -> None:
     from supervisor import installation
     from supervisor.cli.images import newer
     from supervisor.cli.tables import console, status_table
+    from supervisor.surroundings import bot_api_trouble
 
     settings = settings_module.load()
     if warning := settings_module.env_file_warning():
@@ -38,6 +39,8 @@ def up() -> None:
     out = console()
     out.print(status_table(status))
     out.print()
+    if trouble := bot_api_trouble(settings):
+        out.print(f"warning: nobody can talk to it: {trouble}", markup=False)
     for line in _what_next(settings):
         out.print(line, markup=False)
     if news := newer(settings):
@@ -67,6 +70,8 @@ def status(as_json: AsJson = False) -> None:
     if shown.get("paused"):
         out.print(f"Paused: {shown['paused']}", markup=False)
     out.print(status_table(shown))
+    for line in shown.get("trouble", []):
+        out.print(f"Trouble: {line}", markup=False)
 
 
 def _status(settings: "Settings") -> dict[str, Any]:

@@ -59,6 +59,7 @@ class _Status(TypedDict):
     previous: _Previous | None
     pending: list[_Pending]
     paused: NotRequired[str]
+    trouble: NotRequired[list[str]]
     renewal: NotRequired[_Renewal]
 
 

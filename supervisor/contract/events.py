@@ -18,6 +18,8 @@ class EventType(StrEnum):
     REVISION_PROMOTED = "revision.promoted"
     LEASE_GRANTED = "lease.granted"
     OWNER_CLAIMED = "owner.claimed"
+    EXTERNAL_TROUBLE_STARTED = "external_trouble.started"
+    EXTERNAL_TROUBLE_ENDED = "external_trouble.ended"
     RESCUE_STARTED = "rescue.started"
     RESCUE_ENDED = "rescue.ended"
     CHAT_ERASED = "chat.erased"

@@ -101,6 +101,7 @@ class Beat(Message):
     polls_ok: int = Field(default=0, description="successful polls since the process started")
     poll_error: str = Field(default="", description="the last poll's error, empty after a good one")
     internal_errors: int = Field(default=0, description="unexpected errors since the process started")
+    model_error: str = Field(default="", description="the last run's error of the model, empty after a good run")
     progressed_seconds_ago: float | None = Field(default=None, description="age of the last progress of work in hand")
 
 

@@ -376,7 +376,7 @@ class _Sitting:
             },
             mounts=(
                 Mount(self._candidate.state, "/state"),
-                Mount(room / "contract", "/run/autonous"),
+                Mount(room / "contract", "/run/autonous", read_only=True),
                 Mount(room / "toolbox", "/run/toolbox"),
                 Mount(room / "config", "/config", read_only=True),
             ),

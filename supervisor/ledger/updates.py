@@ -18,7 +18,7 @@ from supervisor.ledger.errors import (
     NoRevision,
     UnknownUpdate,
 )
-from supervisor.ledger.models import Artifact
+from supervisor.ledger.models import Artifact, AttemptRecord, ProbationRecord
 from supervisor.ledger.store import Store
 from supervisor.ledger.values import CHANGEABLE_COLUMNS, Blame, NewUpdate, Revision, Update
 from supervisor.states import TRANSITIONS, Status
@@ -145,6 +145,29 @@ class Updates(Store):
                 own = {"tx_id": tx_id, "sha": update.sha, "image_id": update.image_id}
                 self._log(event, self._encode(payload, own), update.event_id, now)
             return update
+
+    def probation(self, tx_id: str) -> tuple[float, float | None] | None:
+        """What is left of its window in seconds, and since when that runs; None when nothing was noted."""
+        query = ProbationRecord.select(ProbationRecord.seconds_left, ProbationRecord.counts_since)
+        row: tuple[float, float | None] | None = self._one(query.where(ProbationRecord.tx_id == tx_id).tuples())
+        return row
+
+    def set_probation(self, tx_id: str, seconds_left: float, counts_since: float | None) -> None:
+        """Note how the clock of its probation stands; since None it stands still."""
+        row = {"seconds_left": seconds_left, "counts_since": counts_since}
+        with around("ledger.probation"), self._writing():
+            noted = ProbationRecord.insert(tx_id=tx_id, **row)
+            self._run(noted.on_conflict(conflict_target=[ProbationRecord.tx_id], update=row))
+
+    def attempted(self, tx_id: str, status: Status) -> int:
+        """Count one more attempt at the update's present step; gives how many there were."""
+        key = f"{tx_id} {status}"
+        with self._writing():
+            row = self._one(AttemptRecord.select(AttemptRecord.count).where(AttemptRecord.id == key).tuples())
+            count = 1 + (row[0] if row else 0)
+            noted = AttemptRecord.insert(id=key, count=count)
+            self._run(noted.on_conflict(conflict_target=[AttemptRecord.id], update={"count": count}))
+            return count
 
     def find(self, prefix: str) -> Update:
         """The one update whose id starts with this. Raises UnknownUpdate or AmbiguousPrefix."""

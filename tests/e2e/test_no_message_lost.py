@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.localbot.faults import Poll, PollOutcome
+from supervisor.localbot.faults import PollOutcome
 from tests.support import candidates
 from tests.support.echo import PREFIX, EchoModel
 from tests.support.installation import Install, Installation, wait_for
+from tests.support.polls import overlapping
 
 PAUSE_SECONDS = 0.1
 
@@ -54,17 +55,6 @@ class Conversation:
                 text = f"message {len(self.sent) + 1}"
                 bot.send(text)
                 self.sent.append(text)
-
-
-def overlapping(polls: list[Poll]) -> list[tuple[Poll, Poll]]:
-    """Polls of different clients that were open at the same time."""
-    closed = [poll for poll in polls if poll.ended is not None]
-    return [
-        (one, other)
-        for number, one in enumerate(closed)
-        for other in closed[number + 1 :]
-        if one.mark != other.mark and one.ended is not None and other.started < one.ended - 0.01
-    ]
 
 
 @pytest.fixture(scope="module")

@@ -56,6 +56,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "polls_ok": 0,
         "poll_error": "",
         "internal_errors": 0,
+        "model_error": "",
         "progressed_seconds_ago": None,
     },
     "claim": {},

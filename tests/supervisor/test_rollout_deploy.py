@@ -141,7 +141,7 @@ def test_a_green_that_fails_in_its_deploy_leaves_blue_active(installation: Insta
 
 def test_a_green_that_cannot_poll_while_the_bot_api_is_away_is_not_blamed(installation: Installation) -> None:
     """The deploy fails, and the same change may be submitted again: it was not its own fault."""
-    installation.bot_api_answers = False
+    installation.socket.bot_api_answers = False
     with installation.supervised():
         installation.becomes_active(installation.genesis)
         update = installation.reaches(installation.approved("quiet", Behaviour(polls=False)), S.DEPLOY_FAILED)

@@ -130,15 +130,6 @@ def test_a_lost_event_of_the_engine_is_made_up_for(installation: Installation) -
         installation.becomes_active(installation.genesis)
 
 
-def test_poll_errors_are_not_blamed_on_green_while_the_bot_api_is_away(installation: Installation) -> None:
-    """When the supervisor cannot reach the Bot API either, green is promoted in spite of its errors."""
-    installation.bot_api_answers = False
-    with installation.supervised():
-        installation.becomes_active(installation.genesis)
-        update = installation.approved("offline", Behaviour(poll_fails_after=0.0))
-        assert installation.reaches(update, S.PROMOTED, S.ROLLED_BACK).status is S.PROMOTED
-
-
 def test_a_green_whose_container_was_removed_from_outside_is_rolled_back(installation: Installation) -> None:
     """A container that is simply gone is a failure like any other, and nothing trips over it."""
     installation.change(stable_window_seconds=5)

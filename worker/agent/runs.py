@@ -184,6 +184,7 @@ class Runs:
         match error:
             case None:
                 self._breaker.run_succeeded(probe=probe)
+                self._vitals.run_ended("")
                 self._settle_completed(attempt, running.work.result())
             case LimitHit() as hit:
                 self._breaker.run_abandoned(probe=probe)
@@ -193,6 +194,8 @@ class Runs:
             case Exception():
                 error_class = classify(error)
                 self._breaker.run_failed(error_class, str(error), probe=probe)
+                if error_class is ErrorClass.PROVIDER_API:
+                    self._vitals.run_ended(self._redact(f"{type(error).__name__}: {error}"))
                 self._settle_failed(attempt, error_class, error)
             case _:
                 raise error

@@ -33,7 +33,9 @@ from supervisor.rollout import Rollout
 from supervisor.sessions import Sessions, Signal
 from supervisor.settings import Settings, load
 from supervisor.specs import LABEL_SHA, LABEL_TX, ContainerSpec
+from supervisor.standby import Beside
 from supervisor.states import Status
+from supervisor.surroundings import Probes, Surroundings
 from supervisor.timing import Clocks, Timing
 from supervisor.toolboxes import Toolboxes
 from tests.supervisor.fakes.engine import FakeEngine, Idle, Process
@@ -53,6 +55,8 @@ QUICK: Final = Timing(
     engine_retry=0.05,
     standby_retry=0.2,
     slowest_restart=0.1,
+    probe=0.05,
+    told_after=0.1,
     rescue_after=0.2,
     rescue_over=0.3,
 )
@@ -80,6 +84,10 @@ class Supervisor:
         self.signal = Signal()
         self.sessions = Sessions(self.signal)
         poll_turn = threading.Lock()
+        clocks = Clocks(
+            wall=lambda: time.time() + installation.clock_is_off + installation.passed,
+            monotonic=lambda: time.monotonic() + installation.passed,
+        )
         engine, ledger, settings = installation.engine, installation.ledger, installation.settings
         self.toolboxes = Toolboxes(
             engine=engine,
@@ -110,6 +118,18 @@ class Supervisor:
             poll_turn=poll_turn,
             timing=installation.timing,
         )
+        self.surroundings = Surroundings(
+            probes=Probes(
+                bot_api=lambda: "" if installation.socket.bot_api_answers else "the Bot API is away",
+                model=lambda: "" if installation.model_answers_host else "the model is away",
+                disk=lambda: "" if installation.disk_has_room else "the disk is full",
+                engine=self.fleet.engine_trouble,
+            ),
+            ledger=ledger,
+            sessions=self.sessions,
+            timing=installation.timing,
+            clocks=clocks,
+        )
         self.rollout = Rollout(
             engine=engine,
             ledger=ledger,
@@ -120,12 +140,15 @@ class Supervisor:
             settings=settings,
             signal=self.signal,
             rebuilder=installation,
-            bot_api_answers=lambda: installation.bot_api_answers,
-            clocks=Clocks(wall=lambda: time.time() + installation.clock_is_off),
+            surroundings=self.surroundings,
+            beside=installation.beside,
+            bot_api_answers=lambda: installation.socket.bot_api_answers,
+            clocks=clocks,
             timing=installation.timing,
         )
         targets: dict[str, Callable[[], None]] = {
             "watch": lambda: self.fleet.watch(self._stop),
+            "surroundings": lambda: self.surroundings.run(self._stop),
             "toolboxes": lambda: self.toolboxes.run(self._stop),
         }
         if rolling:
@@ -226,9 +249,13 @@ class Installation:
         self.socket = Socket()
         self.activity = Activity()
         self.behaviours: dict[str, list[Behaviour]] = {}
-        self.bot_api_answers = True
+        self.disk_has_room = True
+        self.probe_fails: set[str] = set()  # what only workers reach
+        #: In the roll-out's own thread, so that a kill of it is a kill of all that it does.
+        self.beside: Beside = lambda work: work()
         self.bot: Callable[[], BotClient] | None = None  # the way to a bot, for supervisors that talk to one
         self.environment: dict[str, str] = {}
+        self.passed = 0.0  # seconds that went by in an instant
         self.clock_is_off = 0.0  # seconds by which the supervisor's wall clock is ahead
         self._supervisors: list[Supervisor] = []
         self.genesis = self._first_revision()
@@ -279,6 +306,11 @@ class Installation:
         """The update once it is in one of these states; fails the test when it never is."""
         self.until(lambda: self.update(update).status in statuses, seconds, f"{update.title} to be {statuses}")
         return self.update(update)
+
+    @property
+    def model_answers_host(self) -> bool:
+        """What the supervisor finds when it asks the model by itself."""
+        return self.socket.model_answers and "model" not in self.probe_fails
 
     # -- as a rebuilder
 

@@ -33,6 +33,7 @@ class Behaviour:
     wedges_after: float | None = None
     internal_errors: int = 0  # once active
     unwell: str = ""  # once active
+    model_fails: bool = False
     work_in_hand: float = 0.0  # that a drain has to wait for
     lets_go: bool = True
 
@@ -94,9 +95,11 @@ class Activity:
 
 @dataclass
 class Socket:
-    """Where workers find the supervisor: its sessions, or None while it is away."""
+    """What workers find around them. ``sessions`` are the supervisor's, None while it is away."""
 
     sessions: Sessions | None = None
+    bot_api_answers: bool = True
+    model_answers: bool = True
 
 
 class FakeWorker:
@@ -198,13 +201,15 @@ class FakeWorker:
         on_duty = time.monotonic() - self._active_since
         behaviour = self._behaviour
         fails = active and behaviour.poll_fails_after is not None and on_duty >= behaviour.poll_fails_after
+        no_model = behaviour.model_fails or not self._socket.model_answers
         return Beat(
             state=self._state,
             epoch=self._epoch,
             healthy=not (active and behaviour.unwell),
             detail=behaviour.unwell if active else "",
             polls_ok=1 if active and behaviour.polls else 0,
-            poll_error="ConnectError: refused" if fails else "",
+            poll_error="ConnectError: refused" if fails or (active and not self._socket.bot_api_answers) else "",
+            model_error="APIConnectionError: refused" if no_model else "",
             internal_errors=behaviour.internal_errors if active else 0,
         )
 

@@ -1,0 +1,279 @@
+"""What no revision is blamed for: the Bot API, the model, the engine and the disk; and a failure that N-1 repeats."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from supervisor.contract import EventType
+from supervisor.ledger import Blame, Update
+from supervisor.states import Status
+from tests.supervisor.fakes.installation import Installation
+from tests.supervisor.fakes.workers import Behaviour
+
+S = Status
+TEN_MINUTES = 600.0
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    with Installation(tmp_path / "home") as made:
+        yield made
+
+
+def goes_away(installation: Installation, what: str) -> None:
+    setattr(installation.socket, f"{what}_answers", False)
+
+
+def comes_back(installation: Installation, what: str) -> None:
+    setattr(installation.socket, f"{what}_answers", True)
+
+
+def noticed(installation: Installation, what: str, *, ended: bool = False) -> None:
+    """Return when the supervisor has seen that it is away, or back."""
+    event = EventType.EXTERNAL_TROUBLE_ENDED if ended else EventType.EXTERNAL_TROUBLE_STARTED
+    installation.until(lambda: what in [told["what"] for told in installation.told(event)], what=f"{event} of {what}")
+
+
+def notices(installation: Installation) -> list[str]:
+    return [text for _, text in installation.ledger.notices()]
+
+
+@pytest.mark.parametrize("what", ["bot_api", "model"])
+def test_the_clock_of_a_probation_stands_still_for_ten_minutes(installation: Installation, what: str) -> None:
+    """Nothing is promoted, rolled back or banned meanwhile; the rest of the window follows, and the owner is told."""
+    installation.change(stable_window_seconds=1.0)
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        update = installation.reaches(installation.approved(), S.DEPLOYED_UNSTABLE)
+        goes_away(installation, what)
+        noticed(installation, what)
+        time.sleep(0.2)
+        installation.passed += TEN_MINUTES
+        time.sleep(1.5)  # more than the window
+        assert installation.update(update).status is S.DEPLOYED_UNSTABLE
+        comes_back(installation, what)
+        noticed(installation, what, ended=True)
+        back = time.monotonic()
+        update = installation.reaches(update, S.PROMOTED, S.ROLLED_BACK)
+        assert update.status is S.PROMOTED
+        assert time.monotonic() - back > 0.2
+        assert installation.ledger.failed_before(update.patch_id or "") is None
+        assert len(notices(installation)) == 1
+
+
+@pytest.mark.parametrize("what", ["bot_api", "model"])
+def test_ten_minutes_out_of_a_probation_change_nothing(installation: Installation, what: str) -> None:
+    """The active worker goes on, is neither restarted nor rolled back, and the owner is told once."""
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        update = installation.promoted()
+        active = installation.active()
+        goes_away(installation, what)
+        noticed(installation, what)
+        time.sleep(0.3)
+        installation.passed += TEN_MINUTES
+        time.sleep(0.3)
+        comes_back(installation, what)
+        noticed(installation, what, ended=True)
+        assert installation.active() == active
+        assert installation.update(update).status is S.PROMOTED
+        [ended] = installation.told(EventType.EXTERNAL_TROUBLE_ENDED)
+        assert float(str(ended["seconds"])) > TEN_MINUTES
+        assert len(notices(installation)) == 1
+
+
+def test_what_never_answered_the_host_is_away_only_when_a_worker_complains(installation: Installation) -> None:
+    """A server that only containers reach is no reason to stop the clock for ever."""
+    installation.probe_fails.add("model")
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        installation.reaches(installation.approved(), S.PROMOTED)
+        assert installation.told(EventType.EXTERNAL_TROUBLE_STARTED) == []
+
+
+def test_a_worker_that_alone_cannot_reach_the_model_is_judged_as_ever(installation: Installation) -> None:
+    """The host reaches it: the clock runs."""
+    installation.behaviours[installation.genesis.sha or ""] = [Behaviour(model_fails=True)]
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        installation.reaches(installation.approved("same", Behaviour(model_fails=True)), S.PROMOTED)
+        assert installation.told(EventType.EXTERNAL_TROUBLE_STARTED) == []
+
+
+def test_trouble_and_the_clock_outlive_the_supervisor(installation: Installation) -> None:
+    """The next one goes on with the same episode and with what is left of the window."""
+    installation.change(stable_window_seconds=1.0)
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        update = installation.reaches(installation.approved(), S.DEPLOYED_UNSTABLE)
+        goes_away(installation, "bot_api")
+        noticed(installation, "bot_api")
+        installation.until(lambda: (installation.ledger.probation(update.tx_id) or (0, 0))[1] is None)
+    installation.passed += TEN_MINUTES
+    with installation.supervised():
+        time.sleep(0.5)
+        assert installation.update(update).status is S.DEPLOYED_UNSTABLE
+        comes_back(installation, "bot_api")
+        installation.reaches(update, S.PROMOTED)
+    assert len(installation.told(EventType.EXTERNAL_TROUBLE_STARTED)) == 1
+
+
+def test_each_stop_of_the_engine_gives_the_whole_window_again(installation: Installation) -> None:
+    """Also after a restart of the supervisor between the two."""
+    installation.change(stable_window_seconds=1.0)
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        update = installation.reaches(installation.approved(), S.DEPLOYED_UNSTABLE)
+        stop_engine(installation, update)
+        time.sleep(0.6)
+    with installation.supervised():
+        stop_engine(installation, update)
+        update = installation.reaches(update, S.PROMOTED)
+        again = installation.active()
+        assert again is not None
+        assert update.promoted_at is not None
+        assert update.promoted_at - again.spawned_at > 1.0
+
+
+def stop_engine(installation: Installation, update: Update) -> None:
+    """It takes green along, and comes back."""
+    green = installation.becomes_active(update)
+    installation.engine.go_away()
+    installation.engine.crash(green.worker_id, code=137)
+    time.sleep(0.1)
+    installation.engine.come_back()
+    installation.until(lambda: installation.active() not in (None, green))
+
+
+def test_a_green_that_dies_of_a_full_disk_is_started_again(installation: Installation) -> None:
+    """Not by its own fault: it is proven anew once there is room."""
+    installation.change(stable_window_seconds=1.0)
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        update = installation.reaches(installation.approved(), S.DEPLOYED_UNSTABLE)
+        green = installation.becomes_active(update)
+        installation.disk_has_room = False
+        installation.engine.crash(green.worker_id)
+        time.sleep(0.3)
+        assert installation.update(update).status is S.DEPLOYED_UNSTABLE
+        installation.disk_has_room = True
+        update = installation.reaches(update, S.PROMOTED, S.ROLLED_BACK)
+        assert (update.status, update.blame) == (S.PROMOTED, None)
+        assert [text for text in notices(installation) if "disk is full" in text]
+
+
+def test_crashes_with_a_full_disk_are_not_counted(installation: Installation) -> None:
+    """However many there are."""
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        update = installation.promoted("fine")
+        installation.disk_has_room = False
+        for _ in range(4):
+            installation.until(lambda: installation.active_sha() == update.sha)
+            active = installation.active()
+            assert active is not None
+            installation.engine.crash(active.worker_id)
+            installation.until(lambda active=active: installation.active() != active)  # type: ignore[misc]
+        installation.becomes_active(update)
+        assert installation.update(update).status is S.PROMOTED
+
+
+def test_a_failure_that_n_minus_1_repeats_is_nobodys_fault(installation: Installation) -> None:
+    """N crashes, and so does N-1 as it takes over: N-1 is kept and tried on, older ones are not, nothing is banned."""
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        first = installation.promoted("first", Behaviour(), Behaviour(exits_at_start=5), Behaviour())
+        second = installation.promoted("second")
+        installation.behaviours[first.sha or ""] = [*[Behaviour(exits_at_start=5)] * 6, Behaviour()]
+        installation.behaviours[second.sha or ""] = [Behaviour(exits_at_start=5)]
+        installation.until(lambda: len(installation.running()) == 2)
+        for name in installation.running():
+            installation.engine.crash(name, code=5)
+        second = installation.reaches(second, S.ROLLED_BACK)
+        assert second.blame == Blame.EXTERNAL
+        assert installation.ledger.failed_before(second.patch_id or "") is None
+        installation.becomes_active(first)
+        assert installation.update(first).status is S.PROMOTED
+        assert installation.ledger.good_sha() == first.sha
+        installation.until(lambda: any("fails just as the last one" in text for text in notices(installation)))
+        noticed(installation, "workers", ended=True)
+
+
+def test_n_minus_1_that_crashes_alike_soon_after_is_not_given_up(installation: Installation) -> None:
+    """It takes over first, and then runs into the same: the ban on N is lifted."""
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        first = installation.promoted("first")
+        second = installation.promoted("second")
+        for update in (second, first):
+            for _ in range(3):
+                active = installation.becomes_active(update)
+                installation.engine.crash(active.worker_id, code=5)
+                installation.until(lambda active=active: installation.active() != active)  # type: ignore[misc]
+        installation.becomes_active(first)
+        assert installation.update(first).status is S.PROMOTED
+        second = installation.update(second)
+        assert (second.status, second.blame) == (S.ROLLED_BACK, Blame.EXTERNAL)
+
+
+def test_a_dead_blue_is_replaced_while_green_proves_itself(installation: Installation) -> None:
+    """So that there is a warm way back all through the probation."""
+    installation.change(stable_window_seconds=3)
+    with installation.supervised():
+        blue = installation.becomes_active(installation.genesis)
+        update = installation.approved()
+        installation.becomes_active(update)
+        installation.reaches(update, S.DEPLOYED_UNSTABLE)
+        installation.engine.crash(blue.worker_id)
+        installation.until(lambda: installation.running_shas().count(str(installation.genesis.sha)) == 1)
+        assert installation.update(update).status is S.DEPLOYED_UNSTABLE
+        assert installation.ledger.worker(blue.worker_id).exited_at is not None
+
+
+def test_an_n_minus_1_that_does_not_stay_is_started_ever_more_slowly(installation: Installation) -> None:
+    """It comes up, and dies soon after, again and again."""
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        installation.promoted()
+        spawned = len(installation.told(EventType.WORKER_SPAWNED))
+        ends = time.monotonic() + 2.0
+        while time.monotonic() < ends:
+            for name in installation.running():
+                if installation.ledger.worker(name).sha == installation.genesis.sha:
+                    installation.engine.crash(name)
+            time.sleep(0.01)
+        assert len(installation.told(EventType.WORKER_SPAWNED)) - spawned <= 6
+
+
+class SlowImages:
+    """A rebuilder whose exam takes as long as the test wants."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._real = installation.ensure_image
+        self.asked, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, revision: object) -> object:
+        if threading.current_thread().name == "standby":
+            self.asked.set()
+            self.go_on.wait(10)
+        return self._real(revision)  # type: ignore[arg-type]
+
+
+def test_an_exam_of_n_minus_1_holds_nobody_up(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While its image is built and examined again a crash of the active worker is answered at once."""
+    slow = SlowImages(installation)
+    monkeypatch.setattr(installation, "ensure_image", slow)
+    installation.beside = lambda work: threading.Thread(target=work, name="standby", daemon=True).start()
+    with installation.supervised():
+        blue = installation.becomes_active(installation.genesis)
+        update = installation.promoted()
+        installation.engine.crash(blue.worker_id)
+        assert slow.asked.wait(5)
+        green = installation.becomes_active(update)
+        installation.engine.crash(green.worker_id)
+        installation.until(lambda: installation.active() not in (None, green), 3)
+        slow.go_on.set()
+        installation.until(lambda: len(installation.running()) == 2)
