@@ -29,7 +29,9 @@ class WindowClock:
         left, since = noted or (window, update.deploy_finished_at or clocks.wall())
         spent = 0.0 if since is None else max(0.0, clocks.wall() - since)
         left = min(window, max(0.0, left - spent))
-        return cls(ledger, clocks, tx_id=update.tx_id, window=window, left=left, running=since is not None)
+        clock = cls(ledger, clocks, tx_id=update.tx_id, window=window, left=left, running=since is not None)
+        clock._note()
+        return clock
 
     @property
     def ends(self) -> float:

@@ -157,6 +157,7 @@ def test_a_clock_that_jumps_neither_ends_nor_prolongs_a_probation(installation: 
         installation.becomes_active(installation.genesis)
         update = installation.reaches(installation.approved(), S.DEPLOYED_UNSTABLE)
         began = time.monotonic()
+        installation.until(lambda: installation.ledger.probation(update.tx_id) is not None)
         installation.clock_is_off = jump
         installation.reaches(update, S.PROMOTED)
         assert 0.4 < time.monotonic() - began < 4
