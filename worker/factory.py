@@ -137,6 +137,7 @@ def make_toolbox(settings: Settings, report: Report) -> SteadyToolbox | LocalToo
     ``report`` tells whoever makes toolboxes that another one is needed.
     """
     if settings.autonous_toolbox_socket is None and settings.autonous_supervisor_socket is None:
+        logger.warning("tools run as this user and may use its network: only a supervisor's toolbox keeps bash offline")
         return LocalToolbox(TOOLS, {**os.environ, "AUTONOUS_MIN_FREE_BYTES": str(settings.autonous_min_free_bytes)})
     client = ToolboxClient(settings.autonous_toolbox_socket or DEFAULT_SOCKET, TOOLS)
     return SteadyToolbox(client, report, tools=TOOLS, timeout_seconds=settings.autonous_tool_timeout_seconds)

@@ -15,6 +15,8 @@ from worker.control.circuit import CircuitPolicy
 from worker.control.limits import Limits
 from worker.control.retry import RetryPolicy
 from worker.scripts import Action, Step
+from worker.tools import workplace
+from worker.tools.workplace import WorkplaceError
 
 #: Environment variables whose values must never be seen.
 SECRETS: Final = (
@@ -206,11 +208,15 @@ class Settings(BaseSettings):
 
 
 def load() -> Settings:
-    """Read the environment. Raises SettingsError."""
+    """Read the environment, also what of it is for the tools. Raises SettingsError."""
     try:
-        return Settings()
+        settings = Settings()
+        workplace.from_environment(os.environ)
     except ValidationError as error:
         raise SettingsError(_one_line(error, os.environ)) from None
+    except WorkplaceError as error:
+        raise SettingsError(str(error)) from None
+    return settings
 
 
 def secrets(environ: Mapping[str, str]) -> list[str]:

@@ -72,6 +72,7 @@ def test_lists_and_zeroes() -> None:
         ("TELEGRAM_API_BASE_URL", "localhost", "https?://"),
         ("AUTONOUS_DUMMY_PROVIDER_SCRIPT", "ok,boom", "err:<class>"),
         ("AUTONOUS_DUMMY_COMMANDER_SEND_SCRIPT", "msg:hello", "only ok"),
+        ("WORKSPACE_DIR", "here", "absolute paths"),
     ],
 )
 def test_a_bad_value_is_named_with_what_is_allowed(name: str, value: str, allowed: str) -> None:

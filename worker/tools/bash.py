@@ -17,6 +17,7 @@ from worker.tools.workplace import Workplace
 MOST_SECONDS: Final = 1800.0
 #: The exit code of a command that was stopped, as timeout(1) gives it.
 STOPPED: Final = 124
+_KILLED: Final = 128 + 9
 #: Progress is told at most so often, and this much of it, in bytes.
 PROGRESS_SECONDS: Final = 0.25
 PROGRESS_BYTES: Final = 2000
@@ -115,9 +116,15 @@ class _Heard:
         )
         if result.ok:
             return result
-        code, error_class = ("timeout", ErrorClass.TIMEOUT) if ended.stopped else ("exit_code", ErrorClass.TOOL_EXEC)
-        if ended.stopped:
+        code, error_class = "exit_code", ErrorClass.TOOL_EXEC
+        if ended.out_of_time:
+            code, error_class = "timeout", ErrorClass.TIMEOUT
             meta["stopped"] = f"after {seconds:g} s, with all that it had started; give more with timeout_seconds"
+        elif ended.stopped:
+            code = "stopped"
+            meta["stopped"] = "because the toolbox ends, or nobody waits for the call any more"
+        elif ended.exit_code == _KILLED:
+            meta["killed"] = "by SIGKILL; if nobody sent it, it wanted more memory than there is"
         return replace(result, meta={"code": code, "error_class": error_class.value, **meta})
 
 

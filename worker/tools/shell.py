@@ -23,10 +23,15 @@ _PEEK: Final = os.WEXITED | os.WNOHANG | os.WNOWAIT
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How it ended: the exit code, 128 and the signal's number when one killed it; ``stopped`` when we did."""
+    """How it ended: the exit code, 128 and the signal's number when one killed it.
+
+    ``stopped`` says that it was ended from here, and ``out_of_time`` that its time was why. ``background`` counts the
+    processes that it has left behind.
+    """
 
     exit_code: int
     stopped: bool
+    out_of_time: bool
     background: int
 
 
@@ -74,7 +79,8 @@ class Watched:
                 if not self._hear(selector, 0, received):
                     break
         code = self._process.returncode
-        return Ended(128 - code if code < 0 else code, stopped, self._in_background())
+        out_of_time = stopped and not self._told_to_stop
+        return Ended(128 - code if code < 0 else code, stopped, out_of_time, self._in_background())
 
     def _stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002 - a signal handler
         self._told_to_stop = True

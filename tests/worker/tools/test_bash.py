@@ -31,7 +31,8 @@ def test_output_and_exit_code(here: Workplace) -> None:
     assert result.stdout == f"out\n{here.workspace}\n"
     result = call_apart("bash", here, cmd="exit 7")
     assert (result.ok, result.exit_code, result.meta) == (False, 7, {"code": "exit_code", "error_class": "tool_exec"})
-    assert call_apart("bash", here, command="kill -9 $$").exit_code == 137
+    result = call_apart("bash", here, command="kill -9 $$")
+    assert (result.exit_code, "memory" in str(result.meta["killed"])) == (137, True)
     assert call_apart("bash", here, command="no-such-command-here").exit_code == 127
     assert call_apart("bash", here, command="-x").exit_code == 127
 
@@ -133,6 +134,12 @@ def test_a_call_that_is_killed_is_told(here: Workplace) -> None:
     result = call_apart("bash", here, command="kill -9 $PPID; sleep 5")
     assert (result.ok, result.exit_code, result.meta["code"]) == (False, None, "killed")
     assert "SIGKILL" in result.stderr
+
+
+def test_a_call_that_is_told_to_stop_says_so(here: Workplace) -> None:
+    """When the toolbox ends, what has come so far is the result, and its time is not blamed."""
+    result = call_apart("bash", here, command="echo before; kill $PPID; sleep 60")
+    assert (result.stdout, result.exit_code, result.meta["code"]) == ("before\n", 124, "stopped")
 
 
 def test_codes_and_progress_bars_are_gone(here: Workplace) -> None:
