@@ -86,14 +86,15 @@ def test_the_end_of_much_output_is_shown_and_all_of_it_kept(tmp_path: Path) -> N
 
 def test_endless_output_is_bounded(here: Workplace) -> None:
     """Neither memory nor the file grows without end, and the call ends at its time."""
-    result = call_apart("bash", here, command="yes; true", timeout_seconds=0.5)
+    result = call_apart("bash", here, command="yes; true", timeout_seconds=0.3)
     assert (result.exit_code, result.meta["error_class"], result.truncated_lines) == (124, "timeout", True)
     assert result.stdout.endswith("y\n")
     assert Path(str(result.meta["full_output"])).stat().st_size <= 8 * 1024 * 1024
 
 
-def test_time_ends_everything_below(here: Workplace) -> None:
+def test_time_ends_everything_below(here: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command, what ignores TERM, and what made a session of its own; what was put out before is shown."""
+    monkeypatch.setattr("worker.tools.shell.TERM_SECONDS", 0.3)
     command = """
         echo before
         (trap '' TERM; echo $BASHPID >a; while true; do sleep 0.1; done) &
@@ -151,7 +152,7 @@ def test_codes_and_progress_bars_are_gone(here: Workplace) -> None:
 def test_progress_is_told_while_it_runs(here: Workplace) -> None:
     """The end of the output so far, at most four times a second."""
     told: list[str] = []
-    command = "for i in $(seq 1 100); do echo $i; sleep 0.01; done"
+    command = "for i in $(seq 1 50); do echo $i; sleep 0.01; done"
     result = watched(told.append, "bash", here, command=command)
     assert result.ok
     assert 2 <= len(told) <= 8

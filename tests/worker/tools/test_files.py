@@ -50,11 +50,11 @@ def test_read_past_the_end_is_an_error_that_counts(here: Workplace) -> None:
 def test_read_keeps_to_lines_and_bytes(tmp_path: Path) -> None:
     """Huge files are cut at the limits, in whole lines; a line that is longer than all is cut and said to be."""
     here = workplace(tmp_path, max_lines=100, max_bytes=4096)
-    put(here, b"short\n" * 1_000_000)
+    put(here, b"short\n" * 200_000)
     result = call("read", here, path="f")
     assert (result.stdout.count("\n"), result.truncated_lines) == (100, True)
-    assert call("read", here, path="f", offset=999_999).stdout == "short\n"
-    put(here, b"x" * 99 + b"\n" + b"y" * 50_000_000 + b"\nend\n")
+    assert call("read", here, path="f", offset=199_999).stdout == "short\n"
+    put(here, b"x" * 99 + b"\n" + b"y" * 5_000_000 + b"\nend\n")
     result = call("read", here, path="f")
     assert (result.stdout, result.truncated_bytes, result.next_page_cursor) == ("x" * 99 + "\n", True, "1")
     result = call("read", here, path="f", offset=1)
