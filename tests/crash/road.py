@@ -2,9 +2,12 @@
 
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
+
+from docker.errors import APIError
 
 from supervisor.crashpoints import CRASH_FILE
 from supervisor.ledger import Ledger
@@ -30,22 +33,36 @@ class Road:
         self.installation.up()
         self._messages = 0
 
-    def mine(self, places: Sequence[str]) -> Thread:
-        """Have one process after the other die at these places, each laid as soon as the one before was come by."""
+    def mine(self, places: Sequence[str], along: Callable[[], object] | None = None) -> Thread:
+        """Have one process after the other die at these places, each laid as soon as the one before was come by.
+
+        With ``along``, which is what dies with it, nobody starts the next one before that is done.
+        """
 
         def lay() -> None:
             for number, place in enumerate(places):
                 self.bomb.write_text(place)
                 if number:
                     # The keeper would do it too, but waits longer after each death.
-                    self.installation.run("up")
+                    self._start(along)
                 while self.bomb.exists():
                     time.sleep(0.01)
+                if along is not None:
+                    along()
+            if along is not None:
+                self._start(None)
 
+        if along is not None:
+            self.installation.kill_keeper()
         thread = Thread(target=lay, daemon=True)
         thread.start()
         wait_for(self.bomb.exists, 5, "the first of the places")
         return thread
+
+    def _start(self, along: Callable[[], object] | None) -> None:
+        self.installation.run("up")
+        if along is not None:
+            self.installation.kill_keeper()
 
     def decide(self, *command: str) -> None:
         """A command whose supervisor may die under it: given again, as its owner would."""
@@ -76,12 +93,12 @@ class Road:
 
         return wait_for(recorded, SECONDS, f"{name} in the ledger")
 
-    def walk(self, name: str, deaths: Sequence[str]) -> str:
+    def walk(self, name: str, deaths: Sequence[str], along: Callable[[], object] | None = None) -> str:
         """Submit, approve, promote, roll back, dying at each of these places in turn; the tx.
 
-        The places are in the order in which the road comes by them.
+        The places are in the order in which the road comes by them. See :meth:`mine` on ``along``.
         """
-        miner = self.mine(deaths)
+        miner = self.mine(deaths, along)
         tx = self.submit(name)
         self.reach(tx, "staged")
         self.decide("approve", tx)
@@ -92,6 +109,13 @@ class Road:
         miner.join(timeout=5)
         assert not miner.is_alive(), f"nobody came by {self.bomb.read_text()}"
         return tx
+
+    def kill_containers(self, *roles: str) -> None:
+        """All that live of these roles, as a machine does that stops."""
+        for role in roles:
+            for container in self.installation.containers(role):
+                with suppress(APIError):  # it went by itself
+                    self.installation.docker.kill(container["Id"])
 
     def check(self, tx: str, active_before: str) -> None:
         """What must hold at the end: the chain, an event with each status, one active worker, N-1, and answers."""

@@ -1,6 +1,7 @@
 """Whatever a person, a bad revision, a fault or the clock does, in any order: how an installation has to end.
 
-One machine of rules for Hypothesis, over a world that is either the stateful fakes or an installation on the real engine.
+One machine of rules for Hypothesis, over a world that is either the stateful fakes or an installation on the real
+engine.
 """
 
 from collections.abc import Collection
