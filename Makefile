@@ -26,7 +26,7 @@ check: ## linters, types, direction of imports
 crash: ## kill the supervisor at every place where it could die (long; SEED=n for another order)
 	@scripts/test -m exhaustive tests/crash
 
-chaos: ## messages, updates and kills at random, each message accounted for (MINUTES=10 SEED=n)
+chaos: ## messages, updates and kills at random, each message accounted for (MINUTES=10 SEED=n ENGINE=1)
 	@scripts/venv && exec .venv/bin/python -m tests.chaos
 
 bench: ## figures, each beside its limit

@@ -23,7 +23,7 @@ from pathlib import Path
 from supervisor.contract import EventType
 from supervisor.engine import Engine
 from supervisor.hostengine import EngineMissing, ensure_engine
-from supervisor.images import ImagesUnavailable, ensure_deps
+from supervisor.images import ImagesUnavailable, base_tag, ensure_deps
 from supervisor.ledger import Ledger
 from tests.chaos.blows import Blows
 from tests.chaos.book import Verdict, judge
@@ -32,6 +32,7 @@ from tests.chaos.talk import CHATS, PER_SECOND, Talk, committed
 from tests.support.checkouts import copy_checkout
 from tests.support.echo import PREFIX, EchoModel
 from tests.support.installation import Installation, wait_for
+from tests.support.privateengine import PrivateEngine, why_not
 
 SETTINGS = {
     "OPENAI_API_KEY": "sk-echo",
@@ -51,22 +52,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
         ensure_engine(_say, interactive=False)
-        ensure_deps(Engine(), _say)
+        deps = ensure_deps(Engine(), _say)
     except (EngineMissing, ImagesUnavailable) as error:
         _say(f"error: {error}")
         return 3
+    if options.engine and (reason := why_not()):
+        _say(f"error: ENGINE=1 needs an engine of its own: {reason}")
+        return 3
     _say(f"Chaos for {options.minutes:g} minutes, seed {options.seed}.")
     with ExitStack() as stack:
+        private = stack.enter_context(PrivateEngine([base_tag(), deps.tag])) if options.engine else None
+        if private is not None:
+            os.environ["DOCKER_HOST"] = private.url
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
         installation = Installation(directory / "home", copy_checkout(directory / "checkout"), settings=SETTINGS)
         stack.callback(installation.remove)
         installation.paths.create(worker_uid=10001)
         stack.enter_context(EchoModel(seconds=0.05).serve(installation.paths.contract_directory / "echo.sock"))
         installation.up()
-        return _run(installation, options)
+        return _run(installation, options, private)
 
 
-def _run(installation: Installation, options: argparse.Namespace) -> int:
+def _run(installation: Installation, options: argparse.Namespace, private: PrivateEngine | None) -> int:
     began = time.time()
 
     def say(line: str) -> None:
@@ -74,6 +81,8 @@ def _run(installation: Installation, options: argparse.Namespace) -> int:
 
     talk = Talk(installation.paths.localbot_user_socket)
     blows = Blows(installation, random.Random(f"{options.seed} blows"), say)
+    if private is not None:
+        blows.add("engine restarted", 1, private.restart)
     changes = Changes(installation, random.Random(f"{options.seed} changes"), say)
     _together([talk.write, blows.deal, changes.make], options.minutes * 60)
     problems = _come_to_rest(installation, blows, talk)
@@ -172,9 +181,10 @@ def _counted(things: Counter[str]) -> str:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=os.environ.get("MINUTES", "10"), metavar="N")
+    parser.add_argument("--minutes", type=float, default=os.environ.get("MINUTES", "10"), metavar="N", help="MINUTES=N")
     parser.add_argument("--seed", default=os.environ.get("SEED") or str(random.SystemRandom().randrange(10**6)))
-    parser.add_argument("--engine", action="store_true", default=os.environ.get("ENGINE") == "1")
+    engine = "restart the engine, too: one of the run's own, which only root can have (ENGINE=1)"
+    parser.add_argument("--engine", action="store_true", default=os.environ.get("ENGINE") == "1", help=engine)
     return parser.parse_args(arguments)
 
 

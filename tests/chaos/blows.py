@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 
-from docker.errors import APIError
+from docker.errors import APIError, DockerException
+from requests.exceptions import RequestException
 
 from supervisor.homelock import held
 from supervisor.specs import LABEL_PROJECT
@@ -47,7 +48,7 @@ class Blows:
         names, weights = list(self._kinds), [weight for weight, _ in self._kinds.values()]
         while not over.wait(self._chance.uniform(*PAUSE_SECONDS)):
             (name,) = self._chance.choices(names, weights)
-            with suppress(APIError):  # it was gone before
+            with suppress(DockerException, RequestException):  # it was gone before
                 self._kinds[name][1]()
                 self.dealt[name] += 1
                 self._say(name)
