@@ -6,7 +6,7 @@ import threading
 import time
 from pathlib import Path
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from supervisor.decisions import Refusal
@@ -158,6 +158,7 @@ def test_any_order_of_commands_faults_and_time() -> None:
             stateful_step_count=steps,
             deadline=None,
             suppress_health_check=list(HealthCheck),
-            print_blob=True,
+            database=None,
+            phases=[Phase.generate],  # threads take their own time: a smaller example may not fail any more
         ),
     )

@@ -202,6 +202,13 @@ class Rollouts(RuleBasedStateMachine):
         if self.world.approve(update):
             known.approved = True
 
+    def _seen(self, update: str) -> tuple[str, list[tuple[str, str]]]:
+        """Its status and its history, of one moment: what was staged on another base may be superseded meanwhile."""
+        while True:
+            before, moves = self.world.status(update), self.world.history(update)
+            if self.world.status(update) == before:
+                return before, moves
+
     @staticmethod
     def _one(updates: Collection[str], which: int) -> str:
         return sorted(updates)[which % len(updates)]
@@ -212,11 +219,10 @@ class Rollouts(RuleBasedStateMachine):
         assert rest.standby == rest.base_of_good, "N-1 does not stand by"
         assert rest.answers
         for update in self.model.updates:
-            status = self.world.status(update)
+            status, moves = self._seen(update)
             known = self.model.updates[update]
             assert status in _AT_REST
             assert status in self.model.may_end(update), f"{known} is {status}"
-            moves = self.world.history(update)
             assert len(moves) == len(set(moves)), f"a step was taken twice: {moves}"
             ends = [target for _, target in moves]
             assert [source for source, _ in moves] == ["created", *ends][: len(moves)], f"a gap in {moves}"
