@@ -29,13 +29,13 @@ class FreeSpace:
             return await call
         if short := self._short():
             call.close()
-            raise ToolError("no_space", f"{short}; nothing that writes is run until there is room again")
+            raise ToolError("no_space", f"{short}; nothing that writes is run until the owner has made room")
         working = asyncio.ensure_future(call)
         try:
             while not working.done():
                 await asyncio.wait({working}, timeout=LOOK_SECONDS)
                 if not working.done() and (short := self._short()):
-                    raise ToolError("no_space", f"stopped: {short}; remove something before anything else is written")
+                    raise ToolError("no_space", f"stopped: {short}; nothing that writes is run until there is room")
             return working.result()
         finally:
             if not working.done():

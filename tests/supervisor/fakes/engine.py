@@ -160,6 +160,10 @@ class FakeEngine:
             container.process.kill()
         self._exited(container, code, oom)
 
+    def spec(self, name: str) -> ContainerSpec:
+        """What a container was made of. Raises ContainerGone."""
+        return self._get(name).spec
+
     # -- the engine's methods
 
     def version(self) -> dict[str, str]:

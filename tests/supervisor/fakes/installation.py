@@ -89,12 +89,13 @@ class Supervisor:
             monotonic=lambda: time.monotonic() + installation.passed,
         )
         engine, ledger, settings = installation.engine, installation.ledger, installation.settings
+        self.grants = Grants(ledger=ledger, settings=settings, signal=self.signal)
         self.toolboxes = Toolboxes(
             engine=engine,
             ledger=ledger,
             settings=settings,
             signal=self.signal,
-            grants=Grants(ledger=ledger, settings=settings, signal=self.signal),
+            grants=self.grants,
             installation=facts.ensure_installation(ledger),
         )
         self.fleet = Fleet(
