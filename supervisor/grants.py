@@ -5,6 +5,7 @@ it. What is granted stands in the ledger alone.
 """
 
 import math
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,6 +36,7 @@ class Grants:
         self._ledger = ledger
         self._signal = signal
         self._clock = clock
+        self._lock = threading.RLock()
         self._open: list[GrantRow] | None = None  # as in the ledger, which nobody else changes
         paths = settings.paths
         self._walls = Walls(roots=settings.grantable_roots, private=(paths.home, paths.run, CHECKOUT), home=Path.home())
@@ -47,6 +49,12 @@ class Grants:
     def add(self, order: GrantOrder, *, parent_id: int) -> GrantRow:
         """Open a directory. Raises NotGrantable."""
         directory, mode = self._walls.check(order.path, order.mode, order.hours)
+        with self._lock:
+            row = self._add(order, directory, mode, parent_id)
+        self._signal.notify()
+        return row
+
+    def _add(self, order: GrantOrder, directory: Path, mode: Access, parent_id: int) -> GrantRow:
         active = self.active()
         if len(active) >= _MOST:
             raise NotGrantable("too_many", f"{_MOST} grants at once are the most; /revoke one first")
@@ -66,30 +74,33 @@ class Grants:
         )
         row = self._ledger.add_grant(new, parent_id=parent_id)
         self._open = None
-        self._signal.notify()
         return row
 
     def revoke(self, number: int, *, user_id: int, chat_id: int) -> GrantRow:
         """Take a grant back. Raises NotGrantable when there is none of this number."""
-        row = next((row for row in self.active() if row.number == number), None)
-        if row is None or not self._end(number, EventType.GRANT_REVOKED, user_id=user_id, chat_id=chat_id):
+        with self._lock:
+            row = next((row for row in self.active() if row.number == number), None)
+            ended = row is not None and self._end(number, EventType.GRANT_REVOKED, user_id=user_id, chat_id=chat_id)
+        if row is None or not ended:
             raise NotGrantable("unknown_grant", f"there is no grant {number} in force; /grants lists them")
         self._signal.notify()
         return row
 
     def active(self) -> tuple[GrantRow, ...]:
         """What is granted now; what has ended since the last look is recorded as ended."""
-        now, active = self._clock(), []
-        open_ones = self._open = self._ledger.open_grants() if self._open is None else self._open
-        for row in open_ones:
-            if row.ends_at <= now:
-                self._end(row.number, EventType.GRANT_EXPIRED, reason="its time is over")
-            elif not still_there(row.path, row.place):
-                _LOG.warning("a granted directory is gone or was replaced", path=row.path)
-                self._end(row.number, EventType.GRANT_EXPIRED, reason="it is gone, or was replaced")
-            else:
-                active.append(row)
-        return tuple(active)
+        with self._lock:
+            now, active = self._clock(), []
+            if self._open is None:
+                self._open = self._ledger.open_grants()
+            for row in tuple(self._open):
+                if row.ends_at <= now:
+                    self._end(row.number, EventType.GRANT_EXPIRED, reason="its time is over")
+                elif not still_there(row.path, row.place):
+                    _LOG.warning("a granted directory is gone or was replaced", path=row.path)
+                    self._end(row.number, EventType.GRANT_EXPIRED, reason="it is gone, or was replaced")
+                else:
+                    active.append(row)
+            return tuple(active)
 
     def seconds_left(self, granted: tuple[GrantRow, ...]) -> float:
         """Until the first of these ends."""

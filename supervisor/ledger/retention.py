@@ -15,6 +15,9 @@ KEPT: Final = (
     EventType.OWNER_CLAIMED,
     EventType.RESCUE_STARTED,  # whether one goes on is told by the latest of the two
     EventType.RESCUE_ENDED,
+    EventType.GRANT_CREATED,
+    EventType.GRANT_EXPIRED,
+    EventType.GRANT_REVOKED,
     EventType.CHAT_ERASED,
     EventType.EVENTS_PRUNED,
 )

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from supervisor.contract import (
     ToolboxOrder,
     ToolboxTrouble,
 )
+from supervisor.engine import ContainerGone
 from supervisor.ledger import WorkerRow
 from supervisor.specs import NETWORK_TOOLBOX
 from supervisor.tooldesk import ToolDesk
@@ -67,8 +69,15 @@ class Scene:
         self.installation.until(lambda: self.id() not in ("", before), 5, "another toolbox")
 
     def mounts(self) -> dict[str, bool]:
-        spec = self.engine.spec(self.toolbox)
-        return {mount.target: mount.read_only for mount in spec.mounts}
+        """By target, whether it is read-only; none while one toolbox takes the other's place."""
+        with suppress(ContainerGone):
+            return {mount.target: mount.read_only for mount in self.engine.spec(self.toolbox).mounts}
+        return {}
+
+    def told(self, event: EventType, number: int) -> list[str]:
+        """The reasons in so many events of a type."""
+        self.installation.until(lambda: len(self.installation.told(event)) >= number, 5, f"{event}")
+        return [str(payload["reason"]) for payload in self.installation.told(event)]
 
     def grant(self, path: Path, mode: str = "ro", hours: float = 1.0, user: int = OWNER) -> Grant | Problem:
         order = GrantOrder(path=str(path), mode=mode, hours=hours, user_id=user, chat_id=user)
@@ -135,12 +144,12 @@ def test_a_grant_ends_by_itself(scene: Scene, ground: Path) -> None:
     """With its time, and when its directory is replaced by something else."""
     assert isinstance(scene.grant(ground / "a", hours=0.5 / 3600), Grant)
     scene.installation.until(lambda: str(ground / "a") not in scene.mounts(), 5, "the end of the grant")
-    assert scene.installation.told(EventType.GRANT_EXPIRED)[-1]["reason"] == "its time is over"
+    assert scene.told(EventType.GRANT_EXPIRED, 1) == ["its time is over"]
     assert isinstance(scene.grant(ground / "b"), Grant)
     (ground / "b").rmdir()
     (ground / "b").symlink_to("/etc")
     scene.installation.until(lambda: str(ground / "b") not in scene.mounts(), 5, "the end of the grant")
-    assert "replaced" in str(scene.installation.told(EventType.GRANT_EXPIRED)[-1]["reason"])
+    assert "replaced" in scene.told(EventType.GRANT_EXPIRED, 2)[1]
 
 
 def test_who_may_grant(scene: Scene, ground: Path) -> None:
@@ -181,6 +190,14 @@ def test_a_toolbox_with_a_network_is_for_one_call(scene: Scene) -> None:
     assert scene.networked() == []
     reasons = [event["reason"] for event in scene.installation.told(EventType.TOOLBOX_CLOSED)]
     assert reasons == ["the call ended", "its worker ended"]
+
+
+def test_a_toolbox_with_a_network_ends_with_its_time(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when nobody says that its call has ended."""
+    assert isinstance(scene.open(), ToolboxOpened)
+    monkeypatch.setattr(scene.supervisor.toolboxes, "_monotonic", lambda: time.monotonic() + 60)
+    assert scene.told(EventType.TOOLBOX_CLOSED, 1) == ["its time was over"]
+    assert scene.networked() == []
 
 
 def test_what_a_dead_supervisor_left_open_is_removed(installation: Installation, ground: Path) -> None:
