@@ -1,9 +1,7 @@
 """The rules of the roll-out, the same as over the fakes, in fewer steps on the real engine."""
 
-import os
 import time
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from docker.errors import APIError
@@ -110,14 +108,14 @@ class Real:
             self._installation.remove()
 
 
-def test_any_order_of_commands_and_faults(install: Install, checkout: Path, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize(("examples", "steps"), [(2, 8), pytest.param(20, 25, marks=pytest.mark.exhaustive)])
+def test_any_order_of_commands_and_faults(install: Install, examples: int, steps: int) -> None:
     """At rest the good revision is active and answers, its N-1 beside it, and each update ended where it may."""
 
     class OverTheEngine(Rollouts):
         def make(self) -> World:
             return Real(install(SUPERVISOR_CRASH_THRESHOLD="1000"))
 
-    examples, steps = (20, 25) if os.environ.get("EXHAUSTIVE") else (2, 8)
     run_state_machine_as_test(
         OverTheEngine,
         settings=settings(
@@ -125,7 +123,7 @@ def test_any_order_of_commands_and_faults(install: Install, checkout: Path, requ
             stateful_step_count=steps,
             deadline=None,
             database=None,
-            derandomize="EXHAUSTIVE" not in os.environ,
+            derandomize=examples == 2,
             phases=[Phase.generate],  # to make a failure smaller would take an hour
             suppress_health_check=list(HealthCheck),
         ),

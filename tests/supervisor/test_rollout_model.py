@@ -1,11 +1,11 @@
 """The rules of the roll-out over the stateful fakes."""
 
-import os
 import tempfile
 import threading
 import time
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -153,9 +153,9 @@ class OverFakes(Rollouts):
         return Fakes()
 
 
-def test_any_order_of_commands_faults_and_time() -> None:
+@pytest.mark.parametrize(("examples", "steps"), [(6, 14), pytest.param(200, 40, marks=pytest.mark.exhaustive)])
+def test_any_order_of_commands_faults_and_time(examples: int, steps: int) -> None:
     """At rest the good revision is active and its N-1 beside it, each update ended where it may, by legal steps."""
-    examples, steps = (200, 40) if os.environ.get("EXHAUSTIVE") else (6, 14)
     run_state_machine_as_test(
         OverFakes,
         settings=settings(
