@@ -284,6 +284,11 @@ class Settings(BaseModel):
         return (first, *(provider for provider, _ in self.model_fallback))
 
     @property
+    def offline(self) -> bool:
+        """Whether an offline stand-in takes the model's place."""
+        return self.providers[0] is Provider.DUMMY
+
+    @property
     def extras(self) -> tuple[Extra, ...]:
         """What a worker's image must have beside the packages that all have."""
         return extras(self.providers, embeddings=self.embeddings_model is not None)

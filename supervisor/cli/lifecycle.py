@@ -96,7 +96,8 @@ def _what_next(settings: "Settings") -> list[str]:
     command = ".venv/bin/supervisor"
     looking = [f"  {command} status     {command} history     {command} --help", "  make down"]
     if settings.uses_local_bot:
-        model = [] if settings.openai_api_key else ["No OPENAI_API_KEY is set: an offline stand-in answers.", ""]
+        offline = settings.offline and not settings.openai_api_key
+        model = ["No OPENAI_API_KEY is set: an offline stand-in answers.", ""] if offline else []
         return [*model, "Talk to it:", f"  {command} say hello", f"  {command} chat", *looking]
     try:
         name = f"@{bot_name(settings)}"

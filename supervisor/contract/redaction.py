@@ -16,6 +16,7 @@ _SHAPES = re.compile(
     r"|\bsk-[A-Za-z0-9_-]{16,}"  # OpenAI and compatible keys
     r"|\b(?:ghp|gho|ghs|github_pat)_[A-Za-z0-9_]{20,}"
     r"|\bAKIA[0-9A-Z]{16}\b"
+    r"|\bAIza[A-Za-z0-9_-]{35}"  # Google, Gemini's among them
 )
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from supervisor.engine import Engine
 from supervisor.hostengine import EngineMissing, ensure_engine
 from supervisor.images import ImagesUnavailable, ensure_deps
-from tests.bench import appending, commands, deploys, pipeline, resting, roles, sidebyside, tools, worker
+from tests.bench import appending, commands, deploys, pipeline, recalling, resting, roles, sidebyside, tools, worker
 from tests.bench.figures import Figure, console, seconds, table
 from tests.support.checkouts import copy_checkout, patch_of
 from tests.support.installation import Installation
@@ -74,6 +74,7 @@ def _measure(directory: Path, engine: Engine, options: argparse.Namespace) -> It
     _say("Event append and role changes...")
     yield from appending.measure(directory, options.batches)
     yield from roles.measure(directory, options.role_changes)
+    yield from recalling.measure(engine, _say)
     with _installation(directory / "a", all_tests=True) as whole:
         _say(f"{options.rounds} patches through all gates, each beside the bare build and test run...")
         yield from pipeline.measure(whole, engine, options.rounds)

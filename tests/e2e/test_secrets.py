@@ -16,6 +16,13 @@ from tests.support.watching import ContainerWatch, within
 
 #: With characters that other writings of it would change.
 CANARY = "sk-canary/7f3a+9c41=e8b2/do-not-leak"
+#: One for each key that a model's or embeddings' provider may have.
+KEYS = {
+    "OPENAI_API_KEY": CANARY,
+    "ANTHROPIC_API_KEY": CANARY.replace("7f3a", "a6d1"),
+    "GEMINI_API_KEY": CANARY.replace("7f3a", "b7e2"),
+    "AUTONOUS_EMBEDDINGS_API_KEY": CANARY.replace("7f3a", "c8f3"),
+}
 ROLES_WITHOUT = ("toolbox", "test", "exam")
 
 
@@ -48,16 +55,16 @@ def watch(installation: Installation, checkout: Path) -> Iterator[ContainerWatch
 
 @pytest.fixture(scope="module")
 def installation(install: Install) -> Installation:
-    """Up, with a key that nobody uses, as the model is the offline one."""
-    made = install(OPENAI_API_KEY=CANARY, AUTONOUS_MODEL_PROVIDER="dummy")
+    """Up, with keys that nobody uses, as the model is the offline one."""
+    made = install(**KEYS, AUTONOUS_MODEL_PROVIDER="dummy")
     made.up()
     return made
 
 
 @pytest.fixture
 def secrets(installation: Installation) -> list[str]:
-    """The key, and the token of the local bot's that every worker has."""
-    return [CANARY, (installation.paths.home / "localbot.token").read_text().strip()]
+    """The keys, and the token of the local bot's that every worker has."""
+    return [*KEYS.values(), (installation.paths.home / "localbot.token").read_text().strip()]
 
 
 def test_what_is_looked_for_would_be_found() -> None:

@@ -10,6 +10,8 @@ import pytest
 
 from supervisor import hostpip
 from supervisor.contexts import patch_layer, tar_of, trusted_contract, worker_context
+from supervisor.contract.providers import Extra
+from supervisor.dependencies import pins
 from supervisor.engine import BuildFailed
 from supervisor.images import (
     REGISTRY_BASE,
@@ -18,9 +20,12 @@ from supervisor.images import (
     Trunk,
     base_tag,
     build_revision,
+    checkout_lock,
     ensure_base,
     ensure_deps,
+    extras_in,
 )
+from supervisor.paths import CHECKOUT
 
 FILES = {"worker/__init__.py": b"", "worker/app.py": b"x = 1\n", "tests/worker/test_app.py": b"def test(): ...\n"}
 GENESIS = "a" * 40
@@ -338,3 +343,29 @@ def test_the_ca_bundle_that_pip_is_told_of_goes_along(tmp_path: Path) -> None:
     assert files["ca.pem"] == bundle.read_bytes()
     assert files["pip.conf"] == b"[global]\ncert = /build/host/ca.pem\n\n"
     assert files["environment"] == b""
+
+
+# -- extras
+
+
+def test_a_lock_with_extras_is_the_core_and_what_they_need() -> None:
+    """The core's versions stay, each package stands once, and without extras it is the core itself."""
+    core, every = checkout_lock().decode(), checkout_lock(list(Extra)).decode()
+    assert core == (CHECKOUT / "images/deps/requirements.lock").read_text()
+    assert pins(every).items() >= pins(core).items()
+    assert every.count("\nhttpx==") == 1
+    packages = {Extra.ANTHROPIC: "anthropic", Extra.GEMINI: "google-genai", Extra.EMBEDDINGS: "sqlite-vec"}
+    for extra, package in packages.items():
+        alone = pins(checkout_lock([extra]).decode())
+        assert package in alone
+        assert package not in pins(core)
+        assert pins(every).items() >= alone.items(), "any of them go together"
+
+
+def test_the_image_says_which_extras_it_has(engine: StoringEngine) -> None:
+    """As they stand in its lock; and it is another image."""
+    deps = ensure_deps(engine, quiet, checkout_lock([Extra.GEMINI, Extra.EMBEDDINGS]))
+    image = engine.image(deps.image_id)
+    assert image is not None
+    assert extras_in(image) == (Extra.GEMINI, Extra.EMBEDDINGS)
+    assert ensure_deps(engine, quiet).image_id != deps.image_id

@@ -46,6 +46,8 @@ def test_a_secret_inside_a_longer_base64_text_is_masked(before: bytes, after: by
         "sk-proj-abcdefghijklmnopqrstuvwx",
         "ghp_abcdefghijklmnopqrstuvwx",
         "AKIAIOSFODNN7EXAMPLE",
+        "AIza" + "SyD-0123456789abcdefghijklmnopqrst_"[:35],
+        "sk-ant-api03-0123456789abcdef",
     ],
 )
 def test_a_secret_that_nobody_told_us_is_known_by_its_shape(key: str) -> None:

@@ -11,8 +11,7 @@ from worker.agent.journal import INTERRUPTED_RESULT, Attempt, Journal
 from worker.context import ContextBuilder
 from worker.context.blocks import joined
 from worker.context.compressor import TokenBudget, ToolResults
-from worker.context.cutting import cut_text
-from worker.context.summary import KEPT_TOKENS, LONGEST_CHARS, as_message, divided, files_of, request
+from worker.context.summary import KEPT_TOKENS, LONGEST_CHARS, as_message, checked, divided, files_of, request
 from worker.context.tokens import Calibration, message_tokens, tool_tokens, total_tokens
 from worker.context.window import Window
 from worker.models.base import (
@@ -22,7 +21,6 @@ from worker.models.base import (
     ModelProvider,
     Speaker,
     ToolSpec,
-    ValidationError,
     estimated_tokens,
 )
 from worker.store.history import History
@@ -226,7 +224,8 @@ class Conversation:
         begun = home.monotonic()
         try:
             made.response = await self._ask(asked)
-            text = _checked(made.response.text, joined(older), former)
+            replaced = total_tokens(joined(older)) + (message_tokens(as_message(former)) if former else 0)
+            text = checked(made.response.text, replaced, longest=self._budget)
         except (ModelError, TimeoutError) as error:
             made.error = str(error) or f"it took longer than {SUMMARY_SECONDS:g} s"
             home.cooldown.begin()
@@ -260,17 +259,6 @@ class Conversation:
         shown = [message.history_id for message in self._context.messages]
         history_id = max([history_id, *shown])
         return Covered(history_id, self._attempt.run.id, uncovered[batches - 1].id)
-
-
-def _checked(text: str, older: Sequence[Message], former: Summary | None) -> str:
-    """The summary, when it is one. Raises ValidationError."""
-    if not text.strip():
-        raise ValidationError("the summary is empty")
-    text = cut_text(text.strip(), LONGEST_CHARS)
-    replaced = total_tokens(older) + (message_tokens(as_message(former)) if former else 0)
-    if message_tokens(as_message(Summary(text))) >= replaced:
-        raise ValidationError("the summary is not shorter than what it stands for")
-    return text
 
 
 def _calls(turns: Sequence[TurnRecord], up_to: int) -> Iterator[Message]:

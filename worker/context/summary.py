@@ -7,7 +7,8 @@ from typing import Final
 from worker.context.blocks import Block, split
 from worker.context.compressor import newest_question
 from worker.context.cutting import cut_text
-from worker.models.base import Message, Speaker, ToolCall
+from worker.context.tokens import message_tokens
+from worker.models.base import Message, Speaker, ToolCall, ValidationError
 from worker.store.summaries import Files, Summary
 
 #: The newest part, in tokens, that is never summarised.
@@ -59,6 +60,19 @@ def request(former: Summary | None, older: Iterable[Message], question: str, lim
     parts += [f"<conversation>\n{cut_text(transcript, limit)}\n</conversation>"]
     parts += [f"<request-in-hand>\n{cut_text(question, MESSAGE_CHARS)}\n</request-in-hand>"] if question else []
     return [Message(Speaker.SYSTEM, INSTRUCTION), Message(Speaker.USER, "\n\n".join(parts))]
+
+
+def checked(text: str, replaced: int, *, longest: int) -> str:
+    """The summary, of at most ``longest`` characters, when it is one.
+
+    Raises ValidationError when it is empty, or not shorter than the ``replaced`` tokens that it stands for.
+    """
+    if not text.strip():
+        raise ValidationError("the summary is empty")
+    text = cut_text(text.strip(), min(longest, LONGEST_CHARS))
+    if message_tokens(as_message(Summary(text))) >= replaced:
+        raise ValidationError("the summary is not shorter than what it stands for")
+    return text
 
 
 def _written(message: Message) -> str:

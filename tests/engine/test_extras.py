@@ -1,0 +1,66 @@
+"""Images with extras: they have what was asked for, and nothing else grows."""
+
+import json
+from collections.abc import Iterator
+
+import docker
+import pytest
+
+from supervisor.contract.providers import Extra
+from supervisor.engine import Engine
+from supervisor.images import Deps, checkout_lock, ensure_deps, extras_in
+from tests.bench.recalling import measured
+
+pytestmark = pytest.mark.engine
+SDKS = {Extra.ANTHROPIC: "anthropic", Extra.GEMINI: "google.genai", Extra.EMBEDDINGS: "sqlite_vec"}
+
+FINDS = f"""
+import importlib, json
+found = []
+for name in {sorted(SDKS.values())}:
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        continue
+    found.append(name)
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module")
+def with_embeddings(engine: Engine, deps: Deps) -> Deps:
+    """The smallest extra."""
+    return ensure_deps(engine, print, checkout_lock([Extra.EMBEDDINGS]))
+
+
+@pytest.fixture
+def client() -> Iterator[docker.DockerClient]:
+    found = docker.from_env()
+    yield found
+    found.close()
+
+
+def importable(client: docker.DockerClient, image_id: str) -> set[str]:
+    output = client.containers.run(image_id, ["python", "-c", FINDS], network_mode="none", remove=True)
+    return set(json.loads(output))
+
+
+def test_an_image_has_the_extras_that_it_was_made_with(
+    engine: Engine, deps: Deps, with_embeddings: Deps, client: docker.DockerClient
+) -> None:
+    """The plain one none; the other exactly its own, and is larger by little more than that."""
+    plain, extended = engine.image(deps.image_id), engine.image(with_embeddings.image_id)
+    assert plain is not None
+    assert extended is not None
+    assert (extras_in(plain), extras_in(extended)) == ((), (Extra.EMBEDDINGS,))
+    assert importable(client, plain.id) == set()
+    assert importable(client, extended.id) == {SDKS[Extra.EMBEDDINGS]}
+    assert 0 < extended.size_bytes - plain.size_bytes < 2_000_000
+
+
+def test_facts_are_recalled_in_the_image(with_embeddings: Deps) -> None:
+    """By words, by meaning through the real client and sqlite-vec, and by both together better than by either."""
+    found = measured(with_embeddings.image_id, messages=2000)
+    assert found["recall_words"] >= 0.7
+    assert found["recall_meaning"] >= 0.7
+    assert found["recall_fused"] >= max(found["recall_words"], found["recall_meaning"], 0.9)
