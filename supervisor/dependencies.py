@@ -81,11 +81,19 @@ def shown(dependencies: Mapping[str, Any]) -> str:
 def lock_of(ledger: Ledger, revision: Revision) -> str | None:
     """The lock that a revision got by approved requests; None when it stands on a checkout's."""
     update = ledger.find(revision.tx_id)
-    while update.dependencies is None:
+    while (lock := ledger.lock(update.tx_id)) is None:
         if update.origin in (Origin.GENESIS, Origin.UPSTREAM) or update.base_sha is None:
             return None
         update = ledger.find(ledger.revision(update.base_sha).tx_id)
-    return ledger.lock(update.tx_id)
+    return lock
+
+
+def last_on_a_checkouts_lock(ledger: Ledger, revision: Revision) -> Revision:
+    """The newest import at or below a revision that stands on its checkout's own lock."""
+    update = ledger.find(revision.tx_id)
+    while update.base_sha and (update.origin is not Origin.UPSTREAM or ledger.lock(update.tx_id) is not None):
+        update = ledger.find(ledger.revision(update.base_sha).tx_id)
+    return update.revision
 
 
 def lock_below(ledger: Ledger, engine: Engine, revision: Revision) -> str:

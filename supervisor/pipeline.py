@@ -276,8 +276,7 @@ class Pipeline:
             error = {"error": str(failure)}
             return self._fail(update, Status.BUILD_FAILED, str(failure), error, {"blame": blame})
         self._log(update, "2-build", shown(dependencies))
-        self._ledger.set_lock(update.tx_id, lock)
-        changes = {"dependencies": dependencies}
+        changes = {"dependencies": dependencies, "lock": lock}
         return self._ledger.move(
             update.tx_id, Status.BUILDING, Status.TESTING, changes=changes, payload={"deferred": _DEFERRED}
         )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from supervisor.contexts import contract_hash, recipe, trusted_contract
-from supervisor.dependencies import pins
+from supervisor.dependencies import last_on_a_checkouts_lock, lock_of, pins
 from supervisor.images import LABEL_CONTRACT, ImageFacts, base_tag, checkout_lock, deps_tag, extras_in
 from supervisor.ledger import Ledger, NewUpdate, Origin, Revision, Update
 from supervisor.revisions import Conflict, MergeConflict, Refused, Revisions, policy
@@ -95,8 +95,8 @@ def news(ledger: Ledger, revisions: Revisions, engine: Engine, files: Mapping[st
     changed = sorted(path for path in known.keys() | files.keys() if known.get(path) != files.get(path))
     image = engine.image(good.image_id)
     contract = image is not None and image.labels.get(LABEL_CONTRACT) != contract_hash(trusted_contract())
-    trunk = trunk_of(ledger, good.sha).revision
-    return News(tuple(changed), dependencies=_other_lock(engine, trunk), contract=contract)
+    locked = last_on_a_checkouts_lock(ledger, good)
+    return News(tuple(changed), dependencies=_other_lock(engine, locked), contract=contract)
 
 
 def under_way(ledger: Ledger) -> bool:
@@ -180,6 +180,7 @@ def _record(
             "patch_id": applied.patch_id,
             "changes": [asdict(change) for change in applied.changes],
             "deps_image_id": deps_image_id,
+            "lock": lock_of(ledger, good) if deps_image_id == good.deps_image_id else None,
         },
         parent_id=parent_id,
     )
@@ -190,9 +191,9 @@ def _import_below(ledger: Ledger, revisions: Revisions, good: Revision) -> str:
     return revisions.imported(trunk_of(ledger, good.sha).revision.sha)
 
 
-def _other_lock(engine: Engine, trunk: Revision) -> bool:
-    """Whether the checkout's lock makes another dependency image than the one that was imported last."""
-    standing = engine.image(trunk.deps_image_id)
+def _other_lock(engine: Engine, locked: Revision) -> bool:
+    """Whether the checkout's lock makes another dependency image than the one that was taken over last."""
+    standing = engine.image(locked.deps_image_id)
     base = engine.image(base_tag())
     if standing is None:
         return False

@@ -191,14 +191,9 @@ class Updates(Store):
         return bytes(row[0])
 
     def lock(self, tx_id: str) -> str | None:
-        """The locked packages that an update asked for, those below included; None for one that asked for nothing."""
+        """The whole lock of an update with packages that an agent asked for; None where a checkout's lock holds."""
         row = self._one(Artifact.select(Artifact.lock).where(Artifact.tx_id == tx_id).tuples())
         return None if row is None else row[0]
-
-    def set_lock(self, tx_id: str, lock: str) -> None:
-        """Keep the locked packages that an update asks for."""
-        with self._writing():
-            self._run(Artifact.update(lock=lock).where(Artifact.tx_id == tx_id))
 
     def updates(self, *, limit: int | None = None) -> list[Update]:
         """The updates, newest first."""

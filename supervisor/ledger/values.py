@@ -210,7 +210,7 @@ class Revision:
 FIXED_COLUMNS: Final = frozenset(
     {"tx_id", "status", "patch", "origin", "event_id", "created_at", "updated_at", "repairs", "supersedes"}
 )
-CHANGEABLE_COLUMNS: Final = frozenset(f.name for f in fields(Update)) - FIXED_COLUMNS
+CHANGEABLE_COLUMNS: Final = frozenset({"lock", *(f.name for f in fields(Update))}) - FIXED_COLUMNS
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

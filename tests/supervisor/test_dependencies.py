@@ -115,8 +115,7 @@ def test_a_later_revision_stands_on_the_lock_below_it(ledger: Ledger) -> None:
     """Whatever number of updates lies between; the first revision stands on the checkout's."""
     first = genesis(ledger)
     asked = update_in(ledger, Status.PROMOTED, base=first)
-    ledger.amend(asked.tx_id, {"dependencies": REQUEST})
-    ledger.set_lock(asked.tx_id, "the lock")
+    ledger.amend(asked.tx_id, {"dependencies": REQUEST, "lock": "the lock"})
     later = update_in(ledger, Status.PROMOTED, base=update_in(ledger, Status.PROMOTED, base=asked))
     assert dependencies.lock_of(ledger, later.revision) == "the lock"
     assert dependencies.lock_of(ledger, first.revision) is None

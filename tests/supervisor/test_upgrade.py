@@ -179,3 +179,33 @@ def test_other_dependencies_stay_with_those_who_have_them(home: Home) -> None:
     """An image under another id that holds the same lock is no reason to change."""
     update = created(home.upgrade({**FIRST, "worker/b.py": b"B\n"}, deps="the same lock under another id"))
     assert update.deps_image_id == "deps"
+
+
+def with_packages(home: Home) -> Update:
+    """The agent has asked for a package, and got it."""
+    asked = home.patched({**FIRST, "worker/requirements.in": b"humanize\n"})
+    home.images["own-deps"] = Image("own-deps", ("autonous-deps:own",))
+    return home.ledger.amend(asked.tx_id, {"deps_image_id": "own-deps", "lock": "a lock with humanize"})
+
+
+def test_packages_that_the_agent_asked_for_are_kept(home: Home) -> None:
+    """Through one upgrade after the other, as long as the checkout's lock stays as it was."""
+    with_packages(home)
+    assert home.upgrade(FIRST).status == "current"
+    for content in (b"B\n", b"BB\n"):
+        brought = {**FIRST, "worker/b.py": content}
+        update = home.promote(created(home.upgrade(brought)))
+        assert update.deps_image_id == "own-deps"
+        assert home.ledger.lock(update.tx_id) == "a lock with humanize"
+        assert home.upgrade(brought).status == "current"
+
+
+def test_a_new_lock_without_the_agents_packages_is_a_conflict(home: Home) -> None:
+    """Named, and nothing is created: with that lock the agent's own code could not start."""
+    with_packages(home)
+    home.images["deps"] = Image("deps", ("autonous-deps:of-before",))
+    before = len(home.ledger.updates())
+    outcome = home.upgrade({**FIRST, "worker/b.py": b"B\n"}, deps="new-deps")
+    assert outcome.status == "conflict"
+    assert "humanize" in outcome.conflicts[0].reason
+    assert len(home.ledger.updates()) == before
