@@ -25,7 +25,10 @@ _LOG = structlog.get_logger()
 
 
 class Probation:
-    """Watches green for ``window`` seconds, and promotes it or asks for the way back."""
+    """Watches green for ``window`` seconds, and promotes it or asks for the way back.
+
+    ``cooldown`` is how long a worker pauses after polls that failed.
+    """
 
     def __init__(
         self,
@@ -41,6 +44,7 @@ class Probation:
         surroundings: Surroundings,
         pace: Pace,
         window: float,
+        cooldown: float,
         bot_api_answers: Callable[[], bool],
         clocks: Clocks,
         timing: Timing,
@@ -56,6 +60,7 @@ class Probation:
         self._surroundings = surroundings
         self._pace = pace
         self._window = window
+        self._cooldown = cooldown
         self._bot_api_answers = bot_api_answers
         self._clocks = clocks
         self._timing = timing
@@ -82,9 +87,10 @@ class Probation:
                 self._rollback.demand(update, Status.DEPLOYED_UNSTABLE, green, failure)
                 return
             elif self._clocks.monotonic() >= clock.ends and self._beaten_since(green, clock.ends):
-                if not self._surroundings.look(afresh=True):
+                if self._polls(green) and not self._surroundings.look(afresh=True):
                     self._promote(update)
                     return
+                self._pace.pause(self._timing.look)
             else:
                 self._standby.replace(update.base_sha)
                 self._pace.sweep()
@@ -120,7 +126,9 @@ class Probation:
             return ailment
         session = self._crew.session(green)
         now = self._clocks.monotonic()
-        if session is None or not session.beat.poll_error:
+        # After it was away a worker may pause for its whole cool-down before it polls again.
+        pausing = self._surroundings.bot_api_away_since(now - self._cooldown - self._timing.poll_errors)
+        if session is None or not session.beat.poll_error or pausing:
             self._polls_failing_since = None
         elif self._polls_failing_since is None:
             self._polls_failing_since = now
@@ -130,6 +138,11 @@ class Probation:
             if self._bot_api_answers():
                 return f"it cannot poll: {session.beat.poll_error}"
         return None
+
+    def _polls(self, worker: WorkerRow) -> bool:
+        """Whether its last poll went well: else it is not known yet whose fault that is."""
+        session = self._crew.session(worker)
+        return session is not None and not session.beat.poll_error
 
     def _beaten_since(self, worker: WorkerRow, moment: float) -> bool:
         """Whether it gave a sign of life after that: one that went silent a second before has proven nothing."""

@@ -5,6 +5,7 @@ half done is simply asked for again: every step may be repeated.
 """
 
 from collections.abc import Callable
+from typing import Final
 
 import structlog
 
@@ -29,6 +30,7 @@ from supervisor.timing import IN_SERVICE, SYSTEM_CLOCKS, Clocks, Timing
 from supervisor.upkeep import Upkeep
 
 _LOG = structlog.get_logger()
+_COOLDOWN_SECONDS: Final = 30  # a worker's default
 
 
 class Rollout:
@@ -89,6 +91,7 @@ class Rollout:
             surroundings=surroundings,
             pace=pace,
             window=settings.stable_window_seconds,
+            cooldown=float(settings.worker_values.get("AUTONOUS_CONTROL_CIRCUIT_COOLDOWN_SECONDS", _COOLDOWN_SECONDS)),
             bot_api_answers=bot_api_answers,
             clocks=clocks,
             timing=timing,

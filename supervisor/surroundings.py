@@ -69,9 +69,9 @@ class _Episode:
 class Surroundings:
     """The present state of what is around, as far as somebody has to know it.
 
-    The Bot API and the model are asked only while it matters: when a worker complains, in a roll-out, and until what
-    was away is back. One that never answered the host may be out of the host's reach alone, and then counts as away
-    only while a worker complains, too.
+    The Bot API and the model are asked only while it matters: at the start, when a worker complains, in a roll-out, and
+    until what was away is back. One that never answered the host may be out of the host's reach alone, and then counts
+    as away only while a worker complains, too.
     """
 
     def __init__(
@@ -87,6 +87,8 @@ class Surroundings:
         self._answered: set[Part] = set()
         self._noted = ""
         self._probed_at = float("-inf")
+        self._bot_api_away_at = float("-inf")
+        self._complained = False
         self._take_up()
 
     def run(self, stopping: threading.Event) -> None:
@@ -106,6 +108,10 @@ class Surroundings:
         """What is away now and stops the clock of a probation, in one line; empty while all is there."""
         with self._lock:
             return "; ".join(episode.reason for part, episode in self._episodes.items() if part is not Part.WORKERS)
+
+    def bot_api_away_since(self, moment: float) -> bool:
+        """Whether the Bot API was away at some time since then, on the monotonic clock."""
+        return self._bot_api_away_at > moment
 
     def excuse(self) -> str:
         """Why a worker that fails just now is not to be blamed; asks nobody but this machine."""
@@ -133,10 +139,13 @@ class Surroundings:
         self._settle(Part.DISK, self._probes.disk())
         self._settle(Part.ENGINE, self._probes.engine())
         now = self._clocks.monotonic()
-        if afresh or now - self._probed_at >= self._timing.probe:
-            self._probed_at = now
-            complains_of_bot, complains_of_model = self._complaints()
-            matters = afresh or bool(self._ledger.having(Status.DEPLOYING, Status.DEPLOYED_UNSTABLE))
+        complains_of_bot, complains_of_model = self._complaints()
+        begins = (complains_of_bot or complains_of_model) and not self._complained
+        self._complained = complains_of_bot or complains_of_model
+        # At once when a worker begins to complain: what is away for a moment is soon there again.
+        if afresh or begins or now - self._probed_at >= self._timing.probe:
+            first, self._probed_at = self._probed_at == float("-inf"), now
+            matters = afresh or first or bool(self._ledger.having(Status.DEPLOYING, Status.DEPLOYED_UNSTABLE))
             self._ask(Part.BOT_API, self._probes.bot_api, complaint=complains_of_bot, matters=matters)
             self._ask(Part.MODEL, self._probes.model, complaint=complains_of_model, matters=matters)
         return self.away()
@@ -166,6 +175,8 @@ class Surroundings:
                     _LOG.warning("something outside is away", part=part, reason=reason)
                     episode = self._episodes[part] = _Episode(reason, self._clocks.monotonic())
                 self._go_on(part, episode)
+                if part is Part.BOT_API:
+                    self._bot_api_away_at = self._clocks.monotonic()
             elif episode is not None:
                 del self._episodes[part]
                 self._end(part, episode)

@@ -19,7 +19,7 @@ _MOVES = [f"ledger.{a}.{b}" for a, b in itertools.pairwise(WHOLE_CHAIN)]
 _OTHERS = [
     *("ledger.amend", "engine.build", "engine.create.test", "engine.start.test", "engine.remove"),
     *("ledger.worker", "engine.create.worker", "engine.start.worker", "engine.create.toolbox", "engine.start.toolbox"),
-    *("ledger.lease", "engine.stop", "ledger.exit"),
+    *("ledger.lease", "engine.stop", "ledger.exit", "ledger.probation"),
 ]
 PLACES = [f"{place}.{when}" for place in (*_MOVES, *_OTHERS) for when in ("before", "after")]
 random.Random(int(os.environ.get("SEED", "0"))).shuffle(PLACES)

@@ -64,6 +64,25 @@ def test_the_clock_of_a_probation_stands_still_for_ten_minutes(installation: Ins
         assert len(notices(installation)) == 1
 
 
+def test_a_worker_may_pause_after_the_bot_api_came_back(installation: Installation) -> None:
+    """Its breaker cools down: that it does not poll yet is not its fault, and it is promoted when it does."""
+    installation.change(stable_window_seconds=0.5)
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        update = installation.reaches(
+            installation.approved("slow", Behaviour(polls_again_after=1.0)), S.DEPLOYED_UNSTABLE
+        )
+        goes_away(installation, "bot_api")
+        noticed(installation, "bot_api")
+        time.sleep(0.2)  # the worker has noticed it, too
+        comes_back(installation, "bot_api")
+        noticed(installation, "bot_api", ended=True)
+        back = time.monotonic()
+        update = installation.reaches(update, S.PROMOTED, S.ROLLED_BACK)
+        assert update.status is S.PROMOTED
+        assert time.monotonic() - back > 0.8
+
+
 @pytest.mark.parametrize("what", ["bot_api", "model"])
 def test_ten_minutes_out_of_a_probation_change_nothing(installation: Installation, what: str) -> None:
     """The active worker goes on, is neither restarted nor rolled back, and the owner is told once."""

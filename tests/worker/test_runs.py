@@ -114,3 +114,13 @@ async def test_an_empty_answer_is_an_error() -> None:
         await here.telegram.say("hello")
         await until(lambda: here.telegram.texts() == ["dummy-ok"])
         assert here.events("agent.failed")[0]["error_class"] == "validation"
+
+
+@asynchronous
+async def test_a_beat_tells_that_the_model_fails() -> None:
+    """From the first run that it failed to the first that it served; the supervisor then looks for itself."""
+    async with world() as here, here.active_worker(autonous_dummy_provider_script="err:provider_api,ok"):
+        await here.telegram.say("hello")
+        await until(lambda: here.supervisor.beats[-1].model_error)
+        await until(lambda: not here.supervisor.beats[-1].model_error)
+        assert here.telegram.texts() == ["dummy-ok"]

@@ -34,6 +34,7 @@ class Behaviour:
     internal_errors: int = 0  # once active
     unwell: str = ""  # once active
     model_fails: bool = False
+    polls_again_after: float = 0.0  # the Bot API came back
     work_in_hand: float = 0.0  # that a drain has to wait for
     lets_go: bool = True
 
@@ -132,6 +133,7 @@ class FakeWorker:
         self._active_since = 0.0
         self._drain_since: float | None = None
         self._told_to_end = False
+        self._polls_from = 0.0
 
     # -- as a process
 
@@ -201,6 +203,9 @@ class FakeWorker:
         on_duty = time.monotonic() - self._active_since
         behaviour = self._behaviour
         fails = active and behaviour.poll_fails_after is not None and on_duty >= behaviour.poll_fails_after
+        if not self._socket.bot_api_answers:
+            self._polls_from = time.monotonic() + behaviour.polls_again_after
+        fails = fails or (active and time.monotonic() < self._polls_from)
         no_model = behaviour.model_fails or not self._socket.model_answers
         return Beat(
             state=self._state,

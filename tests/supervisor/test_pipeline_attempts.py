@@ -1,0 +1,87 @@
+"""An engine that fails in a step: tried again some times, and then it costs the update, which is not blamed."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from supervisor import pipeline
+from supervisor.engine import EngineError, EngineUnreachable, NoSpace
+from supervisor.ledger import Blame, NewUpdate, Origin
+from supervisor.pipeline import Pipeline
+from supervisor.sessions import Signal
+from supervisor.states import Status
+from tests.supervisor.fakes.installation import Installation
+
+
+class Failing:
+    """An engine that fails in whatever it is asked."""
+
+    def __init__(self, failure: Exception) -> None:
+        self.failure = failure
+        self.asked = 0
+
+    def __getattr__(self, name: str) -> Any:
+        def fail(*_: object, **__: object) -> None:
+            self.asked += 1
+            raise self.failure
+
+        return fail
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    with Installation(tmp_path / "home") as made:
+        made.change(min_free_bytes=0)
+        yield made
+
+
+def at_work(installation: Installation, failure: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[Failing, str]:
+    """A pipeline with an update to build; the engine, and the update's tx. It runs until the test is over."""
+    monkeypatch.setattr(pipeline, "_RETRY_SECONDS", 0.01)
+    engine, base = Failing(failure), installation.ledger.good_revision()
+    new = NewUpdate(origin=Origin.CLI, patch=b"patch", base_sha=base.sha, base_tx_id=base.tx_id)
+    update = installation.ledger.create(new)
+    installation.ledger.amend(update.tx_id, {"sha": base.sha, "tree": base.tree})
+    installation.ledger.move(update.tx_id, Status.CREATED, Status.BUILDING)
+    made = Pipeline(
+        engine=engine,  # type: ignore[arg-type]
+        ledger=installation.ledger,
+        revisions=installation.revisions,
+        settings=installation.settings,
+        signal=Signal(),
+        started_event=0,
+    )
+    thread = threading.Thread(target=made.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 5
+    while engine.asked < 8 and thread.is_alive() and time.monotonic() < deadline:
+        if installation.ledger.find(update.tx_id).status is not Status.BUILDING:
+            break
+        time.sleep(0.01)
+    made.stop()
+    thread.join(10)
+    return engine, update.tx_id
+
+
+def test_after_five_attempts_the_update_ends_without_blame(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others behind it get their turn; the same change may be submitted again."""
+    _, tx_id = at_work(installation, EngineError("it is confused"), monkeypatch)
+    update = installation.ledger.find(tx_id)
+    assert (update.status, update.blame) == (Status.BUILD_FAILED, Blame.EXTERNAL)
+    assert "the engine failed 5 times in this step, at last: it is confused" in (update.last_error or "")
+
+
+@pytest.mark.parametrize("failure", [EngineUnreachable("it is away"), NoSpace("no space left")])
+def test_an_engine_that_is_away_or_full_is_waited_for(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, failure: Exception
+) -> None:
+    """However long that takes."""
+    engine, tx_id = at_work(installation, failure, monkeypatch)
+    assert engine.asked >= 8
+    assert installation.ledger.find(tx_id).status is Status.BUILDING
