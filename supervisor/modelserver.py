@@ -1,13 +1,15 @@
 """A model for exams and tests: speaks OpenAI's chat completions, so that the real client reaches it unchanged.
 
-It answers every request with the same text and remembers what it was asked. Who asks may be a candidate that means
+It answers every request with the same text, after the tool calls that it was told to make, and remembers what it was
+asked. Who asks may be a candidate that means
 harm, so what one request brings and what is remembered of all have limits.
 """
 
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from starlette.applications import Starlette
@@ -21,6 +23,14 @@ LARGEST_REQUEST: Final = 4 * 1024 * 1024
 MOST_REMEMBERED: Final = 16 * 1024 * 1024
 _CHARACTERS_PER_TOKEN: Final = 4
 _LONGEST_NAME: Final = 200
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A tool that the model wants to be used."""
+
+    name: str
+    arguments: Mapping[str, object]
 
 
 class _Refused(Exception):
@@ -40,6 +50,12 @@ class ScriptedModel:
         self._room_left = remembered
         self._lock = threading.Lock()
         self._requests: list[bytes] = []
+        self._plans: dict[str, Sequence[ToolCall]] = {}
+
+    def plan(self, word: str, calls: Sequence[ToolCall]) -> None:
+        """Where the last thing that the user said holds this word: make these calls, one a turn, before the answer."""
+        with self._lock:
+            self._plans[word] = calls
 
     def requests(self) -> Iterator[dict[str, Any]]:
         """The bodies of all requests so far, oldest first."""
@@ -60,14 +76,18 @@ class ScriptedModel:
             return JSONResponse({"error": {"message": str(refused), "type": "invalid_request_error"}}, refused.status)
         except ClientDisconnect:  # nobody reads the answer
             return Response(status_code=400)
+        call = self._next_call(body["messages"])
         usage = {
             "prompt_tokens": _prompt_size(body) // _CHARACTERS_PER_TOKEN,
             "completion_tokens": max(1, len(self._reply) // _CHARACTERS_PER_TOKEN),
         }
         usage["total_tokens"] = sum(usage.values())
         if body.get("stream"):
-            return StreamingResponse(self._stream(body, usage), media_type="text/event-stream")
-        choice = {"index": 0, "message": {"role": "assistant", "content": self._reply}, "finish_reason": "stop"}
+            return StreamingResponse(self._stream(body, usage, call), media_type="text/event-stream")
+        message: dict[str, Any] = {"role": "assistant", "content": None if call else self._reply}
+        if call:
+            message["tool_calls"] = [call]
+        choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if call else "stop"}
         return JSONResponse({**_head(body, "chat.completion"), "choices": [choice], "usage": usage})
 
     async def _take(self, request: Request) -> dict[str, Any]:
@@ -90,9 +110,22 @@ class ScriptedModel:
             self._requests.append(bytes(content))
         return body
 
-    def _stream(self, body: dict[str, Any], usage: dict[str, int]) -> Iterator[str]:
+    def _next_call(self, messages: list[Any]) -> dict[str, Any] | None:
+        """The call that is due in this conversation, by how many were answered since the user spoke."""
+        last = max((n for n, message in enumerate(messages) if _role(message) == "user"), default=0)
+        said, answered = str(messages[last]), sum(_role(message) == "tool" for message in messages[last:])
+        with self._lock:
+            calls = next((calls for word, calls in self._plans.items() if word in said), ())
+        if answered >= len(calls):
+            return None
+        call = calls[answered]
+        function = {"name": call.name, "arguments": json.dumps(call.arguments)}
+        return {"id": f"call_{answered}", "type": "function", "function": function}
+
+    def _stream(self, body: dict[str, Any], usage: dict[str, int], call: dict[str, Any] | None) -> Iterator[str]:
         head = _head(body, "chat.completion.chunk")
-        for delta, reason in (({"role": "assistant", "content": self._reply}, None), ({}, "stop")):
+        said = {"tool_calls": [{"index": 0, **call}]} if call else {"content": self._reply}
+        for delta, reason in (({"role": "assistant", **said}, None), ({}, "tool_calls" if call else "stop")):
             choice = {"index": 0, "delta": delta, "finish_reason": reason}
             yield f"data: {json.dumps({**head, 'choices': [choice]})}\n\n"
         options = body.get("stream_options")
@@ -104,6 +137,10 @@ class ScriptedModel:
 def _prompt_size(body: dict[str, Any]) -> int:
     """Characters that a model would read; how the answer is to come is not among them."""
     return sum(len(json.dumps(body.get(part, []))) for part in ("messages", "tools"))
+
+
+def _role(message: object) -> object:
+    return message.get("role") if isinstance(message, dict) else None
 
 
 def _head(body: dict[str, Any], kind: str) -> dict[str, Any]:

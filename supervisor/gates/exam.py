@@ -10,32 +10,18 @@ is given, it does not do to the supervisor.
 
 import secrets
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from supervisor.contract import (
-    Claim,
-    Claimed,
-    Command,
-    Kept,
-    Press,
-    Pressed,
-    Problem,
-    Progress,
-    Redactor,
-    Role,
-    Submission,
-    Submitted,
-    Taken,
-    Told,
-    WorkerState,
-)
+from supervisor.botapi import BotClient
+from supervisor.contract import Redactor, Role, WorkerState
 from supervisor.engine import Engine, EngineError
 from supervisor.gates import untrusted
+from supervisor.gates.examdesk import ExamDesk
+from supervisor.gates.examtasks import STEP_SECONDS, PartFailed, Tasks
 from supervisor.gates.testrun import Cancelled
 from supervisor.localbot.app import create_server
 from supervisor.localbot.client import LocalBotClient
@@ -49,18 +35,15 @@ from supervisor.specs import MIB, ContainerSpec, Mount, gate_spec
 from supervisor.unixserver import UnixServer
 
 READY_SECONDS: Final = 30.0
-STEP_SECONDS: Final = 15.0
 COMES_UP: Final = "comes up"
 TAKES_THE_LEASE: Final = "takes the lease"
 #: Not asked like the others: failed when what the candidate does ends the exam itself.
 BEHAVES: Final = "behaves"
 _WORKER: Final = "candidate"
-_STRANGER: Final = 999
 _LOOK_SECONDS: Final = 1.0
 _LONGEST_DETAIL: Final = 300
 _MOST_CONNECTIONS: Final = 64  # to each server; a worker needs three or four
 _LARGEST_BODY: Final = 2 * MIB
-_KEPT: Final = 4  # of each kind of what the candidate hands to its supervisor
 
 
 @dataclass(frozen=True)
@@ -87,10 +70,6 @@ class Result:
         return next((part for part in self.parts if not part.passed and part.name not in self.waived), None)
 
 
-class PartFailed(Exception):
-    """The candidate did not do what the part asks; the message says what happened instead."""
-
-
 @dataclass(frozen=True)
 class Candidate:
     """Whom to examine, and the directory with the copy of agent.db that it gets as its state."""
@@ -110,44 +89,9 @@ def container_name(project: str, room: Path) -> str:
     return f"{project}-exam-{room.name}"
 
 
-@dataclass
-class _Desk:
-    """A supervisor that expects one worker and takes no update from it."""
-
-    sessions: Sessions
-    submissions: deque[Submission] = field(default_factory=lambda: deque(maxlen=_KEPT))
-    presses: deque[Press] = field(default_factory=lambda: deque(maxlen=_KEPT))
-    commands: deque[Command] = field(default_factory=lambda: deque(maxlen=_KEPT))
-
-    def claim(self, worker_id: str, claim: Claim) -> Claimed:  # noqa: ARG002 - the protocol's
-        return Claimed(accepted=False, owners=[OWNER])
-
-    def submit(self, worker_id: str, submission: Submission) -> Submitted | Problem:  # noqa: ARG002
-        self.submissions.append(submission)
-        return Problem(code="exam", reason="no update is made in an exam")
-
-    def progress(self, tx_id: str) -> Iterator[Progress]:  # noqa: ARG002
-        return iter(())
-
-    def press(self, worker_id: str, press: Press) -> Pressed:  # noqa: ARG002
-        self.presses.append(press)
-        return Pressed()
-
-    def command(self, worker_id: str, command: Command) -> Told:  # noqa: ARG002
-        self.commands.append(command)
-        return Told()
-
-    def kept(self, worker_id: str) -> Kept:  # noqa: ARG002
-        return Kept()
-
-    def taken(self, worker_id: str, taken: Taken) -> Kept:  # noqa: ARG002
-        return Kept()
-
-    def status(self) -> object:
-        return {}
-
-    def history(self) -> object:
-        return []
+def toolbox_name(project: str, room: Path) -> str:
+    """The name of its toolbox."""
+    return f"{container_name(project, room)}-toolbox"
 
 
 @dataclass(frozen=True)
@@ -213,7 +157,7 @@ class _Sitting:
         stack.callback(store.close)
         contract = room / "contract"
         user_socket = room / "user.sock"  # outside of what the candidate sees: it shall not press its own buttons
-        desk = contract_app(_Desk(self._sessions))
+        desk = ExamDesk(self._sessions)
         bot = create_server(
             store,
             self._token,
@@ -223,23 +167,44 @@ class _Sitting:
             most_connections=_MOST_CONNECTIONS,
         )
         for server in (
-            UnixServer(desk, contract / "supervisor.sock", most_connections=_MOST_CONNECTIONS),
+            UnixServer(contract_app(desk), contract / "supervisor.sock", most_connections=_MOST_CONNECTIONS),
             bot,
             UnixServer(self._model.app(), contract / "model.sock", most_connections=_MOST_CONNECTIONS),
         ):
             stack.enter_context(server)
-        self._bot = stack.enter_context(LocalBotClient(user_socket))
         self._name = container_name(examiner.project, room)
-        stack.callback(self._engine.remove, self._name)
-        self._container = self._engine.run(self._spec(room))
+        self._tasks = Tasks(
+            bot=stack.enter_context(LocalBotClient(user_socket)),
+            api=stack.enter_context(BotClient("http://localhost/bot", self._token, socket=contract / "localbot.sock")),
+            model=self._model,
+            desk=desk,
+            workspace=room / "workspace",
+            agent_db=candidate.state / "agent.db",
+            sha=candidate.sha,
+            marker=self._marker,
+            canaries=(self._token, self._credential, self._key),
+            printed=self._printed,
+            alive=self._alive,
+        )
+        for spec in (self._toolbox_spec(room), self._spec(room)):
+            stack.callback(self._engine.remove, spec.name)
+            self._container = self._engine.run(spec)
 
     def hold(self, waived: frozenset[str]) -> Result:
+        tasks = self._tasks
         for name, part in (
             (COMES_UP, self._comes_up),
+            ("keeps its state", tasks.keeps_its_state),
             (TAKES_THE_LEASE, self._takes_the_lease),
             ("polls", self._polls),
-            ("answers its owner", self._answers),
-            ("ignores a stranger", self._ignores_a_stranger),
+            ("answers its owner", tasks.answers),
+            ("uses a tool", tasks.uses_a_tool),
+            ("submits a patch", tasks.submits_a_patch),
+            ("relays a press", tasks.relays_a_press),
+            ("relays a rollback", tasks.relays_a_command),
+            ("ignores a stranger", tasks.ignores_a_stranger),
+            ("writes its events", tasks.writes_its_events),
+            ("leaks no secret", tasks.leaks_nothing),
             ("lets go of the lease", self._drains),
             ("exits in order", self._exits),
         ):
@@ -248,8 +213,7 @@ class _Sitting:
             if not self._parts[-1].passed and name not in waived:
                 break
         redact = Redactor((self._token, self._credential, self._key))
-        log = untrusted.tail(self._engine.logs(self._container, tail=400), untrusted.LONGEST_LOG)
-        return Result(tuple(self._parts), redact(log), waived)
+        return Result(tuple(self._parts), redact(self._printed()), waived)
 
     # -- the parts
 
@@ -266,25 +230,6 @@ class _Sitting:
 
     def _polls(self) -> None:
         self._until(lambda s: s.beat.polls_ok > 0, STEP_SECONDS, "it never polled the Bot API successfully")
-
-    def _answers(self) -> None:
-        question = f"exam {secrets.token_hex(4)}: please answer"
-        sent = self._bot.send(question)
-        deadline = time.monotonic() + STEP_SECONDS
-        while not any(self._marker in m.text for m in self._bot.messages(sent.message_id, wait=0.2)):
-            self._alive()
-            if time.monotonic() > deadline:
-                raise PartFailed(f"no reply with what the model said within {STEP_SECONDS:g} s")
-        if not any(question in str(request["messages"][-1]) for request in self._model.requests()):
-            raise PartFailed("the model was not asked what the owner had written")
-
-    def _ignores_a_stranger(self) -> None:
-        secret = f"stranger {secrets.token_hex(4)}"
-        self._bot.send(secret, chat_id=_STRANGER, user_id=_STRANGER, first_name="Stranger")
-        # The owner's next answer shows that the stranger's message has been passed by.
-        self._answers()
-        if any(secret in str(request) for request in self._model.requests()):
-            raise PartFailed("a stranger's message reached the model")
 
     def _drains(self) -> None:
         self._sessions.assign(_WORKER, Role.DRAIN, deadline_seconds=STEP_SECONDS)
@@ -340,16 +285,31 @@ class _Sitting:
         if self._session().lost(time.monotonic()):
             raise PartFailed("it stopped answering: no beat from its loop")
 
+    def _printed(self) -> str:
+        return untrusted.tail(self._engine.logs(self._container, tail=400), untrusted.LONGEST_LOG)
+
     def _session(self) -> Session:
         session = self._sessions.get(_WORKER)
         assert session is not None  # noqa: S101 - opened above and never closed
         return session
 
     def _directories(self, room: Path) -> None:
-        for name in ("contract", "config", "toolbox"):
+        for name in ("contract", "config", "toolbox", "workspace"):
             (room / name).mkdir(parents=True)
             (room / name).chmod(0o755)
-        give(room / "toolbox", self._examiner.uid)
+        for name in ("toolbox", "workspace"):
+            give(room / name, self._examiner.uid)
+
+    def _toolbox_spec(self, room: Path) -> ContainerSpec:
+        return gate_spec(
+            project=self._examiner.project,
+            name=toolbox_name(self._examiner.project, room),
+            image_id=self._candidate.image_id,
+            uid=self._examiner.uid,
+            role="exam",
+            command=("python", "-m", "worker.tools"),
+            mounts=(Mount(room / "workspace", "/workspace"), Mount(room / "toolbox", "/run/toolbox")),
+        )
 
     def _spec(self, room: Path) -> ContainerSpec:
         return gate_spec(

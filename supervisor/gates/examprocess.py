@@ -20,7 +20,7 @@ from typing import Final
 
 from supervisor.engine import Engine, NoSpace, engine_url
 from supervisor.gates import untrusted
-from supervisor.gates.exam import BEHAVES, Candidate, CutShort, Part, Result, container_name
+from supervisor.gates.exam import BEHAVES, Candidate, CutShort, Part, Result, container_name, toolbox_name
 from supervisor.gates.examroom import Order
 from supervisor.gates.testrun import Cancelled
 from supervisor.paths import CHECKOUT
@@ -87,7 +87,8 @@ class ExamProcess:
             process.kill()
         finally:
             process.end()
-            self._engine.remove(container_name(self._project, room))
+            for name in (container_name(self._project, room), toolbox_name(self._project, room)):
+                self._engine.remove(name)
             remove_tree(room)
         if scales.disk_ran_low and not scales.disk_came_back():
             raise NoSpace("the host's disk lost space to somebody else while an exam was held")

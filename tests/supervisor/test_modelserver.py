@@ -6,9 +6,9 @@ from pathlib import Path
 import httpx2
 import pytest
 from openai import OpenAI, RateLimitError
-from openai.types.chat import ChatCompletionMessageParam
+from openai.types.chat import ChatCompletionMessage, ChatCompletionMessageParam
 
-from supervisor.modelserver import ScriptedModel
+from supervisor.modelserver import ScriptedModel, ToolCall
 from supervisor.unixserver import UnixServer
 from tests.supervisor.localbot_support import short_directory
 
@@ -70,3 +70,39 @@ def test_a_refusal_is_one_that_the_sdk_knows(socket: Path) -> None:
         client.chat.completions.create(model="any", messages=asked)
         with pytest.raises(RateLimitError, match="too much was asked"):
             client.chat.completions.create(model="any", messages=asked)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_tools_are_called_where_it_was_told_to(socket: Path, stream: bool) -> None:
+    """One a turn, where the user's last words name the plan; then comes the answer."""
+    model = ScriptedModel(REPLY)
+    model.plan("look around", [ToolCall("bash", {"command": "ls"}), ToolCall("time", {})])
+    talk: list[ChatCompletionMessageParam] = [{"role": "user", "content": "please look around"}]
+    called = []
+    with UnixServer(model.app(), socket), ask(socket) as client:
+        for number in range(3):
+            if stream:
+                with client.chat.completions.stream(model="any", messages=talk) as streamed:
+                    message: ChatCompletionMessage = streamed.get_final_completion().choices[0].message
+            else:
+                message = client.chat.completions.create(model="any", messages=talk).choices[0].message
+            if not message.tool_calls:
+                break
+            [call] = message.tool_calls
+            assert call.type == "function"
+            called.append((call.function.name, call.function.arguments))
+            talk.append(
+                {
+                    "role": "assistant",
+                    "tool_calls": [
+                        {
+                            "id": call.id,
+                            "type": "function",
+                            "function": {"name": call.function.name, "arguments": call.function.arguments},
+                        }
+                    ],
+                }
+            )
+            talk.append({"role": "tool", "tool_call_id": call.id, "content": f"result {number}"})
+    assert called == [("bash", '{"command": "ls"}'), ("time", "{}")]
+    assert message.content == REPLY
