@@ -1,6 +1,6 @@
 # Each target is one line; the work is in scripts/ and in the command line.
 
-.PHONY: help up down purge logs test check crash chaos bench
+.PHONY: help up down purge logs test check crash chaos bench demo
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' Makefile | expand -t 16
@@ -31,3 +31,6 @@ chaos: ## messages, updates and kills at random, each message accounted for (MIN
 
 bench: ## figures, each beside its limit
 	@scripts/venv && exec .venv/bin/python -m tests.bench
+
+demo: ## a conversation in which the agent changes itself, fails, falls back, and is taken back (a few minutes)
+	@scripts/demo

@@ -1,9 +1,13 @@
 """Messages that keep coming while one worker takes over from another: each is answered, once, in its order."""
 
+import sqlite3
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -22,7 +26,9 @@ class Conversation:
     """Somebody who writes numbered messages without waiting for answers."""
 
     installation: Installation
+    pause: float = PAUSE_SECONDS
     sent: list[str] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
 
     def during(self, act: Callable[[], object]) -> None:
         """Write while something is done, a little before it and a little after."""
@@ -51,10 +57,11 @@ class Conversation:
 
     def _write(self, done: threading.Event) -> None:
         with self.installation.bot() as bot:
-            while not done.wait(PAUSE_SECONDS):
+            while not done.wait(self.pause):
                 text = f"message {len(self.sent) + 1}"
                 bot.send(text)
                 self.sent.append(text)
+                self.times.append(time.time())
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +101,39 @@ def test_a_rollback(installation: Installation) -> None:
     conversation = Conversation(installation)
     conversation.during(lambda: installation.run("rollback", tx, "--wait").expect(0))
     assert_each_answered_once(conversation)
+
+
+def test_a_message_in_every_step(installation: Installation, checkout: Path) -> None:
+    """From the patch to its rollback: whatever the update's status is, a message that comes then is answered once."""
+    began = time.time()
+    conversation = Conversation(installation, pause=0.05)
+
+    def there_and_back() -> None:
+        tx = installation.stage(candidates.adds_a_module(checkout, "stepped"))
+        installation.run("approve", tx, "--wait").expect(0)
+        installation.run("rollback", tx, "--wait").expect(0)
+
+    conversation.during(there_and_back)
+    assert_each_answered_once(conversation)
+    steps = _steps_since(installation, began)
+    met = {
+        status
+        for (status, since), (_, until) in pairwise(steps)
+        if any(since < moment < until for moment in conversation.times)
+    }
+    lasting = {status for (status, since), (_, until) in pairwise(steps) if until - since > 0.3}
+    assert lasting <= met, f"nothing was said in {lasting - met}"
+    assert {"testing", "staged", "deploying", "deployed_unstable", "rollback_pending"} <= met
+
+
+def _steps_since(installation: Installation, moment: float) -> list[tuple[str, float]]:
+    """Each change of an update's status since then, and when it was."""
+    with closing(sqlite3.connect(f"file:{installation.paths.ledger}?mode=ro", uri=True)) as ledger:
+        status_to = "json_extract(payload, '$.status_to')"
+        return ledger.execute(
+            f"SELECT {status_to}, timestamp FROM events WHERE timestamp > ? AND {status_to} IS NOT NULL ORDER BY id",
+            (moment,),
+        ).fetchall()
 
 
 def test_a_fall_back(installation: Installation, checkout: Path) -> None:
