@@ -4,6 +4,7 @@ In a home and a project of its own, which are gone afterwards. Exit code 0 when 
 without an engine.
 """
 
+import secrets
 import signal
 import sys
 import tempfile
@@ -42,7 +43,9 @@ def main() -> int:
         return 3
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="demo-", ignore_cleanup_errors=True) as directory:
-        installation = Installation(Path(directory) / "home", CHECKOUT, dict(_SETTINGS))
+        installation = Installation(
+            Path(directory) / "home", CHECKOUT, dict(_SETTINGS), project=f"demo-{secrets.token_hex(3)}"
+        )
         try:
             _perform(installation, console)
         except (AssertionError, TimeoutError) as error:
@@ -57,10 +60,11 @@ def main() -> int:
 def _perform(installation: Installation, console: Console) -> None:
     installation.paths.create(worker_uid=10001)
     with PlayedModel(part.PARTS).serve(installation.paths.contract_directory / "played.sock"):
-        console.rule("A new home, and the first worker", align="left")
-        console.print(installation.run("up").expect(0).out.rstrip())
+        installation.up()
         with installation.bot() as client:
             stage = Stage(installation, console, client)
+            stage.scene("A new home, and its first worker")
+            stage.run("status")
             with stage.listening():
                 first = _it_learns(stage)
                 _it_falls_back(stage)
@@ -104,7 +108,7 @@ def _it_is_taken_back(stage: Stage, tx: str) -> None:
     """A rollback by hand, without a model."""
     stage.scene("You take it back")
     stage.say(f"rollback {tx[:8]}")
-    stage.press("Roll back", tx[:8])
+    stage.press("Go back", tx[:8])
     _reached(stage, "/dice rolls a die", "rolled_back")
     stage.say("/dice")
     stage.hear("answer to: /dice")

@@ -1,7 +1,8 @@
 """The demo's stage: one installation, what is typed, and what is seen."""
 
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -25,7 +26,7 @@ class Stage:
         self._console = console
         self._client = client
         self._cursor = 0
-        self._seen: dict[int, Sequence[str]] = {}
+        self._seen: dict[int, list[str]] = {}
         self._over = threading.Event()
 
     def scene(self, title: str) -> None:
@@ -35,7 +36,7 @@ class Stage:
 
     def remark(self, text: str) -> None:
         """Explain what is seen."""
-        self._console.print(Text(text, style="italic"))
+        self._console.print(Text(text, style="italic"), soft_wrap=True)
 
     def say(self, text: str) -> None:
         """Write into the chat."""
@@ -57,8 +58,15 @@ class Stage:
             PATIENCE_SECONDS,
             after=self._cursor,
         )
+        self._wait_until_shown(asked)
         self._line("you", f"[{label}]", "bold cyan")
         self._cursor = self._client.press(label, message_id=asked.message_id).cursor
+
+    def _wait_until_shown(self, message: Message) -> None:
+        """Nobody presses what they have not seen."""
+        deadline = time.monotonic() + _LOOK_SECONDS
+        while self._seen.get(message.message_id) != message.text.splitlines() and time.monotonic() < deadline:
+            time.sleep(0.02)
 
     def run(self, *arguments: str) -> str:
         """Run a command of the supervisor and print what it says; gives that."""
@@ -96,7 +104,7 @@ class Stage:
         elif event.from_bot and event.message is not None:
             message = event.message
             lines = message.text.splitlines()
-            before = self._seen.get(message.message_id, ())
+            before = self._seen.get(message.message_id, [])
             for line in lines:
                 if line not in before:
                     self._line("bot", line, "green")

@@ -1,6 +1,7 @@
 """From a wish in the chat to an update at the gates, and back to the model when a gate fails."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -299,6 +300,23 @@ async def test_a_copy_whose_update_left_the_gates_is_begun_anew(pristine: Path) 
                 done = f"SELECT 1 FROM inbox WHERE update_id = {update} AND status = 'done'"
                 await until(partial(b.here.rows, done))
                 assert copy.read_text() == left
+
+
+@asynchronous
+async def test_the_model_may_begin_anew(pristine: Path) -> None:
+    """In ordinary talk it asks for its source, and gets the brief; what was done before is put aside."""
+    async with bench(pristine) as b:
+        b.check_out()
+        b.change("a = 2\n")
+        script = f"{asks('own_source')},{asks('own_source', fresh=True)},ok"
+        async with b.here.active_worker(**b.settings, autonous_dummy_provider_script=script):
+            await b.here.telegram.say("what are you made of?")
+            await b.told("dummy-ok")
+        kept, fresh = (json.loads(result)["stdout"] for (result,) in b.here.rows("SELECT result FROM tool_calls"))
+        assert "It holds changes of before" in kept
+        assert f"{OWNER}.old" in fresh
+        assert (b.workspace / "self" / str(OWNER) / "worker" / "a.py").read_text() == "a = 1\n"
+        assert (b.workspace / "self" / f"{OWNER}.old" / "worker" / "a.py").read_text() == "a = 2\n"
 
 
 @asynchronous

@@ -33,7 +33,9 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class OwnSourceArguments(Arguments):
-    """Takes nothing."""
+    """Whether to go on with the copy that there is."""
+
+    fresh: bool = argument("Put aside what was done in the copy, and begin anew.", default=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +111,8 @@ class Developing:
             return f"Not staged: {error}"
         return ""  # the message that shows its way says it
 
-    async def _own_source(self, arguments: OwnSourceArguments, attempt: Attempt) -> ToolResult:  # noqa: ARG002
-        return ToolResult(ok=True, stdout=await self._brief(attempt.task.chat_id))
+    async def _own_source(self, arguments: OwnSourceArguments, attempt: Attempt) -> ToolResult:
+        return ToolResult(ok=True, stdout=await self._brief(attempt.task.chat_id, fresh=arguments.fresh))
 
     async def _propose_update(self, arguments: ProposeUpdateArguments, attempt: Attempt) -> ToolResult:
         author = Author(attempt.task, self._model_name, self._journal.tokens(attempt))
@@ -122,9 +124,9 @@ class Developing:
         )
         return ToolResult(ok=True, stdout=text, meta={"tx_id": proposed.tx_id, "status": proposed.status})
 
-    async def _brief(self, chat_id: int) -> str:
+    async def _brief(self, chat_id: int, *, fresh: bool = False) -> str:
         history = await self._history()
-        fresh = await self._is_done_with(chat_id, history)
+        fresh = fresh or await self._is_done_with(chat_id, history)
         copy = await self._workspace.check_out(chat_id, fresh=fresh)
         return texts.brief(self._sha, copy, self._failures(history), max_repairs=self._max_repairs)
 

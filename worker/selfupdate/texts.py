@@ -22,12 +22,15 @@ _COPY: Final = {
     "kept": "It is a copy that nothing was changed in yet.",
     "replaced": "It is a fresh copy; what was done in the one before is in the folder {path}.old.",
 }
-_WORK_KEPT: Final = "It holds your work so far, which has not become an update."
+_WORK_KEPT: Final = (
+    "It holds changes of before, which have not become an update: `diff -ru -x __pycache__ /app {path}` shows them, "
+    "and own_source with fresh=true puts them aside."
+)
 
 
 def brief(sha: str, copy: Copy, failures: str, *, max_repairs: int) -> str:
     """What the model must know to change itself."""
-    state = _WORK_KEPT if copy.changed else _COPY[copy.state].format(path=copy.path)
+    state = (_WORK_KEPT if copy.changed else _COPY[copy.state]).format(path=copy.path)
     last = f"\n\nWhat came to nothing lately, for you to learn from:\n{failures}" if failures else ""
     return f"""\
 You change yourself now. You are the worker of autonous, a Python program at revision {sha[:12]}. A copy of your own \
