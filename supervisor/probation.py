@@ -27,7 +27,7 @@ _LOG = structlog.get_logger()
 class Probation:
     """Watches green for ``window`` seconds, and promotes it or asks for the way back.
 
-    ``cooldown`` is how long a worker pauses after polls that failed.
+    ``poll_pause`` is how long it may take until a worker can tell that its polls go well again.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Probation:
         surroundings: Surroundings,
         pace: Pace,
         window: float,
-        cooldown: float,
+        poll_pause: float,
         bot_api_answers: Callable[[], bool],
         clocks: Clocks,
         timing: Timing,
@@ -60,7 +60,7 @@ class Probation:
         self._surroundings = surroundings
         self._pace = pace
         self._window = window
-        self._cooldown = cooldown
+        self._poll_pause = poll_pause
         self._bot_api_answers = bot_api_answers
         self._clocks = clocks
         self._timing = timing
@@ -126,8 +126,8 @@ class Probation:
             return ailment
         session = self._crew.session(green)
         now = self._clocks.monotonic()
-        # After it was away a worker may pause for its whole cool-down before it polls again.
-        pausing = self._surroundings.bot_api_away_since(now - self._cooldown - self._timing.poll_errors)
+        # After it was away a worker may pause for its whole cool-down, and then wait for a message.
+        pausing = self._surroundings.bot_api_away_since(now - self._poll_pause - self._timing.poll_errors)
         if session is None or not session.beat.poll_error or pausing:
             self._polls_failing_since = None
         elif self._polls_failing_since is None:

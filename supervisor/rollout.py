@@ -30,7 +30,8 @@ from supervisor.timing import IN_SERVICE, SYSTEM_CLOCKS, Clocks, Timing
 from supervisor.upkeep import Upkeep
 
 _LOG = structlog.get_logger()
-_COOLDOWN_SECONDS: Final = 30  # a worker's default
+#: A worker waits so long before it polls again, and then for the answer; 30 s each where they are not set.
+_POLL_PAUSES: Final = ("AUTONOUS_CONTROL_CIRCUIT_COOLDOWN_SECONDS", "TG_TIMEOUT")
 
 
 class Rollout:
@@ -91,7 +92,7 @@ class Rollout:
             surroundings=surroundings,
             pace=pace,
             window=settings.stable_window_seconds,
-            cooldown=float(settings.worker_values.get("AUTONOUS_CONTROL_CIRCUIT_COOLDOWN_SECONDS", _COOLDOWN_SECONDS)),
+            poll_pause=sum(float(settings.worker_values.get(name, 30)) for name in _POLL_PAUSES),
             bot_api_answers=bot_api_answers,
             clocks=clocks,
             timing=timing,

@@ -216,3 +216,14 @@ def test_the_owners_are_told_of_another_poller_that_stays() -> None:
     assert conflicts.again(1060.0) == []
     assert conflicts.again(2000.0) == []
     assert conflicts.again(2031.0) == [(7, ALERT_TEXT), (42, ALERT_TEXT)]
+
+
+@asynchronous
+async def test_that_polling_works_again_is_known_at_once() -> None:
+    """Though nobody writes, and the poll after the failed one could wait for half a minute."""
+    async with world() as here, here.active_worker(tg_timeout=30):
+        await until(lambda: len(here.telegram.polls) == 2)  # the second one waits
+        here.telegram.fail("getUpdates", telegram_error(502, "Bad Gateway"))
+        await here.telegram.say("hello")
+        await until(lambda: here.supervisor.beats[-1].poll_error)
+        await until(lambda: not here.supervisor.beats[-1].poll_error)

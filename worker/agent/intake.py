@@ -85,7 +85,10 @@ class Intake:
         self._conflicts = Conflicts(owners)
 
     async def run(self) -> None:
-        """Poll for ever. The first poll is answered at once, so that it is soon known whether polling works."""
+        """Poll for ever. The first poll is answered at once, so that it is soon known whether polling works.
+
+        So is the first after one that failed.
+        """
         try:
             await self._run()
         finally:
@@ -110,6 +113,7 @@ class Intake:
                 wait = 0.0 if updates else max(early, SHORTEST_PAUSE_SECONDS)
             except CommanderError as error:
                 wait = self._pause_after(error)
+                first = True  # whether it works again is to be known at once, too
             except Fenced:
                 raise
             except Exception:
