@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -230,7 +231,8 @@ def ensure_deps(engine: ImageEngine, say: Say, lock: bytes | None = None) -> Dep
     finally:
         # Its first stage holds this machine's pip configuration, which may hold a password.
         for stage in engine.images({LABEL_ROLE: ROLE_STAGE}):
-            engine.remove_image(stage.id)
+            with suppress(EngineError):  # another build stands on it just now, and removes it itself
+                engine.remove_image(stage.id)
     return Deps(image_id, tag)
 
 

@@ -9,6 +9,7 @@ import pytest
 from supervisor.contract.providers import Extra
 from supervisor.engine import Engine
 from supervisor.images import Deps, checkout_lock, ensure_deps, extras_in
+from supervisor.paths import CHECKOUT
 from tests.bench.recalling import measured
 
 pytestmark = pytest.mark.engine
@@ -56,6 +57,19 @@ def test_an_image_has_the_extras_that_it_was_made_with(
     assert importable(client, plain.id) == set()
     assert importable(client, extended.id) == {SDKS[Extra.EMBEDDINGS]}
     assert 0 < extended.size_bytes - plain.size_bytes < 2_000_000
+
+
+def test_vectors_work_in_the_image(with_embeddings: Deps, client: docker.DockerClient) -> None:
+    """The worker's own tests of them, of which none is left out there but the one about their absence."""
+    output = client.containers.run(
+        with_embeddings.image_id,
+        ["python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/worker/test_vectors.py"],
+        volumes={str(CHECKOUT): {"bind": "/app", "mode": "ro"}},
+        network_mode="none",
+        user="0",
+        remove=True,
+    )
+    assert b"2 passed, 1 skipped" in output
 
 
 def test_facts_are_recalled_in_the_image(with_embeddings: Deps) -> None:

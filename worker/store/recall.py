@@ -19,7 +19,7 @@ from worker.store.terms import indexed, terms
 INDEXED_CHARS: Final = 20_000
 #: Words that together stand in more messages than this are too common to tell one from another. It bounds the time
 #: of a question as well, as each of these messages is ranked.
-MOST_RANKED: Final = 3000
+MOST_RANKED: Final = 4000
 #: Of few messages, so many are no sign that a word is common.
 FEW: Final = 20
 COMMON_SHARE: Final = 0.2
@@ -72,6 +72,8 @@ class WordIndex:
         self._database = database
         self._clock = clock
         self._ready: bool | None = None
+        #: Words that are too common: to count them takes longest, and they do not get rarer.
+        self._common: set[str] = set()
 
     @property
     def ready(self) -> bool:
@@ -162,7 +164,11 @@ class WordIndex:
             self._database.execute("DELETE FROM temp.recall_question")
         counts: dict[str, int] = {}
         for number, stem in stems:
+            if stem in self._common:
+                continue
             row = self._database.first("SELECT doc FROM temp.recall_terms WHERE term = ?", (stem,))
+            if row is not None and row[0] > MOST_RANKED:
+                self._common.add(stem)
             if row is not None:
                 counts[words[number - 1]] = row[0]
         return counts
