@@ -11,9 +11,9 @@ NO_ENGINE: Final = 3
 
 _CODES: Final = {
     "supervisor.settings.SettingsError": USAGE,
-    "supervisor.engine.EngineUnreachable": NO_ENGINE,
+    "supervisor.engine.errors.EngineUnreachable": NO_ENGINE,
     "supervisor.hostengine.EngineMissing": NO_ENGINE,
-    "supervisor.engine.EngineError": FAILED,
+    "supervisor.engine.errors.EngineError": FAILED,
     "supervisor.ledger.errors.LedgerError": FAILED,
     "supervisor.revisions.errors.RevisionsError": FAILED,
     "supervisor.paths.HomeUnusable": FAILED,

@@ -109,7 +109,7 @@ def test_the_codes_are_those_that_are_documented() -> None:
     """1 refused or failed, 2 usage, 3 engine out of reach."""
     assert (FAILED, USAGE, NO_ENGINE) == (1, 2, 3)
     assert {name for name, code in errors._CODES.items() if code == NO_ENGINE} == {
-        "supervisor.engine.EngineUnreachable",
+        "supervisor.engine.errors.EngineUnreachable",
         "supervisor.hostengine.EngineMissing",
     }
     assert {name for name, code in errors._CODES.items() if code == USAGE} == {"supervisor.settings.SettingsError"}

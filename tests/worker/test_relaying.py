@@ -10,7 +10,7 @@ from worker.agent.intake import FORWARDED_TEXT
 from worker.agent.relaying import ALONE_TEXT, AWAY_TEXT, RELAYED, STAGE
 
 
-@pytest.mark.parametrize("name", RELAYED.keys() - {STAGE, *GRANTING})
+@pytest.mark.parametrize("name", sorted(RELAYED.keys() - {STAGE, *GRANTING}))
 @asynchronous
 async def test_a_direct_command_is_the_supervisors_to_answer(name: str) -> None:
     """Its answer goes to the chat; no run is begun."""

@@ -1,24 +1,10 @@
-"""The one gateway to the container engine: the only module that imports the Docker SDK.
-
-Engine 1.41 API and later, the version is negotiated. Everything the SDK raises becomes one of these::
-
-    EngineError
-    ├── EngineUnreachable   nobody answers on the socket, or it stopped answering
-    ├── ImageMissing        no such image
-    ├── ContainerGone       no such container (any more)
-    ├── NameTaken           another container has that name
-    ├── BuildFailed         the build ended with an error; .log has its last lines
-    ├── NoSpace             the engine's disk is full
-    └── SpecViolated        the engine made something else than the spec says; it was removed again
-"""
+"""The calls to the engine: Docker API 1.41 and later, the version is negotiated."""
 
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, suppress
 from io import BytesIO
 from typing import Any, BinaryIO, Final
 
@@ -28,6 +14,18 @@ import urllib3
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 
 from supervisor.crashpoints import around
+from supervisor.engine.errors import (
+    BuildFailed,
+    ContainerGone,
+    EngineError,
+    EngineUnreachable,
+    ImageMissing,
+    NoSpace,
+    SpecViolated,
+    translated,
+)
+from supervisor.engine.views import ContainerView, ImageView, container_view, label_filters
+from supervisor.engine.watch import Watch
 from supervisor.specs import LABEL_PROJECT, ContainerSpec, create_arguments, violations
 
 DEFAULT_URL: Final = "unix:///var/run/docker.sock"
@@ -39,117 +37,6 @@ _NO_ANSWER: Final = (
     urllib3.exceptions.HTTPError,
 )
 _NO_WORD: Final = (requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError)
-
-
-class EngineError(Exception):
-    """Something the engine did not do; the message is one line for the user."""
-
-
-class EngineUnreachable(EngineError):
-    """Nobody answers on the engine's socket."""
-
-
-class ImageMissing(EngineError):
-    """There is no such image."""
-
-
-class ContainerGone(EngineError):
-    """There is no such container any more."""
-
-
-class NameTaken(EngineError):
-    """Another container has this name."""
-
-
-class BuildFailed(EngineError):
-    """A build ended with an error; ``log`` holds its last lines."""
-
-    def __init__(self, message: str, log: str) -> None:
-        super().__init__(message)
-        self.log = log
-
-
-class NoSpace(EngineError):
-    """No space is left on the engine's disk."""
-
-
-class SpecViolated(EngineError):
-    """The engine made a container other than it was asked to."""
-
-
-@dataclass(frozen=True)
-class ImageView:
-    """What the engine knows of an image. Sizes in bytes."""
-
-    id: str
-    tags: tuple[str, ...]
-    labels: Mapping[str, str]
-    size_bytes: int
-    layers: tuple[str, ...]
-    created: str
-
-
-@dataclass(frozen=True)
-class ContainerView:
-    """What the engine knows of a container. Times in seconds since the epoch, 0 when there is none."""
-
-    id: str
-    name: str
-    image_id: str
-    labels: Mapping[str, str]
-    status: str
-    exit_code: int
-    oom_killed: bool
-    started_at: float
-    finished_at: float
-    pid: int
-
-    @property
-    def running(self) -> bool:
-        """Whether its process lives (a paused one does)."""
-        return self.status in ("running", "paused", "restarting")
-
-
-@dataclass(frozen=True)
-class EngineEvent:
-    """One line of the engine's event stream: something happened to a container of this project."""
-
-    action: str
-    container_id: str
-    name: str
-    labels: Mapping[str, str]
-
-
-@contextmanager
-def _translated(what: str) -> Iterator[None]:
-    try:
-        yield
-    except (
-        requests.exceptions.ConnectionError,
-        requests.exceptions.Timeout,
-        urllib3.exceptions.HTTPError,
-    ) as error:
-        raise EngineUnreachable(f"the engine does not answer ({what})") from error
-    except ImageNotFound as error:
-        raise ImageMissing(f"no such image ({what})") from error
-    except NotFound as error:
-        explanation = str(error.explanation)
-        if "No such image" in explanation:
-            raise ImageMissing(f"no such image ({what})") from error
-        raise ContainerGone(f"not there any more ({what})") from error
-    except APIError as error:
-        raise _from_api(error, what) from error
-    except DockerException as error:
-        raise EngineUnreachable(f"the engine does not answer ({what})") from error
-
-
-def _from_api(error: APIError, what: str) -> EngineError:
-    explanation = " ".join(str(error.explanation or error).split())
-    if "no space left on device" in explanation:
-        return NoSpace(f"no space left on the engine's disk ({what})")
-    if error.status_code == requests.codes.conflict and "is already in use" in explanation:
-        return NameTaken(f"the name is taken ({what})")
-    return EngineError(f"{what}: {explanation}")
 
 
 def engine_url(environ: Mapping[str, str] = os.environ) -> str:
@@ -172,7 +59,7 @@ class Engine:
 
         Raises EngineUnreachable, and EngineError for an engine that is too old.
         """
-        with _translated(self._url), closing(self._connect()) as fresh:
+        with translated(self._url), closing(self._connect()) as fresh:
             info = fresh.version()
         api = tuple(int(part) for part in info["ApiVersion"].split("."))
         if api < MINIMUM_API:
@@ -184,7 +71,7 @@ class Engine:
 
     def image(self, reference: str) -> ImageView | None:
         """The image of that id or tag, or None."""
-        with _translated(reference):
+        with translated(reference):
             try:
                 found = self._api.inspect_image(reference)
             except ImageNotFound:
@@ -200,14 +87,14 @@ class Engine:
 
     def images(self, labels: Mapping[str, str]) -> list[ImageView]:
         """All images with these labels."""
-        with _translated("list images"):
-            listed = self._api.images(filters={"label": _label_filters(labels)})
+        with translated("list images"):
+            listed = self._api.images(filters={"label": label_filters(labels)})
         found = (self.image(item["Id"]) for item in listed)
         return [image for image in found if image is not None]
 
     def image_history(self, reference: str) -> list[dict[str, Any]]:
         """The layers of an image with the commands that made them, newest first."""
-        with _translated(reference):
+        with translated(reference):
             return list(self._api.history(reference))
 
     def pull(self, reference: str, timeout: float) -> str | None:
@@ -227,7 +114,7 @@ class Engine:
     def import_image(self, tar: BinaryIO, *, tag: str, changes: Sequence[str] = ()) -> str:
         """Make an image of a root file system; gives its id."""
         repository, _, version = tag.rpartition(":")
-        with _translated(f"import {tag}"):
+        with translated(f"import {tag}"):
             # Not "from stream", which announces chunks and then sends none when the stream is a file with a length.
             answer = self._api.import_image_from_data(tar, repository=repository, tag=version, changes=list(changes))
         for line in answer.splitlines():
@@ -257,7 +144,7 @@ class Engine:
         tail: list[str] = []
         image_id = ""
         try:
-            with around("engine.build"), _translated(f"build {tag}"):
+            with around("engine.build"), translated(f"build {tag}"):
                 for message in client.build(
                     fileobj=BytesIO(context),
                     custom_context=True,
@@ -292,12 +179,12 @@ class Engine:
     def tag(self, image_id: str, tag: str) -> None:
         """Give an image one more name."""
         repository, _, version = tag.rpartition(":")
-        with _translated(image_id):
+        with translated(image_id):
             self._api.tag(image_id, repository, version, force=True)
 
     def remove_image(self, reference: str) -> None:
         """Remove a name, and the image with the last one; nothing happens when it is not there."""
-        with _translated(reference), suppress(ImageNotFound):
+        with translated(reference), suppress(ImageNotFound):
             self._api.remove_image(reference, force=True, noprune=False)
 
     # -- containers
@@ -307,7 +194,7 @@ class Engine:
 
         Raises SpecViolated (the container is removed), NameTaken, ImageMissing.
         """
-        with around(f"engine.create.{spec.role}"), _translated(f"create {spec.name}"):
+        with around(f"engine.create.{spec.role}"), translated(f"create {spec.name}"):
             container_id: str = self._api.create_container_from_config(create_arguments(spec), name=spec.name)["Id"]
             inspected = self._api.inspect_container(container_id)
         if found := violations(spec, inspected):
@@ -317,7 +204,7 @@ class Engine:
 
     def start(self, container_id: str) -> None:
         """Start a container that was created."""
-        with _translated(container_id):
+        with translated(container_id):
             self._api.start(container_id)
 
     def run(self, spec: ContainerSpec) -> str:
@@ -329,12 +216,12 @@ class Engine:
 
     def stop(self, container_id: str, *, seconds: int) -> None:
         """TERM, then KILL after ``seconds``. Nothing happens when it is gone."""
-        with around("engine.stop"), suppress(ContainerGone), _translated(container_id):
+        with around("engine.stop"), suppress(ContainerGone), translated(container_id):
             self._api.stop(container_id, timeout=seconds)
 
     def kill(self, container_id: str) -> None:
         """KILL at once. Nothing happens when it is gone or dead."""
-        with around("engine.kill"), suppress(ContainerGone), _translated(container_id):
+        with around("engine.kill"), suppress(ContainerGone), translated(container_id):
             try:
                 self._api.kill(container_id)
             except APIError as error:
@@ -343,7 +230,7 @@ class Engine:
 
     def wait(self, container_id: str, *, timeout: float) -> int | None:
         """The exit code, or None when it still runs after ``timeout`` seconds."""
-        with _translated(container_id):
+        with translated(container_id):
             try:
                 return int(self._api.wait(container_id, timeout=timeout)["StatusCode"])
             except requests.exceptions.ReadTimeout:
@@ -355,7 +242,7 @@ class Engine:
 
     def remove(self, container_id: str) -> None:
         """Kill and remove. Nothing happens when it is gone."""
-        with around("engine.remove"), suppress(ContainerGone), _translated(container_id):
+        with around("engine.remove"), suppress(ContainerGone), translated(container_id):
             try:
                 self._api.remove_container(container_id, force=True, v=True)
             except APIError as error:
@@ -364,30 +251,30 @@ class Engine:
 
     def inspect(self, container_id: str) -> ContainerView | None:
         """What the engine knows of a container now, or None when it is gone."""
-        with _translated(container_id):
+        with translated(container_id):
             try:
-                return _container_view(self._api.inspect_container(container_id))
+                return container_view(self._api.inspect_container(container_id))
             except NotFound:
                 return None
 
     def containers(self, project: str, **labels: str) -> list[ContainerView]:
         """All containers of a project, dead ones too; more labels by their last word: ``role="worker"``."""
         wanted = {LABEL_PROJECT: project, **{f"autonous.{key}": value for key, value in labels.items()}}
-        with _translated("list containers"):
-            listed = self._api.containers(all=True, filters={"label": _label_filters(wanted)})
+        with translated("list containers"):
+            listed = self._api.containers(all=True, filters={"label": label_filters(wanted)})
         # A container may go between the list and the look.
         found = (self.inspect(item["Id"]) for item in listed)
         return [view for view in found if view is not None]
 
     def logs(self, container_id: str, *, tail: int | None = None) -> str:
         """What a container printed, both streams in order."""
-        with _translated(container_id):
+        with translated(container_id):
             text = self._api.logs(container_id, tail="all" if tail is None else tail, stdout=True, stderr=True)
         return str(text.decode(errors="replace"))
 
     def memory_bytes(self, container_id: str) -> int:
         """Resident memory of a container's processes now, without the page cache."""
-        with _translated(container_id):
+        with translated(container_id):
             stats = self._api.stats(container_id, stream=False, one_shot=True)["memory_stats"]
         details = stats.get("stats", {})
         return int(details.get("total_rss", details.get("anon", stats.get("usage", 0))))
@@ -396,7 +283,7 @@ class Engine:
 
     def ensure_network(self, name: str, project: str) -> None:
         """A bridge of the project's own, on which containers do not see each other."""
-        with _translated(f"network {name}"):
+        with translated(f"network {name}"):
             if self._api.networks(names=[f"^{name}$"]):
                 return
             self._api.create_network(
@@ -409,12 +296,12 @@ class Engine:
 
     def remove_network(self, name: str) -> None:
         """Remove a network that nobody is on. Nothing happens when it is gone."""
-        with suppress(ContainerGone), _translated(f"network {name}"):
+        with suppress(ContainerGone), translated(f"network {name}"):
             self._api.remove_network(name)
 
     # -- the event stream
 
-    def watch(self, project: str) -> "Watch":
+    def watch(self, project: str) -> Watch:
         """The stream of what happens to the project's containers from now on."""
         return Watch(self._url, project)
 
@@ -428,63 +315,3 @@ class Engine:
 
     def _connect(self) -> docker.APIClient:
         return docker.APIClient(base_url=self._url, version="auto", timeout=self._timeout)
-
-
-class Watch:
-    """An open event stream.
-
-    Iterating ends on :meth:`close` and raises EngineUnreachable when the engine goes away.
-
-    Events may be lost between two streams: whoever opens one looks at the containers first.
-    """
-
-    def __init__(self, url: str, project: str) -> None:
-        self._closed = False
-        with _translated(url):
-            self._client = docker.APIClient(base_url=url, version="auto", timeout=None)
-            self._stream = self._client.events(
-                decode=True, filters={"type": "container", "label": _label_filters({LABEL_PROJECT: project})}
-            )
-
-    def __iter__(self) -> Iterator[EngineEvent]:
-        with _translated("event stream"):
-            for event in self._stream:
-                attributes = event["Actor"]["Attributes"]
-                yield EngineEvent(event["Action"], event["Actor"]["ID"], attributes.get("name", ""), attributes)
-        if not self._closed:
-            raise EngineUnreachable("the engine closed its event stream")
-
-    def close(self) -> None:
-        """End the iteration, from any thread."""
-        self._closed = True
-        with suppress(Exception):  # the SDK raises whatever its socket raises; it is closed either way
-            self._stream.close()
-        self._client.close()
-
-
-def _label_filters(labels: Mapping[str, str]) -> list[str]:
-    return [f"{key}={value}" for key, value in labels.items()]
-
-
-def _container_view(inspected: Mapping[str, Any]) -> ContainerView:
-    state = inspected["State"]
-    return ContainerView(
-        id=inspected["Id"],
-        name=inspected["Name"].removeprefix("/"),
-        image_id=inspected["Image"],
-        labels=inspected["Config"].get("Labels") or {},
-        status=state["Status"],
-        exit_code=state["ExitCode"],
-        oom_killed=state["OOMKilled"],
-        started_at=_seconds(state["StartedAt"]),
-        finished_at=_seconds(state["FinishedAt"]),
-        pid=state["Pid"],
-    )
-
-
-def _seconds(stamp: str) -> float:
-    if stamp.startswith("0001-"):
-        return 0.0
-    # The engine writes nanoseconds, one digit group more than datetime reads.
-    head, _, fraction = stamp.rstrip("Z").partition(".")
-    return datetime.fromisoformat(f"{head}+00:00").timestamp() + float(f"0.{fraction or 0}")
