@@ -22,6 +22,7 @@ _COPY: Final = {
     "kept": "It is a copy that nothing was changed in yet.",
     "replaced": "It is a fresh copy; what was done in the one before is in the folder {path}.old.",
 }
+_CARRIED: Final = "You run at another revision than when it was made: your changes were carried over to a fresh copy."
 _WORK_KEPT: Final = (
     "It holds changes of before, which have not become an update: `diff -ru -x __pycache__ /app {path}` shows them, "
     "and own_source with fresh=true puts them aside."
@@ -31,6 +32,8 @@ _WORK_KEPT: Final = (
 def brief(sha: str, copy: Copy, failures: str, *, max_repairs: int) -> str:
     """What the model must know to change itself."""
     state = (_WORK_KEPT if copy.changed else _COPY[copy.state]).format(path=copy.path)
+    if copy.state == "carried":
+        state = f"{_CARRIED} {state}"
     last = f"\n\nWhat came to nothing lately, for you to learn from:\n{failures}" if failures else ""
     return f"""\
 You change yourself now. You are the worker of autonous, a Python program at revision {sha[:12]}. A copy of your own \

@@ -16,7 +16,7 @@ class Operations(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A working copy: where it is in the toolbox, and whether it is ``fresh``, ``kept`` or ``replaced``."""
+    """A working copy: where it is in the toolbox, and how it came to be; ``state`` as ``checkout`` gives it."""
 
     path: str
     state: str

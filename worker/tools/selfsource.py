@@ -36,8 +36,10 @@ _RUN_TESTS_SH: Final = """#!/bin/sh
 cd "$(dirname "$0")" && PYTHONPATH="$PWD" exec python -m pytest -c pytest.ini --rootdir="$PWD" "$@"
 """
 _BASE: Final = ".base"
+#: In a copy: the source that it was made of, which runs here no more once the base has moved.
+_ORIGIN: Final = ".origin"
 _SCAFFOLD: Final = frozenset({_BASE, RUN_TESTS, "pytest.ini"})
-_CACHES: Final = frozenset({"__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"})
+_NO_SOURCE: Final = frozenset({_ORIGIN, "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"})
 _PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_./+@-]+")
 _LARGEST_FILE_BYTES: Final = 1024 * 1024
 _MOST_FILES: Final = 5000
@@ -62,24 +64,27 @@ class DiffArguments(Arguments):
 
 
 def checkout(arguments: CheckoutArguments, workplace: Workplace) -> ToolResult:
-    """See that there is a copy of this revision; gives where. ``meta["state"]`` is ``fresh``, ``kept`` or ``replaced``.
+    """See that there is a copy of this revision; gives where.
 
-    One of the same base is kept with what was done in it. One of another base, or that is not wanted any more, is put
-    aside if it holds any change, and takes the place of what was aside before.
+    ``meta["state"]`` is ``kept`` of one of the same base, with what was done in it; ``carried`` when what was done in
+    one of another base was carried over to this one; else ``fresh``, or ``replaced`` when what was there is now aside,
+    where it takes the place of what was aside before: it was not wanted any more, or files that were changed in it
+    are other ones in this base.
     """
     copy = _copy_of(arguments.chat_id, workplace)
-    state = "fresh"
+    state, work = "fresh", None
     if copy.is_dir() and not copy.is_symlink():
-        changed = bool(_changes(PRISTINE, copy))
-        if not arguments.fresh and (not changed or _base_of(copy) == arguments.base):
-            (copy / _BASE).write_text(arguments.base)
-            return ToolResult(ok=True, stdout=str(copy), meta={"state": "kept", "changed": changed})
-        state = "replaced" if changed else "fresh"
+        if not arguments.fresh and _base_of(copy) == arguments.base:
+            return _checked_out(copy, "kept", changed=_done_in(copy, PRISTINE) != {})
+        done = _done_in(copy, _origin_of(copy))
+        work = None if arguments.fresh or done is None else _that_fits(done)
+        state = "carried" if work else "replaced" if done != {} and work is None else "fresh"
         _set_aside(copy)
     elif copy.is_symlink() or copy.exists():
         copy.unlink()
     _write_copy(PRISTINE, copy, arguments.base)
-    return ToolResult(ok=True, stdout=str(copy), meta={"state": state, "changed": False})
+    _carry_over(work or {}, copy)
+    return _checked_out(copy, state, changed=bool(work))
 
 
 def diff(arguments: DiffArguments, workplace: Workplace) -> ToolResult:
@@ -113,7 +118,7 @@ def _files(root: Path, parts: Iterable[str] = ("",)) -> Iterator[str]:
         for directory, names, files in os.walk(root / part):
             here = Path(directory)
             links = [name for name in names if (here / name).is_symlink()]
-            names[:] = sorted(set(names) - _CACHES - set(links))
+            names[:] = sorted(set(names) - _NO_SOURCE - set(links))
             for name in (*files, *links):
                 path = (here / name).relative_to(root).as_posix()
                 if path in _SCAFFOLD or name.endswith(".pyc"):
@@ -157,14 +162,50 @@ def _lines(path: str, content: bytes | None) -> list[str]:
     return [line + "\n" for line in lines[:-1]] + ([lines[-1]] if lines[-1] else [])
 
 
+def _checked_out(copy: Path, state: str, *, changed: bool) -> ToolResult:
+    return ToolResult(ok=True, stdout=str(copy), meta={"state": state, "changed": changed})
+
+
+def _done_in(copy: Path, origin: Path) -> dict[str, tuple[bytes | None, bytes | None]] | None:
+    """What was changed in a copy; None when no patch could hold it."""
+    try:
+        return _changes(origin, copy)
+    except ToolError:
+        return None
+
+
+def _that_fits(done: Mapping[str, tuple[bytes | None, bytes | None]]) -> dict[str, bytes | None] | None:
+    """Of what was done in a copy of another base, what is not in this one; None when the two changed the same file."""
+    work: dict[str, bytes | None] = {}
+    for path, (before, after) in done.items():
+        now = _read(PRISTINE / path) if (PRISTINE / path).is_file() else None
+        if now not in (before, after):
+            return None
+        if now != after:
+            work[path] = after
+    return work
+
+
+def _carry_over(work: Mapping[str, bytes | None], copy: Path) -> None:
+    for path, content in work.items():
+        target = copy / path
+        if content is None:
+            target.unlink()
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content)
+
+
 def _write_copy(pristine: Path, copy: Path, base: str) -> None:
     """Write a copy beside its place and move it there, so that a half one is never taken for whole."""
     unfinished = copy.with_name(f"{copy.name}.new")
     shutil.rmtree(unfinished, ignore_errors=True)
     for path in _files(pristine, PARTS):
-        target = unfinished / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(_read(pristine / path))
+        content = _read(pristine / path)
+        for root in (unfinished, unfinished / _ORIGIN):
+            target = root / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
     scaffold: Mapping[str, str] = {_BASE: base, RUN_TESTS: _RUN_TESTS_SH, "pytest.ini": PYTEST_INI}
     for name, text in scaffold.items():
         (unfinished / name).write_text(text)
@@ -181,6 +222,12 @@ def _set_aside(copy: Path) -> None:
         former.unlink()
     shutil.rmtree(former, ignore_errors=True)
     copy.rename(former)
+
+
+def _origin_of(copy: Path) -> Path:
+    """What a copy was made of; of one that does not say it, what runs here."""
+    origin = copy / _ORIGIN
+    return origin if origin.is_dir() and not origin.is_symlink() else PRISTINE
 
 
 def _base_of(copy: Path) -> str:

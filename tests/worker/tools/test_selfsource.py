@@ -49,7 +49,8 @@ def test_a_copy_has_the_source_and_nothing_else(pristine: Path, workplace: Workp
     """No caches and no repository; an untouched copy is no change."""
     copy, state = check_out(workplace)
     assert state == "fresh"
-    assert sorted(path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()) == [
+    found = (path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file())
+    assert sorted(path for path in found if not path.startswith(".origin/")) == [
         ".base",
         "pytest.ini",
         "run-tests",
@@ -73,15 +74,37 @@ def test_work_on_the_same_base_is_kept(pristine: Path, workplace: Workplace) -> 
 
 
 def test_another_base_brings_another_copy(pristine: Path, workplace: Workplace) -> None:
-    """Unless the copy is just what became that base."""
+    """Nothing is put aside when nothing of its own is in the copy, or just what became that base."""
     copy, _ = check_out(workplace)
     (copy / "worker" / "a.py").write_text("three\n")
     (pristine / "worker" / "a.py").write_text("three\n")
-    assert check_out(workplace, "b2")[1] == "kept"
+    assert check_out(workplace, "b2")[1] == "fresh"
+    (pristine / "worker" / "a.py").write_text("one\ntwo\n")
+    assert check_out(workplace, "b1")[1] == "fresh"  # it was taken back, and does not come again
+    assert (copy / "worker" / "a.py").read_text() == "one\ntwo\n"
     (copy / "worker" / "a.py").write_text("four\n")
     (pristine / "worker" / "a.py").write_text("five\n")
     assert check_out(workplace, "b3")[1] == "replaced"
     assert (copy / "worker" / "a.py").read_text() == "five\n"
+    assert (workplace.workspace / "self" / "7.old" / "worker" / "a.py").read_text() == "four\n"
+
+
+def test_work_is_carried_over_to_another_base(pristine: Path, workplace: Workplace) -> None:
+    """What the other base leaves alone, and not what it already has; nothing when the two meet in a file."""
+    copy, _ = check_out(workplace)
+    (copy / "worker" / "a.py").write_text("mine\n")
+    (copy / "worker" / "new.py").write_text("new\n")
+    (copy / "tests" / "worker" / "test_a.py").unlink()
+    (pristine / "worker" / "b.py").write_text("theirs\n")
+    (pristine / "worker" / "new.py").write_text("new\n")
+    assert check_out(workplace, "b2")[1] == "carried"
+    assert "+mine" in patch(workplace)
+    assert "deleted file" in patch(workplace)
+    assert patch(workplace).count("diff --git") == 2
+    assert (copy / "worker" / "b.py").read_text() == "theirs\n"
+    (pristine / "worker" / "a.py").write_text("theirs\n")
+    assert check_out(workplace, "b3")[1] == "replaced"
+    assert patch(workplace) == ""
 
 
 def test_the_patch_says_what_changed(pristine: Path, workplace: Workplace) -> None:
@@ -147,6 +170,7 @@ def test_links_are_not_followed(pristine: Path, workplace: Workplace, tmp_path: 
         with pytest.raises(ToolError) as caught:
             patch(workplace)
         assert caught.value.code == "not_a_file"
+        assert check_out(workplace)[1] == "kept"  # whoever works there is told when it is to become a patch
         (copy / "worker" / "link").unlink()
     copy.rename(tmp_path / "elsewhere")
     copy.symlink_to(tmp_path / "elsewhere")
