@@ -5,6 +5,7 @@ from contextlib import suppress
 
 import structlog
 
+from supervisor.attempts import Attempts, TooManyDeaths
 from supervisor.backup import BackupFailed, backup
 from supervisor.binding import BindingBroken, Engine, check_binding
 from supervisor.crew import Crew, NoPoll, Stopping, WorkerFailed
@@ -31,9 +32,11 @@ class Deployment:
         crew: Crew,
         succession: Succession,
         paths: Paths,
+        attempts: Attempts,
         bot_api_answers: Callable[[], bool],
         clocks: Clocks,
     ) -> None:
+        self._attempts = attempts
         self._engine = engine
         self._ledger = ledger
         self._fleet = fleet
@@ -59,9 +62,10 @@ class Deployment:
         """The steps of a deploy, each of which may have been done before a crash."""
         green: WorkerRow | None = None
         try:
+            green = self._crew.living(update.revision.sha)
+            self._attempts.begin(update)
             check_binding(update, self._engine)
             self._snapshot(update)
-            green = self._crew.living(update.revision.sha)
             if green is None:
                 self._have_blue_serve()
                 green = self._crew.start(update.revision)
@@ -73,7 +77,7 @@ class Deployment:
             raise  # nobody's fault here: the same steps again, when it is back
         except Exception as failure:
             # Whatever it was: an update that is stuck in the middle would keep everybody from looking after blue.
-            if not isinstance(failure, (WorkerFailed, BindingBroken, BackupFailed, EngineError)):
+            if not isinstance(failure, (WorkerFailed, BindingBroken, BackupFailed, EngineError, TooManyDeaths)):
                 _LOG.exception("a defect in a deploy", tx=update.tx_id)
             self._abandon(update, green, failure)
             return

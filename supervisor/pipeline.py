@@ -13,6 +13,7 @@ from typing import Final
 
 import structlog
 
+from supervisor.attempts import Attempts, TooManyDeaths
 from supervisor.binding import digest
 from supervisor.cards.content import card
 from supervisor.carryover import carry_over
@@ -69,6 +70,7 @@ class Pipeline:
         self._signal = signal
         self._started_event = started_event
         self._clock = clock
+        self._attempts = Attempts(ledger)
         self._stopping = False
         self._deadline = 0.0
         self.paused = ""
@@ -138,6 +140,11 @@ class Pipeline:
 
     def run(self) -> None:
         """Work on the oldest update that needs it, until :meth:`stop`."""
+        self._work()
+        with contextlib.suppress(LedgerError):
+            self._attempts.end()
+
+    def _work(self) -> None:
         while not self._stopping:
             seen = self._signal.count
             try:
@@ -160,7 +167,10 @@ class Pipeline:
 
     def _attend(self, update: Update) -> None:
         try:
+            self._attempts.begin(update)
             self._work_on(update)
+        except TooManyDeaths as deaths:
+            self._give_up(update.tx_id, str(deaths))
         except (LostRace, Cancelled):
             _LOG.info("the update went another way", tx=update.tx_id)
         except (EngineUnreachable, NoSpace, LedgerError):

@@ -5,12 +5,13 @@ from collections.abc import Callable
 
 import structlog
 
+from supervisor.attempts import Attempts, TooManyDeaths
 from supervisor.binding import BindingBroken, Engine, check_binding
 from supervisor.contract import EventType
 from supervisor.crew import Crew, WorkerFailed
 from supervisor.deployment import supersede
 from supervisor.fleet import Fleet
-from supervisor.ledger import Ledger, Update, WorkerRow
+from supervisor.ledger import Blame, Ledger, Update, WorkerRow
 from supervisor.pace import Pace
 from supervisor.revisions import Revisions
 from supervisor.rollback import Rollback
@@ -33,6 +34,7 @@ class Probation:
     def __init__(
         self,
         *,
+        attempts: Attempts,
         engine: Engine,
         ledger: Ledger,
         revisions: Revisions,
@@ -49,6 +51,7 @@ class Probation:
         clocks: Clocks,
         timing: Timing,
     ) -> None:
+        self._attempts = attempts
         self._engine = engine
         self._ledger = ledger
         self._revisions = revisions
@@ -69,6 +72,13 @@ class Probation:
     def prove(self, update: Update) -> None:
         """Watch green until its window has passed, or until its first failure of its own."""
         self._polls_failing_since = None
+        try:
+            self._attempts.begin(update)
+        except TooManyDeaths as deaths:
+            self._rollback.demand(
+                update, Status.DEPLOYED_UNSTABLE, self._crew.holder(), str(deaths), blame=Blame.EXTERNAL
+            )
+            return
         clock = WindowClock.of(update, self._ledger, self._clocks, self._window)
         while not self._pace.stopping:
             self._pace.begin()

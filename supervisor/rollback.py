@@ -40,13 +40,15 @@ class Rollback:
         self._revisions = revisions
         self._succession = succession
 
-    def demand(self, update: Update, status: Status, green: WorkerRow | None, failure: str) -> None:
-        """Green failed by its own fault: note the evidence before its container goes, and ask for the way back."""
+    def demand(
+        self, update: Update, status: Status, green: WorkerRow | None, failure: str, blame: Blame = Blame.OWN
+    ) -> None:
+        """Green failed: note the evidence before its container goes, and ask for the way back."""
         self._ledger.move(
             update.tx_id,
             status,
             Status.ROLLBACK_PENDING,
-            changes={"last_error": self._succession.evidence(green, failure), "blame": "own"},
+            changes={"last_error": self._succession.evidence(green, failure), "blame": blame},
             payload={"error": failure},
         )
         _LOG.warning("going back", tx=update.tx_id, reason=failure)

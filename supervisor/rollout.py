@@ -9,6 +9,7 @@ from typing import Final
 
 import structlog
 
+from supervisor.attempts import Attempts
 from supervisor.binding import Engine
 from supervisor.crew import Crew, Stopping, WorkerFailed
 from supervisor.deployment import Deployment
@@ -70,7 +71,9 @@ class Rollout:
             window=settings.crash_window_seconds,
             clocks=clocks,
         )
+        self._attempts = attempts = Attempts(ledger)
         self._deployment = Deployment(
+            attempts=attempts,
             engine=engine,
             ledger=ledger,
             fleet=fleet,
@@ -81,6 +84,7 @@ class Rollout:
             clocks=clocks,
         )
         self._probation = Probation(
+            attempts=attempts,
             engine=engine,
             ledger=ledger,
             revisions=revisions,
@@ -133,6 +137,10 @@ class Rollout:
 
     def run(self) -> None:
         """Do what the ledger asks for, most urgent first, until :meth:`stop`."""
+        self._work()
+        self._attempts.end()
+
+    def _work(self) -> None:
         while not self._pace.stopping:
             try:
                 self._turn()

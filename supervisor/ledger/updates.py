@@ -159,15 +159,21 @@ class Updates(Store):
             noted = ProbationRecord.insert(tx_id=tx_id, **row)
             self._run(noted.on_conflict(conflict_target=[ProbationRecord.tx_id], update=row))
 
-    def attempted(self, tx_id: str, status: Status) -> int:
-        """Count one more attempt at the update's present step; gives how many there were."""
-        key = f"{tx_id} {status}"
+    def attempted(self, tx_id: str, step: str) -> int:
+        """Count one more attempt at a step of an update; gives how many there were."""
+        key = f"{tx_id} {step}"
         with self._writing():
             row = self._one(AttemptRecord.select(AttemptRecord.count).where(AttemptRecord.id == key).tuples())
             count = 1 + (row[0] if row else 0)
             noted = AttemptRecord.insert(id=key, count=count)
             self._run(noted.on_conflict(conflict_target=[AttemptRecord.id], update={"count": count}))
             return count
+
+    def unattempted(self, tx_id: str, step: str) -> None:
+        """Take one attempt back."""
+        mine = (AttemptRecord.id == f"{tx_id} {step}") & (AttemptRecord.count > 0)
+        with self._writing():
+            self._run(AttemptRecord.update(count=AttemptRecord.count - 1).where(mine))
 
     def find(self, prefix: str) -> Update:
         """The one update whose id starts with this. Raises UnknownUpdate or AmbiguousPrefix."""

@@ -53,6 +53,9 @@ class Real:
     def status(self, update: str) -> str:
         return self._installation.status_of(update)
 
+    def why(self, update: str) -> str:
+        return str(self._installation.show(update)["last_error"])
+
     def history(self, update: str) -> list[tuple[str, str]]:
         with Ledger.read_only(self._installation.paths.ledger) as ledger:
             told = [

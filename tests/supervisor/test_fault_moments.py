@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.attempts import MOST_DEATHS
 from supervisor.contract import EventType
 from supervisor.engine import EngineUnreachable
 from supervisor.ledger import Update
@@ -323,3 +324,42 @@ def test_green_that_flaps(installation: Installation) -> None:
         active = installation.active()
         assert active is not None
         assert active.sha == blue.sha
+
+
+DEADLY = {S.DEPLOYING: S.DEPLOY_FAILED, S.DEPLOYED_UNSTABLE: S.ROLLED_BACK}
+
+
+@pytest.mark.fault(2)
+@pytest.mark.parametrize("status", DEADLY)
+def test_a_step_in_which_every_supervisor_dies(installation: Installation, status: Status) -> None:
+    """It is given up after a number of deaths: blue serves, the reason is told, and the patch is not to blame."""
+    installation.change(stable_window_seconds=0.3)
+    supervisor = installation.start()
+    blue = installation.becomes_active(installation.genesis)
+    update = installation.staged("deadly")
+    mine = DieWhen(installation, lambda: installation.update(update).status is status)
+    installation.approve(update)
+    for death in range(MOST_DEATHS + 1):  # the first one is at the step's threshold
+        mine.wait(supervisor)
+        installation.interrupt = lambda: None
+        if death < MOST_DEATHS:
+            mine = DieWhen(installation, lambda: installation.update(update).status is status)
+        supervisor = installation.start()
+    update = installation.reaches(update, DEADLY[status], seconds=SECONDS)
+    installation.until(lambda: settled(installation), SECONDS)
+    assert (installation.active_sha(), update.blame) == (blue.sha, "external")
+    assert f"{MOST_DEATHS} supervisors died" in (update.last_error or "")
+
+
+def test_restarts_in_order_are_no_deaths(installation: Installation) -> None:
+    """However many there are in one probation."""
+    installation.change(stable_window_seconds=1.5)
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        update = installation.approved("often restarted")
+        installation.reaches(update, S.DEPLOYED_UNSTABLE)
+    for _ in range(MOST_DEATHS + 2):
+        with installation.supervised():
+            installation.becomes_active(update)
+    with installation.supervised():
+        installation.reaches(update, S.PROMOTED, seconds=SECONDS)

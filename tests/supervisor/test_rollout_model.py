@@ -3,6 +3,7 @@
 import tempfile
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,11 +12,13 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from supervisor.decisions import Refusal
 from supervisor.states import IN_ROLLOUT, Status
-from tests.supervisor.fakes.installation import Installation, Killed
+from tests.supervisor.fakes.installation import QUICK, Installation, Killed
 from tests.supervisor.fakes.workers import Behaviour
 from tests.support.rolloutmodel import GOOD, Rest, Rollouts, World
 
 SECONDS = 20.0
+#: A busy machine makes workers late; nothing here is about that.
+PATIENT = replace(QUICK, ready=6.0, activate=6.0, first_poll=6.0, grace=2.0)
 BEHAVIOURS = {
     GOOD: [],
     "exits at once": [Behaviour(exits_after=0, polls=False)],
@@ -28,7 +31,7 @@ class Fakes:
 
     def __init__(self) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="model-")
-        self._installation = Installation(Path(self._directory.name) / "home")
+        self._installation = Installation(Path(self._directory.name) / "home", timing=PATIENT)
         # What is killed here is nobody's crash loop.
         self._installation.change(stable_window_seconds=0.2, crash_threshold=1000)
         self._supervisor = self._installation.start()
@@ -70,6 +73,9 @@ class Fakes:
 
     def status(self, update: str) -> str:
         return str(self._installation.ledger.find(update).status)
+
+    def why(self, update: str) -> str:
+        return str(self._installation.ledger.find(update).last_error)
 
     def history(self, update: str) -> list[tuple[str, str]]:
         ledger = self._installation.ledger

@@ -47,6 +47,9 @@ class World(Protocol):
     def status(self, update: str) -> str:
         """Where it is."""
 
+    def why(self, update: str) -> str:
+        """What it ended with."""
+
     def history(self, update: str) -> list[tuple[str, str]]:
         """Its moves, from status to status, as the events tell them."""
 
@@ -222,7 +225,7 @@ class Rollouts(RuleBasedStateMachine):
             status, moves = self._seen(update)
             known = self.model.updates[update]
             assert status in _AT_REST
-            assert status in self.model.may_end(update), f"{known} is {status}"
+            assert status in self.model.may_end(update), f"{known} is {status}: {self.world.why(update)}"
             assert len(moves) == len(set(moves)), f"a step was taken twice: {moves}"
             ends = [target for _, target in moves]
             assert [source for source, _ in moves] == ["created", *ends][: len(moves)], f"a gap in {moves}"
