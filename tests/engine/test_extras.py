@@ -63,7 +63,7 @@ def test_vectors_work_in_the_image(with_embeddings: Deps, client: docker.DockerC
     """The worker's own tests of them, of which none is left out there but the one about their absence."""
     output = client.containers.run(
         with_embeddings.image_id,
-        ["python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/worker/test_vectors.py"],
+        ["python", "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider", "tests/worker/test_vectors.py"],
         volumes={str(CHECKOUT): {"bind": "/app", "mode": "ro"}},
         network_mode="none",
         user="0",

@@ -91,7 +91,7 @@ async def test_several_calls_and_their_results(wire: Wire, streamed: bool) -> No
         first = await here.ask(model, streamed=streamed)
         assert (first.text, first.stop) == ("Let me see.", Stop.TOOL_CALLS)
         assert first.tool_calls == (ToolCall("a1", "time", {"zone": "UTC"}), ToolCall("a2", "time", {}))
-        error = '{"error": {"code": "broken", "message": "the spring is broken"}}'
+        error = '{"ok": false, "exit_code": 1, "stderr": "the spring is broken"}'
         said = (
             Message(Speaker.ASSISTANT, first.text, first.tool_calls),
             Message(Speaker.TOOL, '{"utc": "12"}', tool_call_id="a1"),

@@ -328,6 +328,7 @@ class Anthropic:
                         asked.calls.append((block["name"], block["input"]))
                     case "tool_result":
                         asked.results.append(block["content"])
+                        assert block.get("is_error", False) == ('"ok": false' in block["content"])
         return asked
 
 

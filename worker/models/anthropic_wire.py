@@ -20,6 +20,8 @@ from worker.models.base import (
 
 #: A text block may not be empty.
 EMPTY: Final = "[empty]"
+#: How the envelope of a failed call begins.
+FAILED: Final = '{"ok": false'
 STOPS: Final = {"tool_use": Stop.TOOL_CALLS, "max_tokens": Stop.LENGTH, "refusal": Stop.REFUSAL}
 REFUSED_TEXT: Final = "The model's provider refused to answer this."
 
@@ -73,8 +75,8 @@ def _blocks(message: Message) -> list[Block]:
 
 
 def _is_error(text: str) -> bool:
-    """Whether a result is what the model is given in place of one."""
-    return text.startswith('{"error": {"code"')
+    """Whether it is a tool's envelope that says that it failed."""
+    return text.startswith(FAILED)
 
 
 @dataclass
