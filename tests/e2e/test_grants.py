@@ -229,7 +229,7 @@ def test_a_call_may_have_the_network_when_the_owner_says_so(work: Toolwork, serv
     toolbox = work.toolbox()["Id"]
     job = work.begin(online, Call("bash", {"command": command}))
     question = work.question(job)
-    assert command in question.text
+    assert all(f"│ {line}\n" in question.text for line in command.splitlines())
     work.press("Allow", question)
     outside, inside = work.results(job)
     assert (outside["ok"], outside["stdout"].strip()) == (True, "hello from outside"), outside

@@ -116,10 +116,8 @@ def test_what_a_command_does_to_its_toolbox_stays_there(work: Toolwork, abuse: s
     assert "it fitted" not in result["stdout"]
     if abuse != "fork bomb and away":  # its command itself is a success
         assert not result["ok"], result
-        assert result["stderr"] or result["stdout"], result
-    begun = time.monotonic()
-    assert work.installation.say("are you there?", 10).endswith("are you there?")
-    assert time.monotonic() - begun < 2 + 1.5  # the command line itself takes its time to start
+        assert result["stderr"] or result["stdout"] or result["meta"].get("killed"), result
+    assert work.answers_within() < 2
     fine = work.bash("echo fine; rm -f /workspace/large /tmp/full")
     assert (fine["ok"], fine["stdout"].strip()) == (True, "fine"), fine
     assert len(result["stdout"].encode()) <= 60_000

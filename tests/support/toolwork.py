@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -58,6 +59,14 @@ class Toolwork:
     def bash(self, command: str, seconds: float = 90, **arguments: object) -> dict[str, Any]:
         """The envelope of one command."""
         return self.do(Call("bash", {"command": command, **arguments}), seconds=seconds)[0]
+
+    def answers_within(self) -> float:
+        """Seconds until a plain message is answered."""
+        begun = time.monotonic()
+        with self.installation.bot() as bot:
+            sent = bot.send("are you there?")
+            bot.wait_for(lambda message: message.text.endswith("are you there?"), 20, after=sent.cursor)
+        return time.monotonic() - begun
 
     def question(self, job: Job, seconds: float = 30) -> Message:
         """What the owner is asked in a job."""

@@ -21,7 +21,7 @@ from supervisor.contract import (
 )
 from tests.worker.fakes import OWNER
 from tests.worker.support import asynchronous, open_store, short_directory, until
-from worker.agent.asks import NOT_YOURS, Answer, Asks, Wording, plain
+from worker.agent.asks import NOT_YOURS, Answer, Asks, Wording, listed, plain
 from worker.agent.granting import ALONE_TEXT, USAGE, Granting, RootArguments
 from worker.agent.guard import Guard
 from worker.agent.scope import CallScope
@@ -387,7 +387,8 @@ async def test_the_use_of_a_grant_is_an_event() -> None:
 
 
 def test_nothing_hides_in_a_question() -> None:
-    """Characters that are not seen or that reorder are spelled out."""
+    """Characters that are not seen or that reorder are spelled out, and no line of a value looks like a field."""
+    assert listed([("why", "x\npath: /srv"), ("hours", "2")]) == "why:\n│ x\n│ path: /srv\nhours: 2"
     assert plain("a\tb\nc\u200bd\u202ee\x1bf\x00") == "a\tb\nc\\u200bd\\u202ee\\u001bf\\u0000"
 
 

@@ -173,5 +173,11 @@ def _odd(char: str) -> bool:
 
 
 def listed(fields: Sequence[tuple[str, str]]) -> str:
-    """Names and values, one below the other; a value of several lines begins on a line of its own."""
-    return "\n".join(f"{name}:\n{value}" if "\n" in value else f"{name}: {value}" for name, value in fields)
+    """Names and values, one below the other. Lines of a longer value are marked, so that none looks like a name."""
+    return "\n".join(
+        f"{name}: {value}" if "\n" not in value else f"{name}:\n{_marked(value)}" for name, value in fields
+    )
+
+
+def _marked(text: str) -> str:
+    return "\n".join(f"│ {line}" for line in text.split("\n"))
