@@ -21,7 +21,8 @@ from supervisor.dependencies import Changed, asks_for_packages, look_up, same_ag
 from supervisor.engine import BuildFailed, Engine, EngineError, EngineUnreachable, NoSpace
 from supervisor.gates import risk
 from supervisor.gates.examprocess import ExamProcess
-from supervisor.gates.rehearsal import Rehearsal
+from supervisor.gates.owncheck import OwnCheck
+from supervisor.gates.rehearsal import Rehearsal, Rehearsed
 from supervisor.gates.testgate import TestGate
 from supervisor.gates.testrun import Cancelled, TestRunner
 from supervisor.images import BuiltImage, ImagesUnavailable, Trunk, build_revision, ensure_deps
@@ -77,6 +78,7 @@ class Pipeline:
         run = settings.paths.run
         self._runner = TestRunner(engine, settings.project, settings.worker_uid, run / "test")
         examiner = ExamProcess(engine, settings.project, settings.worker_uid, run / "exam")
+        self._own_check = OwnCheck(engine, settings.project, settings.worker_uid, settings.self_check_command)
         self._rehearsal = Rehearsal(examiner, run / "exam", settings.paths.agent_db)
 
     # -- the way in
@@ -337,6 +339,8 @@ class Pipeline:
             epoch=(lease.epoch if lease else 0) + 1,
             cancelled=lambda: self._cancelled(update),
         )
+        if not rehearsed.reason:
+            rehearsed = self._check_as_the_owner_wants(update, rehearsed)
         self._log(update, "4-exam", rehearsed.text())
         finished = self._clock()
         changes = {"self_check_summary": rehearsed.summary(), "self_check_finished_at": finished}
@@ -350,6 +354,11 @@ class Pipeline:
         if update.status is Status.APPROVED:
             return self._pass(update, Status.STAGED, changes, took)
         return self._stage(update, changes, took)
+
+    def _check_as_the_owner_wants(self, update: Update, rehearsed: Rehearsed) -> Rehearsed:
+        image_id, left = update.revision.image_id, self._left()
+        checked = self._own_check.run(image_id, seconds=left, cancelled=lambda: self._cancelled(update))
+        return rehearsed if checked is None else rehearsed.with_own_check(*checked)
 
     def _stage(self, update: Update, changes: Mapping[str, object], took: Mapping[str, object]) -> Update:
         base = self._revisions.files(update.base_sha or "")

@@ -6,7 +6,7 @@ says nothing about the candidate and is waived; without the first parts there is
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -53,6 +53,16 @@ class Rehearsed:
     def tail(self) -> str:
         """The last lines of what was printed."""
         return "\n".join(self.log.splitlines()[-_TAIL_LINES:])
+
+    def with_own_check(self, part: Part, printed: str) -> "Rehearsed":
+        """The same with one more part of the candidate's, which nothing excuses."""
+        return replace(
+            self,
+            sat={**self.sat, "candidate": (*self.sat["candidate"], part)},
+            reason="" if part.passed else f"the candidate failed {part.name}: {part.detail}",
+            blame=None if part.passed else Blame.OWN,
+            log=f"{self.log}\n== {part.name}\n{printed}",
+        )
 
     def summary(self) -> dict[str, Any]:
         """For the ledger."""

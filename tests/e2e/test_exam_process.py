@@ -103,7 +103,8 @@ def test_an_exam_whose_process_dies(exam: Exam) -> None:
     """The same, and its container is removed."""
 
     def kill() -> None:
-        wait_for(lambda: exam.installation.containers("exam"), 10, "the exam's container")
+        wait_for(lambda: len(exam.installation.containers("exam")) == 2, 10, "the worker and its toolbox")
+        time.sleep(0.05)  # until the first part is asked
         os.kill(processes().pop(), signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
