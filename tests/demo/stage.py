@@ -45,9 +45,11 @@ class Stage:
 
     def hear(self, *words: str) -> Message:
         """Wait for a message of the bot that says all of this. Raises TimeoutError."""
-        return self._client.wait_for(
+        heard = self._client.wait_for(
             lambda message: all(word in message.text for word in words), PATIENCE_SECONDS, after=self._cursor
         )
+        self._wait_until_shown(heard)
+        return heard
 
     def press(self, label: str, *words: str) -> None:
         """Wait for a message that says this and has such a button, and press it. Raises TimeoutError."""
@@ -63,7 +65,7 @@ class Stage:
         self._cursor = self._client.press(label, message_id=asked.message_id).cursor
 
     def _wait_until_shown(self, message: Message) -> None:
-        """Nobody presses what they have not seen."""
+        """Nobody goes on from what they have not seen."""
         deadline = time.monotonic() + _LOOK_SECONDS
         while self._seen.get(message.message_id) != message.text.splitlines() and time.monotonic() < deadline:
             time.sleep(0.02)
