@@ -213,8 +213,8 @@ class Surroundings:
 
 
 _TOLD_AT_ONCE: Final[Mapping[Part, str]] = {
-    Part.MODEL: "{reason}. Messages wait for it, or are tried again; no revision is blamed, and the clock of a "
-    "probation stands still.",
+    Part.MODEL: "{reason}. Messages are tried again, and /dead lists those that were given up; no revision is blamed, "
+    "and the clock of a probation stands still.",
     Part.DISK: "{reason}. Nothing can be stored until there is room again; `supervisor gc` makes some.",
     Part.WORKERS: "The revision before fails just as the last one did: {reason}. So the cause lies outside of them: "
     "no revision is blamed, and I go on trying with the newest that was proven. /rollback <tx> takes an older one.",

@@ -44,6 +44,7 @@ def installation(install: Install) -> Installation:
         AUTONOUS_CONTROL_RETRY_BASE_SECONDS="0.5",
         AUTONOUS_CONTROL_RETRY_MAX_SECONDS="2",
         AUTONOUS_CONTROL_MAX_RETRIES="50",
+        AUTONOUS_CONTROL_NO_PROGRESS_K="100",  # the same error again and again is what this is about
         AUTONOUS_CONTROL_CIRCUIT_COOLDOWN_SECONDS="2",
     )
     made.paths.create(worker_uid=10001)
@@ -111,7 +112,8 @@ def test_the_model_away_in_a_probation_and_out_of_it(installation: Installation,
         assert "no revision is blamed" in notice
         assert installation.status_of(tx) == "deployed_unstable"
         model.come()
-        assert bot.wait_for(lambda m: m.text.startswith(PREFIX), 60, after=sent.cursor).text == f"{PREFIX}think of me"
+        answer = bot.wait_for(lambda m: m.text.startswith(PREFIX), 60, after=sent.cursor)
+        assert answer.text == f"{PREFIX}think of me"
         assert_promoted(installation, tx)
 
         active = installation.settled()["active"]
