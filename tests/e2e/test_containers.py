@@ -122,7 +122,7 @@ def test_what_containers_can_write(watch: ContainerWatch) -> None:
         "worker": {"/state", "/run/toolbox"},
         "toolbox": {"/workspace", "/run/toolbox"},
         "test": {"/report"},
-        "exam": {"/state", "/run/toolbox"},
+        "exam": {"/state", "/run/toolbox", "/workspace"},
     }
 
 
