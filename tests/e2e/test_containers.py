@@ -172,8 +172,8 @@ def test_a_toolbox_reaches_nothing_of_the_worker(installation: Installation, wor
 
 
 def test_what_was_watched_is_what_there_was(watch: ContainerWatch) -> None:
-    """The tests of the candidate; its exam and base's; a worker and a toolbox."""
+    """The tests of the candidate; its exam and base's, each with a toolbox of its own; a worker and a toolbox."""
     counts = {role: len(watch.of(role)) for role in ROLES}
     assert counts["test"] >= 2
-    assert (counts["exam"], counts["worker"], counts["toolbox"]) == (2, 1, 1)
+    assert (counts["exam"], counts["worker"], counts["toolbox"]) == (4, 1, 1)
     assert all(isinstance(one, Seen) for one in watch.seen.values())
