@@ -35,6 +35,12 @@ class SettingsError(Exception):
     """A value cannot be used; the message is one line that names it and what is allowed."""
 
 
+def _config_home() -> Path:
+    """Where XDG has configuration: the user's, or, for a user that the system does not know, everybody's."""
+    home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111 - pathlib's raises
+    return Path(home if home.startswith("/") else "/etc/xdg")
+
+
 class Settings(BaseSettings):
     """Every setting of the worker. An empty variable counts as unset."""
 
@@ -69,9 +75,7 @@ class Settings(BaseSettings):
     worker_system_prompt: str | None = None
 
     autonous_db_path: Path = Path("/state/agent.db")
-    autonous_config_dir: Path = Field(
-        default_factory=lambda: Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "autonous"
-    )
+    autonous_config_dir: Path = Field(default_factory=lambda: _config_home() / "autonous")
     autonous_max_concurrent_chats: int = Field(default=4, ge=1)
     autonous_control_max_retries: int = Field(default=3, ge=0)
     autonous_control_retry_base_seconds: float = Field(default=1.0, ge=0)

@@ -165,6 +165,7 @@ def test_a_user_who_is_not_root(another: AsUser, user: str) -> None:
     another.up()
     assert another.say("hello")
     tx = another.promote(candidates.answers(another.checkout, "I belong to a user."))
+    assert another.show(tx)["test_summary"]["failing_on_base_too"] == []
     assert another.say("whose are you?").startswith("I belong to a user.")
     assert {container["Config"]["User"] for container in another.containers()} == {f"{uid}:{uid}"}
     assert {container["Config"]["User"] for container in another.containers("toolbox")} == {f"{uid}:{uid}"}

@@ -97,6 +97,7 @@ def test_the_card_tells_what_a_person_must_know(installation: Installation, stag
     assert (card["title"], card["why"]) == ("good", "to see it happen")
     assert card["changed_expectations"] == [CHANGED_TEST]
     assert (card["new_skips"], card["fewer_assertions"], card["tests"]["failed"]) == ([], [], 0)
+    assert card["failing_on_base_too"] == []
     assert card["tests"]["passed"] > 50
     assert {file["path"] for file in card["files"]} == {"worker/models/dummy.py", "tests/worker/test_models_dummy.py"}
 

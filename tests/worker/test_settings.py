@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import pwd
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +30,12 @@ def environment(values: Mapping[str, str]) -> Iterator[None]:
 def loaded(**values: str) -> Settings:
     with environment(PLAIN | values):
         return load()
+
+
+def test_a_user_whom_the_system_does_not_know_has_a_configuration_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container that runs as its owner's user id: there is no home to look in."""
+    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
+    assert loaded().autonous_config_dir == Path("/etc/xdg/autonous")
 
 
 def test_defaults() -> None:
