@@ -31,6 +31,10 @@ class Attempts:
         if self._ledger.attempted(*step) > MOST_DEATHS:
             raise TooManyDeaths(f"{MOST_DEATHS} supervisors died one after the other while it was {update.status}")
 
+    def again(self, update: Update) -> bool:
+        """Whether the present step may begin once more, because of what came from outside of it."""
+        return self._ledger.attempted(update.tx_id, f"{update.status} again") <= MOST_DEATHS
+
     def end(self) -> None:
         """Nothing of what was begun here counts: this supervisor ends in order."""
         for step in self._begun:

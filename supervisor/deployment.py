@@ -1,7 +1,6 @@
 """Forward: green is started beside blue, takes the work over, and its probation begins."""
 
 from collections.abc import Callable
-from contextlib import suppress
 
 import structlog
 
@@ -10,11 +9,12 @@ from supervisor.backup import BackupFailed, backup
 from supervisor.binding import BindingBroken, Engine, check_binding
 from supervisor.crew import Crew, NoPoll, Stopping, WorkerFailed
 from supervisor.engine import EngineError, EngineUnreachable
-from supervisor.fleet import Fleet
-from supervisor.ledger import Blame, Ledger, LedgerError, LostRace, Revision, Update, WorkerRow
+from supervisor.fleet import ENDED_FROM_OUTSIDE, Fleet
+from supervisor.ledger import Blame, Ledger, LedgerError, Update, WorkerRow
 from supervisor.paths import Paths
 from supervisor.states import Status
-from supervisor.succession import Succession
+from supervisor.succession import Succession, supersede
+from supervisor.surroundings import Surroundings
 from supervisor.timing import Clocks
 
 _LOG = structlog.get_logger()
@@ -31,6 +31,7 @@ class Deployment:
         fleet: Fleet,
         crew: Crew,
         succession: Succession,
+        surroundings: Surroundings,
         paths: Paths,
         attempts: Attempts,
         bot_api_answers: Callable[[], bool],
@@ -42,6 +43,7 @@ class Deployment:
         self._fleet = fleet
         self._crew = crew
         self._succession = succession
+        self._surroundings = surroundings
         self._paths = paths
         self._bot_api_answers = bot_api_answers
         self._clocks = clocks
@@ -76,10 +78,15 @@ class Deployment:
         except (EngineUnreachable, LedgerError, Stopping):
             raise  # nobody's fault here: the same steps again, when it is back
         except Exception as failure:
+            outside = green is not None and self._fleet.ended_from_outside(green.worker_id)
+            if green is not None and outside and self._attempts.again(update):
+                _LOG.warning("green ended from outside; another one is started", tx=update.tx_id, error=str(failure))
+                self._fleet.end(green.worker_id, reason=ENDED_FROM_OUTSIDE)
+                return  # still deploying: the same steps again
             # Whatever it was: an update that is stuck in the middle would keep everybody from looking after blue.
             if not isinstance(failure, (WorkerFailed, BindingBroken, BackupFailed, EngineError, TooManyDeaths)):
                 _LOG.exception("a defect in a deploy", tx=update.tx_id)
-            self._abandon(update, green, failure)
+            self._abandon(update, green, failure, Blame.EXTERNAL if outside else self._blame(failure))
             return
         finished = self._clocks.wall()
         self._ledger.move(
@@ -107,7 +114,7 @@ class Deployment:
         backup(self._paths.agent_db, target)
         self._ledger.amend(update.tx_id, {"snapshot": str(target)})
 
-    def _abandon(self, update: Update, green: WorkerRow | None, failure: Exception) -> None:
+    def _abandon(self, update: Update, green: WorkerRow | None, failure: Exception, blame: Blame) -> None:
         """The deploy is over; go on with blue as if nothing had been."""
         evidence = self._succession.evidence(green, failure)
         holder = self._crew.holder()
@@ -117,7 +124,7 @@ class Deployment:
             update.tx_id,
             Status.DEPLOYING,
             Status.DEPLOY_FAILED,
-            changes={"last_error": evidence, "blame": self._blame(failure), "code": getattr(failure, "code", None)},
+            changes={"last_error": evidence, "blame": blame, "code": getattr(failure, "code", None)},
             payload={"error": str(failure)},
         )
         _LOG.warning("deploy failed", tx=update.tx_id, error=str(failure))
@@ -128,16 +135,6 @@ class Deployment:
     def _blame(self, failure: Exception) -> Blame:
         if isinstance(failure, NoPoll):
             return Blame.OWN if self._bot_api_answers() else Blame.EXTERNAL
-        return Blame.OWN if isinstance(failure, WorkerFailed) else Blame.EXTERNAL
-
-
-def supersede(ledger: Ledger, update: Update, good: Revision) -> None:
-    """Another revision than the update's base is the good one now."""
-    with suppress(LostRace):  # cancelled meanwhile; or approved, which deploy() sees
-        ledger.move(
-            update.tx_id,
-            update.status,
-            Status.SUPERSEDED,
-            changes={"last_error": f"{good.tx_id} is the good one now"},
-            payload={"by": good.tx_id},
-        )
+        if not isinstance(failure, WorkerFailed) or self._surroundings.excuse():
+            return Blame.EXTERNAL
+        return Blame.OWN

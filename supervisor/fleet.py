@@ -27,6 +27,8 @@ from supervisor.toolboxes import Toolboxes, labels_of
 _LOG = structlog.get_logger()
 _STOP_SECONDS: Final = 2
 _LOG_LINES_KEPT: Final = 5000
+#: Why a worker has to be put away for which :meth:`Fleet.ended_from_outside` holds.
+ENDED_FROM_OUTSIDE: Final = "it ended with the engine, or its container was removed"
 
 
 class Engine(Watched, Protocol):
@@ -113,7 +115,7 @@ class Fleet:
     def spawn(self, revision: Revision) -> WorkerRow:
         """Start a worker of this revision, and its toolbox, in standby.
 
-        Raises EngineError; nothing of the attempt is left behind then.
+        Raises EngineError; what is left of the attempt counts as dead then, and is put away when the engine answers.
         """
         worker_id = f"{self._settings.project}-worker-{revision.sha[:7]}-{secrets.token_hex(3)}"
         credential = secrets.token_urlsafe(32)
@@ -148,6 +150,8 @@ class Fleet:
             )
             self._toolboxes.start(row)
         except EngineError as error:
+            # Known to be dead before the engine fails again: nobody may wait for a worker that never was.
+            self._deaths.note(worker_id)
             self.end(worker_id, reason=f"not started: {error}", seconds=0)
             raise
         finally:
@@ -206,8 +210,11 @@ class Fleet:
         brought it about, is the worker's own fault.
         """
         view = self.container(worker_id)
-        if view is not None and view.running:
+        stops = view is not None and view.running
+        if stops:
             self._engine.stop(worker_id, seconds=seconds)
+        self._deaths.note(worker_id)  # though the engine goes away before the rest is done
+        if stops:
             view = self.container(worker_id)
             ended = Exit(view.exit_code if view else None, oom=False, reason=reason)
         elif view is not None and view.status == "exited" and worker_id not in self._killed:
@@ -218,8 +225,8 @@ class Fleet:
             self._keep_log(worker_id)
         self._engine.remove(worker_id)
         self._toolboxes.end(worker_id)
-        self._deaths.forget(worker_id)
         self._sessions.close(worker_id)
+        self._deaths.forget(worker_id)
         self._environments.pop(worker_id, None)
         uptime = max(0.0, self._clock() - view.started_at) if view and view.started_at else 0.0
         self._ledger.worker_exited(
@@ -249,9 +256,14 @@ class Fleet:
         """Why nothing can be started; empty while the engine answers."""
         return "the container engine does not answer" if self._deaths.engine_lost else ""
 
-    def ended_with_the_engine(self, worker_id: str) -> bool:
-        """Whether it ended because the engine did, which is nobody's fault here. Raises EngineUnreachable."""
-        return self._deaths.with_the_engine(worker_id)
+    def ended_from_outside(self, worker_id: str) -> bool:
+        """Whether it ended with the engine, or somebody removed its container: no fault of its own.
+
+        Raises EngineError.
+        """
+        if not self.died(worker_id):
+            return False
+        return self._deaths.with_the_engine(worker_id) or self.container(worker_id) is None
 
     def sweep(self) -> None:
         """Look at every living worker and its toolbox, for what the event stream may have missed."""

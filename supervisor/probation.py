@@ -9,8 +9,7 @@ from supervisor.attempts import Attempts, TooManyDeaths
 from supervisor.binding import BindingBroken, Engine, check_binding
 from supervisor.contract import EventType
 from supervisor.crew import Crew, WorkerFailed
-from supervisor.deployment import supersede
-from supervisor.fleet import Fleet
+from supervisor.fleet import ENDED_FROM_OUTSIDE, Fleet
 from supervisor.ledger import Blame, Ledger, Update, WorkerRow
 from supervisor.pace import Pace
 from supervisor.revisions import Revisions
@@ -86,7 +85,7 @@ class Probation:
                 return
             clock.run(running=not self._surroundings.away())
             green = self._crew.holder()
-            if green is None or self._fleet.ended_with_the_engine(green.worker_id):
+            if green is None or self._fleet.ended_from_outside(green.worker_id):
                 if not self._start_again(update, green):
                     return
                 clock.restart()
@@ -115,10 +114,10 @@ class Probation:
         self._pace.rest(self._timing.engine_retry)
 
     def _start_again(self, update: Update, green: WorkerRow | None) -> bool:
-        """Green ended with the engine or the machine, and not by its fault: whether it is up again."""
+        """Green ended with the engine, the machine or its container, and not by its fault: whether it is up again."""
         _LOG.warning("green ended from outside; its probation begins again", tx=update.tx_id)
         if green is not None:
-            self._fleet.end(green.worker_id, reason="it ended with the engine")
+            self._fleet.end(green.worker_id, reason=ENDED_FROM_OUTSIDE)
         try:
             check_binding(update, self._engine)
             self._succession.make_active(update.revision, at_once=True)
@@ -166,13 +165,7 @@ class Probation:
         promoted_at = self._clocks.wall()
         self._ledger.move(update.tx_id, Status.DEPLOYED_UNSTABLE, Status.PROMOTED, changes={"promoted_at": promoted_at})
         self._revisions.set_active(update.revision.sha)
-        self._supersede_others(update)
         blue = self._crew.living(update.base_sha or "")
         self._crew.retire_all_but(self._crew.holder(), blue, reason="a newer revision was promoted")
         self._ledger.append(EventType.UPDATE_CLEANUP_COMPLETED, {"tx_id": update.tx_id}, parent_id=update.event_id)
         _LOG.info("promoted", tx=update.tx_id, sha=update.revision.sha[:12])
-
-    def _supersede_others(self, promoted: Update) -> None:
-        for update in self._ledger.having(Status.STAGED, Status.APPROVED):
-            if update.base_sha != promoted.sha:
-                supersede(self._ledger, update, promoted.revision)

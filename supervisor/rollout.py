@@ -79,6 +79,7 @@ class Rollout:
             fleet=fleet,
             crew=crew,
             succession=succession,
+            surroundings=surroundings,
             paths=settings.paths,
             bot_api_answers=bot_api_answers,
             clocks=clocks,

@@ -1,11 +1,14 @@
 """Who comes next: the lease goes to a worker of a given revision, whatever that takes."""
 
+from contextlib import suppress
+
 import structlog
 
 from supervisor.crew import Crew, WorkerFailed
 from supervisor.fleet import Fleet
-from supervisor.ledger import Ledger, Revision, WorkerRow
+from supervisor.ledger import Ledger, LostRace, Revision, Update, WorkerRow
 from supervisor.rebuild import Rebuilder
+from supervisor.states import Status
 
 _LOG = structlog.get_logger()
 
@@ -56,3 +59,22 @@ class Succession:
         except WorkerFailed as failure:
             self._crew.retire(worker, reason=str(failure), crashed=True)
             raise
+
+
+def supersede(ledger: Ledger, update: Update, good: Revision) -> None:
+    """Another revision than the update's base is the good one now."""
+    with suppress(LostRace):  # cancelled meanwhile; or approved, which deploy() sees
+        ledger.move(
+            update.tx_id,
+            update.status,
+            Status.SUPERSEDED,
+            changes={"last_error": f"{good.tx_id} is the good one now"},
+            payload={"by": good.tx_id},
+        )
+
+
+def supersede_others(ledger: Ledger, good: Revision) -> None:
+    """End what waits on any other base: none of it can be approved or deployed any more."""
+    for update in ledger.having(Status.STAGED, Status.APPROVED):
+        if update.base_sha != good.sha:
+            supersede(ledger, update, good)

@@ -5,7 +5,7 @@ import structlog
 from supervisor.contract import EventType
 from supervisor.crew import Crew, WorkerFailed
 from supervisor.engine import EngineError
-from supervisor.fleet import Fleet
+from supervisor.fleet import ENDED_FROM_OUTSIDE, Fleet
 from supervisor.ledger import Ledger, Revision, WorkerRow
 from supervisor.pace import Pace
 from supervisor.rebuild import Rebuilder
@@ -13,7 +13,7 @@ from supervisor.rollback import Rollback
 from supervisor.settings import Settings
 from supervisor.standby import Standby
 from supervisor.states import Status
-from supervisor.succession import Succession
+from supervisor.succession import Succession, supersede_others
 from supervisor.surroundings import Surroundings
 from supervisor.timing import Clocks, Timing
 
@@ -58,11 +58,12 @@ class Upkeep:
         """The active worker lives and N-1 stands by; a crash is answered by a restart, a crash loop by N-1."""
         self._pace.sweep()
         good = self._succession.good()
+        supersede_others(self._ledger, good)
         holder = self._crew.holder()
         ailment = self._crew.ailment(holder) if holder else None
         if holder is None or ailment is not None:
-            if holder is not None and self._fleet.ended_with_the_engine(holder.worker_id):
-                self._fleet.end(holder.worker_id, reason="it ended with the engine")
+            if holder is not None and self._fleet.ended_from_outside(holder.worker_id):
+                self._fleet.end(holder.worker_id, reason=ENDED_FROM_OUTSIDE)
             elif holder is not None:
                 self._bury(holder, ailment or "")
             if not self._crash_loop(good):

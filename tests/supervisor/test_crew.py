@@ -9,6 +9,7 @@ import pytest
 
 from supervisor.contract import EventType, Role
 from supervisor.crew import NoPoll, Stopping, WorkerFailed, WorkerLate
+from supervisor.engine import EngineUnreachable
 from supervisor.ledger import Update, WorkerRow
 from tests.supervisor.fakes.installation import Installation, Supervisor
 from tests.supervisor.fakes.workers import Behaviour
@@ -228,3 +229,49 @@ def test_retiring_ends_both_containers_and_the_credential(installation: Installa
     ended = installation.ledger.worker(row.worker_id)
     assert (ended.exit_code, ended.reason, ended.crashed) == (0, "no longer needed", False)
     assert len(installation.told(EventType.WORKER_EXITED)) == 1
+
+
+# -- the engine goes away
+
+
+def goes_away_at(installation: Installation, method: str) -> None:
+    """The next call of this method finds no engine any more, nor does any other until it comes back."""
+    at = getattr(installation.engine, method)
+
+    def gone(*arguments: object) -> object:
+        installation.engine.go_away()
+        setattr(installation.engine, method, at)
+        return at(*arguments)
+
+    setattr(installation.engine, method, gone)
+
+
+def test_a_worker_that_was_registered_and_never_made_is_not_taken_for_one(
+    installation: Installation, supervisor: Supervisor
+) -> None:
+    """The engine went away before its container was there: it is nobody to wait for, and another one is started."""
+    update = installation.staged()
+    goes_away_at(installation, "run")
+    with pytest.raises(EngineUnreachable):
+        supervisor.crew.start(update.revision)
+    installation.engine.come_back()
+    [registered] = [row for row in installation.ledger.living_workers() if row.sha == update.sha]
+    assert supervisor.crew.living(update.revision.sha) is None
+    assert supervisor.crew.bring_up(update.revision).worker_id != registered.worker_id
+    assert installation.ledger.crashes(update.revision.sha, 0) == []
+
+
+def test_a_worker_that_was_put_away_by_half_is_not_taken_for_one(
+    installation: Installation, supervisor: Supervisor
+) -> None:
+    """The engine stopped it and went away before the rest: it is ended when the engine is back."""
+    row = worker(installation, supervisor)
+    supervisor.crew.settle(row)
+    installation.engine.fail_silently(row.worker_id)
+    goes_away_at(installation, "remove")
+    with pytest.raises(EngineUnreachable):
+        supervisor.fleet.end(row.worker_id, reason="no longer needed")
+    installation.engine.come_back()
+    assert supervisor.crew.living(row.sha) is None
+    assert not supervisor.crew.has(row.sha)
+    assert installation.ledger.worker(row.worker_id).exited_at is not None

@@ -1,15 +1,17 @@
 """The roll-out forward: from approved to promoted, and every way in which a deploy ends before its probation."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from supervisor.attempts import MOST_DEATHS
 from supervisor.contract import EventType
-from supervisor.ledger import Blame
+from supervisor.ledger import Blame, Update
 from supervisor.states import Status
-from tests.supervisor.fakes.installation import Installation
+from tests.supervisor.fakes.installation import QUICK, Installation
 from tests.supervisor.fakes.workers import Behaviour
 
 S = Status
@@ -241,6 +243,75 @@ def test_the_engine_may_be_away_for_a_while_in_a_deploy(installation: Installati
         installation.becomes_active(update)
 
 
+def ends_with_the_engine(installation: Installation, worker_id: str) -> None:
+    """The engine stops, and the worker with it; then it is there again."""
+    installation.engine.go_away()
+    installation.engine.crash(worker_id, code=137)
+    installation.engine.come_back()
+
+
+def loses_its_container(installation: Installation, worker_id: str) -> None:
+    """Somebody removes it."""
+    installation.engine.remove(worker_id)
+
+
+def green_that_comes_up(installation: Installation, update: Update, *before: str) -> str:
+    """The update's worker that runs, other than those before it."""
+    greens: list[str] = []
+
+    def there() -> bool:
+        running = [row for row in map(installation.ledger.worker, installation.running()) if row.sha == update.sha]
+        greens.extend(row.worker_id for row in running if row.worker_id not in before)
+        return bool(greens) or installation.update(update).status is not S.DEPLOYING
+
+    installation.until(there, what="green to come up")
+    return greens[0] if greens else ""
+
+
+@pytest.mark.parametrize("ends", [ends_with_the_engine, loses_its_container])
+def test_a_green_that_ends_from_outside_in_its_deploy_is_started_again(
+    installation: Installation, ends: Callable[[Installation, str], None]
+) -> None:
+    """Not by its own fault: the deploy goes on with another one, and nothing is held against the change."""
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        update = installation.approved("hit", Behaviour(gets_ready=False), Behaviour())
+        installation.reaches(update, S.DEPLOYING)
+        first = green_that_comes_up(installation, update)
+        ends(installation, first)
+        update = installation.reaches(update, S.PROMOTED, S.DEPLOY_FAILED)
+        assert (update.status, update.last_error) == (S.PROMOTED, None)
+        assert not installation.ledger.worker(first).crashed
+        assert installation.becomes_active(update).worker_id != first
+
+
+def test_a_green_that_ends_from_outside_again_and_again_is_given_up_without_blame(installation: Installation) -> None:
+    """The deploy ends, blue goes on, and the same change may come again."""
+    installation.timing = replace(QUICK, ready=30)
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        update = installation.approved("hit", Behaviour(gets_ready=False))
+        installation.reaches(update, S.DEPLOYING)
+        greens: list[str] = []
+        while (green := green_that_comes_up(installation, update, *greens)) != "":
+            greens.append(green)
+            loses_its_container(installation, green)
+        update = installation.reaches(update, S.DEPLOY_FAILED)
+        assert len(greens) == MOST_DEATHS + 1
+        assert update.blame == Blame.EXTERNAL
+        assert installation.ledger.failed_before(update.patch_id or "") is None
+        installation.becomes_active(installation.genesis)
+
+
+def test_a_green_that_fails_on_a_full_disk_is_not_blamed(installation: Installation) -> None:
+    """The deploy fails, and the same change may be submitted again."""
+    installation.disk_has_room = False
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        update = installation.reaches(installation.approved("full", Behaviour(exits_at_start=1)), S.DEPLOY_FAILED)
+        assert update.blame == Blame.EXTERNAL
+
+
 def test_other_updates_of_the_old_base_are_superseded_at_promotion(installation: Installation) -> None:
     """Staged and approved ones on the former base end, and name the update that took their place."""
     staged = installation.staged("staged")
@@ -257,7 +328,7 @@ def test_other_updates_of_the_old_base_are_superseded_at_promotion(installation:
 def test_an_approved_update_whose_base_is_no_longer_good_is_never_deployed(installation: Installation) -> None:
     """A supervisor that ended between a promotion and its clean-up does not deploy over what was promoted."""
     first = installation.staged("first")
-    stale = installation.approved("stale")
+    stale, waiting = installation.approved("stale"), installation.staged("waiting")
     for source, target in (
         (S.STAGED, S.APPROVED),
         (S.APPROVED, S.DEPLOYING),
@@ -268,6 +339,7 @@ def test_an_approved_update_whose_base_is_no_longer_good_is_never_deployed(insta
     with installation.supervised():
         installation.becomes_active(first)
         installation.reaches(stale, S.SUPERSEDED)
+        installation.reaches(waiting, S.SUPERSEDED)
         assert stale.sha not in installation.running_shas()
 
 
