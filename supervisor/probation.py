@@ -16,7 +16,7 @@ from supervisor.revisions import Revisions
 from supervisor.rollback import Rollback
 from supervisor.standby import Standby
 from supervisor.states import Status
-from supervisor.succession import Succession
+from supervisor.succession import Succession, supersede_others
 from supervisor.surroundings import Surroundings
 from supervisor.timing import Clocks, Timing
 from supervisor.windowclock import WindowClock
@@ -165,6 +165,7 @@ class Probation:
         promoted_at = self._clocks.wall()
         self._ledger.move(update.tx_id, Status.DEPLOYED_UNSTABLE, Status.PROMOTED, changes={"promoted_at": promoted_at})
         self._revisions.set_active(update.revision.sha)
+        supersede_others(self._ledger, update.revision)
         blue = self._crew.living(update.base_sha or "")
         self._crew.retire_all_but(self._crew.holder(), blue, reason="a newer revision was promoted")
         self._ledger.append(EventType.UPDATE_CLEANUP_COMPLETED, {"tx_id": update.tx_id}, parent_id=update.event_id)

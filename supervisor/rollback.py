@@ -8,7 +8,7 @@ from supervisor.engine import EngineError, EngineUnreachable
 from supervisor.ledger import Blame, Ledger, Revision, Update, WorkerRow
 from supervisor.revisions import Revisions
 from supervisor.states import Status
-from supervisor.succession import Succession
+from supervisor.succession import Succession, supersede_others
 from supervisor.surroundings import Surroundings
 from supervisor.timing import Clocks
 
@@ -59,6 +59,7 @@ class Rollback:
         target = self._restore(update)
         self._ledger.move(update.tx_id, Status.ROLLBACK_PENDING, Status.ROLLED_BACK, restored=target.sha)
         self._revisions.set_active(target.sha)
+        supersede_others(self._ledger, target)
         if green is not None and green.sha == update.sha:
             self._crew.retire(green, reason="rolled back")
         _LOG.info("rolled back", tx=update.tx_id, to=target.sha[:12])

@@ -58,7 +58,7 @@ class Upkeep:
         """The active worker lives and N-1 stands by; a crash is answered by a restart, a crash loop by N-1."""
         self._pace.sweep()
         good = self._succession.good()
-        supersede_others(self._ledger, good)
+        supersede_others(self._ledger, good)  # where a supervisor died before it came to that
         holder = self._crew.holder()
         ailment = self._crew.ailment(holder) if holder else None
         if holder is None or ailment is not None:

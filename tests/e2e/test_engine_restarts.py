@@ -1,4 +1,4 @@
-"""The engine stops and comes back: in a build, at the gates, in probation, at rest. Nothing is lost or banned."""
+"""The engine stops and comes back, in whatever an update does and at rest. Nothing is lost or banned."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -107,6 +107,19 @@ def test_at_the_gates(installation: Installation, private: PrivateEngine, checko
     answered_once(installation, moment, private.restart)
     wait_for(lambda: installation.status_of(tx) == "staged", 90, "the gates, passed")
     installation.run("approve", tx, "--wait").expect(0)
+    one_is_active(installation, installation.show(tx)["sha"])
+    nothing_is_banned(installation)
+
+
+@pytest.mark.parametrize("later", [0.0, 0.7])
+def test_in_a_deploy(installation: Installation, private: PrivateEngine, checkout: Path, later: float) -> None:
+    """While green is made, and while it comes up: the deploy goes on with another one, and nobody is blamed."""
+    tx = installation.stage(candidates.adds_a_module(checkout, f"cut_in_its_deploy_{int(later * 10)}"))
+    installation.run("approve", tx).expect(0)
+    caught_in(installation, tx, "deploying")
+    time.sleep(later)
+    answered_once(installation, f"in a deploy, {later:g} s later", private.restart)
+    wait_for(lambda: installation.status_of(tx) == "promoted", 90, "its promotion")
     one_is_active(installation, installation.show(tx)["sha"])
     nothing_is_banned(installation)
 
