@@ -1,10 +1,11 @@
 """The tools on a tree of 100,000 files."""
 
 import fnmatch
+import json
 import os
 import re
-import resource
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,14 @@ LINES: Final = 25
 NEEDLE: Final = "def handle_rarely_seen(event):"
 MOST_SECONDS: Final = 30.0
 MOST_MEMORY: Final = 120 * 1024 * 1024
+#: Prints the KiB that one call took, of the directory, the tool and the arguments that it is given.
+MEASURED: Final = """
+import json, pathlib, resource, sys
+from tests.worker.tools.calling import call_apart, workplace
+directory, tool, arguments = sys.argv[1:]
+assert call_apart(tool, workplace(pathlib.Path(directory), timeout_seconds=30.0), **json.loads(arguments)).ok
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
 
 
 def make_tree(top: Path, files: int) -> None:
@@ -76,7 +85,14 @@ def test_find_and_grep_see_all_of_it(here: Workplace) -> None:
     assert (matches.ok, len(matches.stdout.splitlines())) == (True, FILES // 1000)
     assert call_apart("grep", here, pattern=NEEDLE, literal=True).stdout == matches.stdout
     assert call_apart("grep", here, pattern="nowhere at all").stdout == ""
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 < MOST_MEMORY
+
+
+@pytest.mark.parametrize(("tool", "arguments"), [("find", {"name_pattern": "f*0.py"}), ("grep", {"pattern": "rarely"})])
+def test_a_call_takes_little_memory(tool: str, arguments: dict[str, str], here: Workplace) -> None:
+    """Asked of a process that has made no other calls: a fork begins with all that its parent has."""
+    command = [sys.executable, "-c", MEASURED, str(here.workspace), tool, json.dumps(arguments)]
+    peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert int(peak) * 1024 < MOST_MEMORY
 
 
 @pytest.mark.parametrize("tool", ["find", "ls"])
