@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Protocol
 
 import structlog
@@ -321,7 +322,8 @@ class Toolboxes:
     def _replace(self, worker_id: str, reason: str, *, patience: float) -> None:
         """Another toolbox in place of one that lives; calls in hand have ``patience`` seconds to end."""
         row = self._ledger.worker(worker_id)
-        if patience >= 1:
+        # One that does not serve yet has nothing in hand, and as process 1 would not hear the order to finish it.
+        if patience >= 1 and self._socket(worker_id).exists():
             self._engine.stop(_name(worker_id), seconds=int(patience))
         self._restarted(row, reason, exit_code=None)
         self._engine.remove(_name(worker_id))
@@ -338,6 +340,8 @@ class Toolboxes:
                 return
             granted = self._grants.active()
             self._dead.discard(row.worker_id)
+            self._ill.pop(row.worker_id, None)  # that was the one before
+            self._socket(row.worker_id).unlink(missing_ok=True)
             self._kept[row.worker_id] = _Kept(tuple(grant.number for grant in granted), self._monotonic(), deaths)
             try:
                 self._engine.run(self._spec(row, granted))
@@ -362,6 +366,10 @@ class Toolboxes:
             },
             granted=mounts(granted),
         )
+
+    def _socket(self, worker_id: str) -> Path:
+        """Where a worker's toolbox serves, once it does."""
+        return self._paths.toolbox(worker_id) / OFFLINE / "toolbox.sock"
 
     def _make_directory(self, worker_id: str, name: str) -> None:
         directory = self._paths.toolbox(worker_id) / name

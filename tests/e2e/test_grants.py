@@ -39,13 +39,13 @@ def work(install: Install, ground: Path) -> Iterator[Toolwork]:
     def small(**settings: str) -> object:
         made = install(**settings)
         made.paths.create(worker_uid=10001)
-        mount = ["mount", "-t", "tmpfs", "-o", "size=96m,mode=0777", "tmpfs", str(made.paths.workspace)]
+        mount = ["mount", "-t", "tmpfs", "-o", "size=192m,mode=0777", "tmpfs", str(made.paths.workspace)]
         subprocess.run(mount, check=False, capture_output=True)
         workspaces.append(made.paths.workspace)
         return made
 
     workspaces: list[Path] = []
-    settings = {"AUTONOUS_GRANTABLE_ROOTS": str(ground), "AUTONOUS_MIN_FREE_BYTES": str(16 * MIB)}
+    settings = {"AUTONOUS_GRANTABLE_ROOTS": str(ground), "AUTONOUS_MIN_FREE_BYTES": str(64 * MIB)}
     try:
         with toolwork(small, **settings) as here:  # type: ignore[arg-type]
             yield here

@@ -19,7 +19,7 @@ from supervisor.contract import (
 )
 from supervisor.engine import ContainerGone
 from supervisor.ledger import WorkerRow
-from supervisor.specs import NETWORK_TOOLBOX
+from supervisor.specs import NETWORK_TOOLBOX, OFFLINE
 from supervisor.tooldesk import ToolDesk
 from tests.supervisor.fakes.installation import PROJECT, Installation, Supervisor
 
@@ -64,6 +64,10 @@ class Scene:
     def id(self) -> str:
         view = self.engine.inspect(self.toolbox)
         return view.id if view is not None and view.running else ""
+
+    def serves(self) -> None:
+        """The toolbox listens now."""
+        (self.installation.settings.paths.toolbox(self.row.worker_id) / OFFLINE / "toolbox.sock").touch()
 
     def replaced(self, before: str) -> None:
         self.installation.until(lambda: self.id() not in ("", before), 5, "another toolbox")
@@ -123,6 +127,7 @@ def test_one_that_does_not_answer_is_replaced(scene: Scene) -> None:
 def test_a_grant_is_a_mount(scene: Scene, ground: Path) -> None:
     """The toolbox is made anew with it, drained first, and anew without it once it is revoked."""
     before = scene.id()
+    scene.serves()
     granted = scene.grant(ground / "a", "rw")
     assert isinstance(granted, Grant)
     assert granted.in_force
@@ -138,6 +143,14 @@ def test_a_grant_is_a_mount(scene: Scene, ground: Path) -> None:
     again = scene.desk.revoke(scene.row.worker_id, granted.number, Revocation(user_id=OWNER, chat_id=OWNER))
     assert isinstance(again, Problem)
     assert again.code == "unknown_grant"
+
+
+def test_one_that_does_not_serve_yet_is_not_drained(scene: Scene, ground: Path) -> None:
+    """It has nothing in hand, and would not hear the order: a grant right after another's end is in force at once."""
+    granted = scene.grant(ground / "a")
+    assert isinstance(granted, Grant)
+    assert granted.in_force
+    assert ("stop", scene.toolbox) not in scene.engine.calls
 
 
 def test_a_grant_ends_by_itself(scene: Scene, ground: Path) -> None:

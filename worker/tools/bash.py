@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import ClassVar, Final
 
-from worker.tools import text
+from worker.tools import processes, text
 from worker.tools.base import Arguments, ErrorClass, Tier, Tool, ToolError, ToolResult, argument
 from worker.tools.output import FullOutput, Tail
 from worker.tools.roots import locate
@@ -63,6 +63,8 @@ def run(arguments: BashArguments, workplace: Workplace) -> ToolResult:
                 environment={**environment, **_QUIET, "PWD": str(place.path)},
             )
         except OSError as error:
+            if error.errno in processes.NO_ROOM:
+                raise ToolError("toolbox_full", f"no process can be started now: {error.strerror}") from error
             raise ToolError("not_started", f"the command cannot be started: {error.strerror}") from error
         finally:
             os.close(directory)

@@ -11,18 +11,26 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 from worker.tools import processes, wire
 from worker.tools.base import MESSAGE_LIMIT, Arguments, ErrorClass, Tool, ToolError, ToolResult
 from worker.tools.workplace import Workplace
 
+_FULL: Final = "toolbox_full"
 #: How long a call that is stopped may take to end what it has started.
 STOP_SECONDS: Final = 4.0
 #: The number of the pipe in the call's process, the first after the standard ones.
 _PIPE: Final = 3
+#: How often a call that no process could be started for is tried, and how long each time what ended is waited for.
+_TRIES: Final = 3
+_ROOM_SECONDS: Final = 0.1
+#: How long an answer waits for the end of the process that gave it.
+_EXIT_SECONDS: Final = 1.0
 _HANDLED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
 
+#: Ends all processes but those of the calls under way, and what is below them.
+MakeRoom = Callable[[frozenset[int]], None]
 #: Is given the end of a call's output so far.
 OnProgress = Callable[[str], None]
 
@@ -44,11 +52,13 @@ class _Process:
 class Calls:
     """The calls under way. Its owner calls ``reap`` whenever a child has ended.
 
-    With ``adopts`` every child is collected, orphans too, as process 1 of a container has to.
+    With ``adopts`` every child is collected, orphans too, as process 1 of a container has to; and what belongs to no
+    call under way is ended, by ``make_room``, when there are too many processes to start another.
     """
 
-    def __init__(self, *, adopts: bool = False) -> None:
+    def __init__(self, *, adopts: bool = False, make_room: MakeRoom | None = None) -> None:
         self._adopts = adopts
+        self._make_room = make_room or (_end_all_but if adopts else None)
         self._ends: dict[int, asyncio.Future[int]] = {}
 
     def reap(self) -> None:
@@ -72,6 +82,20 @@ class Calls:
         self, tool: Tool, arguments: Arguments, workplace: Workplace, on_progress: OnProgress | None = None
     ) -> dict[str, object]:
         """The envelope of one call. Raises ToolError when the call comes to none; cancelled, it stops the call."""
+        for _ in range(_TRIES - 1):
+            try:
+                return await self._run(tool, arguments, workplace, on_progress)
+            except ToolError as error:
+                if error.code != _FULL or self._make_room is None:
+                    raise
+            self._make_room(frozenset(self._ends))  # nothing of the call was begun
+            await asyncio.sleep(_ROOM_SECONDS)
+            self.reap()
+        return await self._run(tool, arguments, workplace, on_progress)
+
+    async def _run(
+        self, tool: Tool, arguments: Arguments, workplace: Workplace, on_progress: OnProgress | None
+    ) -> dict[str, object]:
         process = self._start(tool, arguments, workplace, streams=on_progress is not None)
         seconds = arguments.seconds(workplace.timeout_seconds)
         try:
@@ -87,6 +111,10 @@ class Calls:
             code = await process.end
             how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
             raise ToolError("killed", f"the process of this call {how} before it had a result")
+        # What the call has left below it is collected with it: until then it takes room from the next one.
+        await asyncio.wait({process.end}, timeout=_EXIT_SECONDS)
+        if not result["ok"] and result["meta"].get("code") == _FULL:
+            raise ToolError(_FULL, result["stderr"])
         return result
 
     def _start(self, tool: Tool, arguments: Arguments, workplace: Workplace, *, streams: bool) -> _Process:
@@ -100,14 +128,18 @@ class Calls:
             end = self._ends[pid] = asyncio.get_running_loop().create_future()
         except OSError as error:
             os.close(output)
-            raise ToolError("toolbox_full", f"no process can be started now: {error.strerror}") from error
+            raise ToolError(_FULL, f"no process can be started now: {error.strerror}") from error
         finally:
             os.close(pipe)
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return _Process(pid, output, end)
 
 
-async def _result(output: int, on_progress: OnProgress | None) -> dict[str, object] | None:
+def _end_all_but(calls: frozenset[int]) -> None:
+    processes.kill_below(os.getpid(), spare=calls)
+
+
+async def _result(output: int, on_progress: OnProgress | None) -> dict[str, Any] | None:
     """The result from the pipe, None when the pipe ends without one."""
     reader = asyncio.StreamReader(limit=MESSAGE_LIMIT)
     transport, _ = await asyncio.get_running_loop().connect_read_pipe(
@@ -117,7 +149,7 @@ async def _result(output: int, on_progress: OnProgress | None) -> dict[str, obje
         while line := await reader.readline():
             message = json.loads(line)
             if "result" in message:
-                result: dict[str, object] = message["result"]
+                result: dict[str, Any] = message["result"]
                 return result
             if on_progress is not None:
                 on_progress(message["progress"])
@@ -139,6 +171,7 @@ def _work(tool: Tool, arguments: Arguments, workplace: Workplace, pipe: int, *, 
     """The whole life of a call's process."""
     code = 1
     try:
+        processes.end_first_when_memory_runs_out()
         signal.set_wakeup_fd(-1)
         for signum in _HANDLED:
             signal.signal(signum, signal.SIG_DFL)

@@ -7,6 +7,7 @@ import asyncio
 import json
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
@@ -18,6 +19,9 @@ from worker.tools.calls import OnProgress
 
 _RESULT: Final = TypeAdapter(ToolResult)
 
+#: Which of the toolboxes that follow each other at one socket it is.
+Identity = tuple[int, int]
+
 
 class ToolboxClient:
     """Calls tools. ``socket`` is the toolbox's, ``tools`` are the ones it is known to have."""
@@ -27,6 +31,14 @@ class ToolboxClient:
         self._tools = tools
         self._adapters = {name: TypeAdapter(tool.arguments) for name, tool in tools.items()}
         self._specs = tuple(ToolSpec(name, tool.description, self.schema(name)) for name, tool in tools.items())
+
+    def identity(self) -> Identity | None:
+        """What tells the socket of one toolbox from that of the next; None when there is none."""
+        try:
+            seen = Path(self._socket).stat()
+        except OSError:
+            return None
+        return seen.st_ino, seen.st_ctime_ns  # the number alone may be given again
 
     async def ping(self) -> dict[str, object]:
         """The toolbox's version and the names of its tools. Raises ToolError."""
@@ -79,16 +91,18 @@ class ToolboxClient:
             reader, writer = await asyncio.open_unix_connection(self._socket, limit=MESSAGE_LIMIT)
         except OSError as error:
             raise ToolError("toolbox_unavailable", f"the toolbox cannot be reached: {error}") from error
+        begun = False
         try:
             writer.write(wire.line(request))
-            while "progress" in (answer := _answer(await reader.readline())):
-                if on_progress is not None:
+            while "ok" not in (answer := _answer(await reader.readline(), begun=begun)):
+                begun = True
+                if "progress" in answer and on_progress is not None:
                     on_progress(str(answer["progress"]))
             if not answer["ok"]:
                 raise ToolError(answer["code"], answer["reason"], ErrorClass(answer["error_class"]))
             result: dict[str, object] = answer["result"]
         except ConnectionError as error:
-            raise _ended() from error
+            raise _ended(begun=begun) from error
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ToolError("bad_answer", f"the toolbox gives no answer that can be read: {error}") from error
         finally:
@@ -96,14 +110,16 @@ class ToolboxClient:
         return result
 
 
-def _answer(line: bytes) -> dict[str, Any]:
+def _answer(line: bytes, *, begun: bool) -> dict[str, Any]:
     if not line:
-        raise _ended()
+        raise _ended(begun=begun)
     answer: dict[str, Any] = json.loads(line)
     return answer
 
 
-def _ended() -> ToolError:
+def _ended(*, begun: bool) -> ToolError:
+    if not begun:
+        return ToolError("toolbox_unavailable", "the toolbox ended before it began this call")
     reason = (
         "the toolbox ended while this call was under way: it ran out of memory or was ended by something in it. "
         "Another one is being started; what the call has done to files is done"

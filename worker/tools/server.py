@@ -5,6 +5,7 @@
 
 A request that comes to no envelope is answered ``{"ok": false, "code": …, "reason": …, "error_class": …}``. With
 ``"stream": true`` in a call, lines ``{"progress": "…"}`` may come before the answer: the end of the output so far.
+Before anything of a call is begun, ``{"begun": true}`` is sent: who has not seen it can make the call again.
 
 Calls on one connection are answered in order; different connections are served side by side. When the one who asked
 hangs up, what runs for it is cancelled.
@@ -16,7 +17,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -26,6 +27,9 @@ from worker.tools.base import MESSAGE_LIMIT, ErrorClass, Tool, ToolError, find_t
 from worker.tools.calls import Calls, OnProgress
 from worker.tools.space import FreeSpace
 from worker.tools.workplace import Workplace
+
+#: Sends a line ahead of the answer.
+Say = Callable[[Mapping[str, object]], None]
 
 
 class Toolbox:
@@ -86,7 +90,7 @@ class Toolbox:
     async def _answer_unless_gone(
         self, line: bytes, coming: asyncio.Task[bytes], writer: asyncio.StreamWriter
     ) -> dict[str, object] | None:
-        answer = asyncio.create_task(self._answer(line, lambda tail: writer.write(wire.line({"progress": tail}))))
+        answer = asyncio.create_task(self._answer(line, lambda message: writer.write(wire.line(message))))
         await asyncio.wait({answer, coming}, return_when=asyncio.FIRST_COMPLETED)
         if not answer.done() and not coming.result():
             answer.cancel()
@@ -94,16 +98,16 @@ class Toolbox:
             return None
         return await answer
 
-    async def _answer(self, line: bytes, on_progress: OnProgress) -> dict[str, object]:
+    async def _answer(self, line: bytes, say: Say) -> dict[str, object]:
         try:
-            return {"ok": True, "result": await self._result(line, on_progress)}
+            return {"ok": True, "result": await self._result(line, say)}
         except ToolError as error:
             return {"ok": False, "code": error.code, "reason": str(error), "error_class": error.error_class}
         except Exception as error:  # nothing that is asked may end the toolbox
             reason = f"{type(error).__name__}: {error}"
             return {"ok": False, "code": "internal", "reason": reason, "error_class": ErrorClass.UNKNOWN}
 
-    async def _result(self, line: bytes, on_progress: OnProgress) -> dict[str, object]:
+    async def _result(self, line: bytes, say: Say) -> dict[str, object]:
         try:
             request = json.loads(line)
         except ValueError as error:
@@ -112,17 +116,19 @@ class Toolbox:
             case {"op": "ping"}:
                 return {"version": __version__, "tools": sorted(self._tools)}
             case {"op": "call", "tool": str(name), "arguments": dict(arguments)}:
-                return await self._call(name, arguments, on_progress if request.get("stream") is True else None)
+                return await self._call(name, arguments, say, streams=request.get("stream") is True)
             case _:
                 reason = 'op must be "ping", or "call" with a tool and its arguments'
                 raise ToolError("bad_request", reason, ErrorClass.VALIDATION)
 
-    async def _call(self, name: str, arguments: dict[str, object], on_progress: OnProgress | None) -> dict[str, object]:
+    async def _call(self, name: str, arguments: dict[str, object], say: Say, *, streams: bool) -> dict[str, object]:
         tool = find_tool(self._tools, name)
         try:
             checked = tool.arguments(**arguments)
         except TypeError as error:
             raise ToolError("bad_arguments", str(error), ErrorClass.VALIDATION) from error
+        say({"begun": True})
+        on_progress: OnProgress | None = (lambda tail: say({"progress": tail})) if streams else None
         return await self._space.guard(tool, self._calls.run(tool, checked, self._workplace, on_progress))
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from worker.tools.base import Tier, Tool, ToolError
 from worker.tools.workplace import Workplace
 
-LOOK_SECONDS: Final = 0.25
+LOOK_SECONDS: Final = 0.1
 _MIB: Final = 1024 * 1024
 
 T = TypeVar("T")

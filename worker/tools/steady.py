@@ -14,7 +14,7 @@ from typing import Final
 from worker.models.base import ToolSpec
 from worker.tools.base import ErrorClass, Tool, ToolError, ToolResult, find_tool
 from worker.tools.calls import OnProgress
-from worker.tools.client import ToolboxClient
+from worker.tools.client import Identity, ToolboxClient
 
 #: How long a call waits for a toolbox to begin in.
 PATIENCE_SECONDS: Final = 30.0
@@ -59,6 +59,7 @@ class SteadyToolbox:
         self._ping_every = ping_every
         self._ping_seconds = ping_seconds
         self._monotonic = monotonic
+        self._useless: Identity | None = None
 
     def specs(self) -> tuple[ToolSpec, ...]:
         """The tools, as a model is told of them."""
@@ -75,16 +76,15 @@ class SteadyToolbox:
         checked = self.checked(name, arguments)
         seconds = longest_seconds(find_tool(self._tools, name), checked, self._timeout_seconds) + self._slack
         until = self._monotonic() + self._patience
-        reported = False
         while True:
+            seen = await self._next_one(until)
             try:
-                return await self._watched(name, checked, on_progress, seconds)
+                return await self._watched(name, checked, on_progress, seconds, seen)
             except ToolError as error:
                 if error.code not in _NOT_BEGUN or self._monotonic() >= until:
                     raise
-                if error.code == "toolbox_full" and not reported:
-                    reported = True
-                    await self._tell(str(error))
+                if error.code == "toolbox_full":
+                    await self._tell(str(error), seen)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def close(self) -> None:
@@ -92,7 +92,12 @@ class SteadyToolbox:
         await self._client.close()
 
     async def _watched(
-        self, name: str, arguments: Mapping[str, object], on_progress: OnProgress | None, seconds: float
+        self,
+        name: str,
+        arguments: Mapping[str, object],
+        on_progress: OnProgress | None,
+        seconds: float,
+        seen: Identity | None,
     ) -> ToolResult:
         """One call, as long as the toolbox answers beside it, and for ``seconds``."""
         call = asyncio.create_task(self._client.call(name, arguments, on_progress))
@@ -105,7 +110,7 @@ class SteadyToolbox:
             for task in (call, silence):
                 task.cancel()
             await asyncio.gather(call, silence, return_exceptions=True)
-        await self._tell("it does not answer")
+        await self._tell("it does not answer", seen)
         reason = (
             "the toolbox stopped answering while this call was under way, and another one is being started. "
             "Nobody knows how far the call came: look before you repeat it"
@@ -125,7 +130,21 @@ class SteadyToolbox:
             except TimeoutError:
                 unanswered += 1
 
-    async def _tell(self, reason: str) -> None:
+    async def _next_one(self, until: float) -> Identity | None:
+        """Which toolbox is at the socket, None when none is; of one that was told to be of no use, the next."""
+        while (seen := self._client.identity()) is not None and seen == self._useless:
+            if self._monotonic() >= until:
+                self._useless = None  # whoever was told may have missed it: the next call finds out again
+                reason = "the toolbox is of no use, and no other one has come in its place yet: try again later"
+                raise ToolError("toolbox_unavailable", reason)
+            await asyncio.sleep(LOOK_SECONDS)
+        return seen
+
+    async def _tell(self, reason: str, seen: Identity | None) -> None:
+        """Once for each toolbox, however many calls have met it, and not of one that is gone already."""
+        if seen is None or seen == self._useless or seen != self._client.identity():
+            return
+        self._useless = seen
         logger.warning("the toolbox is of no use: %s", reason)
         await self._report(reason)
 

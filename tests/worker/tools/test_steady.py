@@ -16,6 +16,7 @@ from worker.tools.space import FreeSpace
 from worker.tools.steady import SteadyToolbox
 from worker.tools.workplace import Workplace
 
+BEGUN = wire.line({"begun": True})
 OK = wire.line({"ok": True, "result": wire.plain(ToolResult(ok=True, stdout="done"))})
 FULL = wire.line({"ok": False, "code": "toolbox_full", "reason": "no process", "error_class": "tool_exec"})
 
@@ -30,7 +31,10 @@ TOOLS = by_name(
 
 
 class Moody:
-    """A toolbox that meets each call with the next of its ``moods``: an answer, "hang up", or "hang"."""
+    """A toolbox that meets each call with the next of its ``moods``.
+
+    They are an answer, "hang up" in mid-call, "end" before it has begun, and "hang".
+    """
 
     def __init__(self, path: Path, *moods: bytes | str) -> None:
         self._path = path
@@ -41,6 +45,13 @@ class Moody:
 
     async def start(self) -> None:
         self.server = await asyncio.start_unix_server(self._answer, self._path)
+
+    async def replaced(self, *moods: bytes | str) -> "Moody":
+        """Another one at the same socket."""
+        self._path.unlink()
+        following = Moody(self._path, *moods)
+        await following.start()
+        return following
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         request = json.loads(await reader.readline())
@@ -56,7 +67,9 @@ class Moody:
                 await reader.read()
                 self.hung.clear()
             elif isinstance(mood, bytes):
-                writer.write(mood)
+                writer.write(BEGUN + mood)
+            elif mood == "hang up":
+                writer.write(BEGUN)
         writer.close()
 
 
@@ -117,7 +130,50 @@ async def test_a_toolbox_that_does_not_answer_is_told_and_given_up() -> None:
             await toolbox.call("do", {})
         assert (caught.value.code, told) == ("toolbox_ended", ["it does not answer"])
         await until(lambda: not moody.hung.is_set())
+        call = asyncio.create_task(toolbox.call("do", {}))
+        await asyncio.sleep(0.15)
+        assert moody.calls == 1
+        following = await moody.replaced(OK)
+        assert (await call).ok
+        assert (moody.calls, following.calls) == (1, 1)
+
+
+@asynchronous
+async def test_nothing_is_sent_to_a_toolbox_that_is_of_no_use() -> None:
+    """When no other one comes in time the call fails; the next call finds out anew."""
+    with short_directory() as directory:
+        moody, told = Moody(directory / "s", "hang", OK), list[str]()
+        await moody.start()
+        toolbox = steady(directory / "s", told, patience=0.1)
+        for code in ("toolbox_ended", "toolbox_unavailable"):
+            with pytest.raises(ToolError) as caught:
+                await toolbox.call("do", {})
+            assert caught.value.code == code
+        assert moody.calls == 1
+        await until(lambda: not moody.hung.is_set())
         assert (await toolbox.call("do", {})).ok
+
+
+@asynchronous
+async def test_two_calls_that_meet_one_toolbox_tell_of_it_once() -> None:
+    """Or the toolbox in its place would be replaced, too."""
+    with short_directory() as directory:
+        moody, told = Moody(directory / "s", "hang", "hang"), list[str]()
+        await moody.start()
+        toolbox = steady(directory / "s", told)
+        calls = await asyncio.gather(toolbox.call("do", {}), toolbox.call("do", {}), return_exceptions=True)
+        assert [call.code for call in calls if isinstance(call, ToolError)] == ["toolbox_ended"] * 2
+        assert told == ["it does not answer"]
+
+
+@asynchronous
+async def test_a_toolbox_that_ends_before_it_begins_a_call_is_not_its_end() -> None:
+    """The call was not begun, so the next toolbox is given it."""
+    with short_directory() as directory:
+        moody = Moody(directory / "s", "end", OK)
+        await moody.start()
+        assert (await steady(directory / "s", []).call("do", {})).ok
+        assert moody.calls == 2
 
 
 @asynchronous
@@ -135,10 +191,13 @@ async def test_a_call_that_overstays_is_given_up_whatever_it_says() -> None:
 async def test_a_full_toolbox_is_told_once_and_the_call_made_in_the_next() -> None:
     """Nothing was begun, so it may be tried again."""
     with short_directory() as directory:
-        moody, told = Moody(directory / "s", FULL, FULL, OK), list[str]()
+        moody, told = Moody(directory / "s", FULL), list[str]()
         await moody.start()
-        assert (await steady(directory / "s", told).call("do", {})).ok
-        assert (moody.calls, len(told)) == (3, 1)
+        call = asyncio.create_task(steady(directory / "s", told).call("do", {}))
+        await until(lambda: told)
+        following = await moody.replaced(OK)
+        assert (await call).ok
+        assert (moody.calls, following.calls, len(told)) == (1, 1, 1)
 
 
 @asynchronous
