@@ -2,12 +2,21 @@
 
 import json
 
+import pytest
+
 from supervisor.contract import KeptUpdate
 from tests.worker.fakes import OWNER
 from tests.worker.support import World, asynchronous, until, world
+from worker.agent import inheritance
 from worker.agent.commands import HELP_TEXT
 
 STRANGER = 666
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A supervisor that is away is asked again soon."""
+    monkeypatch.setattr(inheritance, "ASK_AGAIN_SECONDS", 0.02)
 
 
 def kept(number: int, text: str, *, user: int = OWNER, answered: bool = False) -> KeptUpdate:
@@ -62,7 +71,7 @@ async def test_a_stranger_among_what_was_kept_gets_no_service() -> None:
 
 
 @asynchronous
-async def test_it_is_answered_once_though_the_supervisor_tells_it_again() -> None:
+async def test_it_is_answered_once_though_the_supervisor_tells_it_again(impatient: None) -> None:
     """The word of what was taken got lost: the same is stored and answered no second time, and told again."""
     async with world() as here:
         here.supervisor.kept = [kept(501, "once")]
@@ -75,15 +84,16 @@ async def test_it_is_answered_once_though_the_supervisor_tells_it_again() -> Non
 
 
 @asynchronous
-async def test_a_supervisor_that_is_away_is_asked_again_and_keeps_nobody_waiting() -> None:
+async def test_a_supervisor_that_is_away_is_asked_again_and_keeps_nobody_waiting(impatient: None) -> None:
     """Messages are answered meanwhile; what was kept is, too, as soon as the supervisor is back."""
     async with world() as here:
         here.supervisor.kept = [kept(501, "kept")]
-        here.supervisor.fails.append("/v1/kept")
+        here.supervisor.fails.extend(["/v1/kept"] * 10_000)
         async with here.active_worker(tg_timeout=0):
             await here.telegram.say("polled")
             await until(lambda: here.telegram.texts() == ["dummy-ok"])
             assert here.supervisor.taken == []
+            here.supervisor.fails.clear()
             await until(lambda: here.telegram.texts() == ["dummy-ok", "dummy-ok"])
         assert [text for _, text, _ in inbox(here)] == ["polled", "kept"]
 

@@ -1,5 +1,6 @@
 """The working copy of the worker's own source, and the patch that is made from it."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -181,10 +182,13 @@ def test_links_are_not_followed(pristine: Path, workplace: Workplace, tmp_path: 
 def test_the_tests_of_the_copy_run(pristine: Path, workplace: Workplace) -> None:
     """On the copy's code and not on that which runs here."""
     copy, _ = check_out(workplace)
-    command = ["sh", str(copy / "run-tests")]
-    assert b"1 failed" in subprocess.run(command, check=False, capture_output=True).stdout
     (copy / "worker" / "a.py").write_text("THREE = 3\n")
-    assert b"1 passed" in subprocess.run([*command, "-k", "test_a"], check=False, capture_output=True).stdout
+    (copy / "tests" / "worker" / "test_b.py").write_text("import worker.a\n\ndef test_b():\n    worker.a.FOUR\n")
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    command = ["sh", str(copy / "run-tests"), "-k", "test_a or test_b"]
+    ran = subprocess.run(command, env=environment, check=False, capture_output=True)
+    assert b"1 failed, 1 passed" in ran.stdout
+    assert b"has no attribute 'FOUR'" in ran.stdout
 
 
 def test_no_model_is_told_of_the_operations() -> None:
