@@ -25,6 +25,8 @@ _PIPE: Final = 3
 #: How often a call that no process could be started for is tried, and how long each time what ended is waited for.
 _TRIES: Final = 3
 _ROOM_SECONDS: Final = 0.1
+#: With room for fewer processes no call is begun before what belongs to none has been ended.
+_LEAST_ROOM: Final = 32
 #: How long an answer waits for the end of the process that gave it.
 _EXIT_SECONDS: Final = 1.0
 _HANDLED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
@@ -82,16 +84,21 @@ class Calls:
         self, tool: Tool, arguments: Arguments, workplace: Workplace, on_progress: OnProgress | None = None
     ) -> dict[str, object]:
         """The envelope of one call. Raises ToolError when the call comes to none; cancelled, it stops the call."""
+        if self._make_room is not None and (room := processes.room()) is not None and room < _LEAST_ROOM:
+            await self._empty(self._make_room)  # or the call begins, and what it starts cannot
         for _ in range(_TRIES - 1):
             try:
                 return await self._run(tool, arguments, workplace, on_progress)
             except ToolError as error:
                 if error.code != _FULL or self._make_room is None:
                     raise
-            self._make_room(frozenset(self._ends))  # nothing of the call was begun
-            await asyncio.sleep(_ROOM_SECONDS)
-            self.reap()
+            await self._empty(self._make_room)  # nothing of the call was begun
         return await self._run(tool, arguments, workplace, on_progress)
+
+    async def _empty(self, make_room: MakeRoom) -> None:
+        make_room(frozenset(self._ends))
+        await asyncio.sleep(_ROOM_SECONDS)
+        self.reap()
 
     async def _run(
         self, tool: Tool, arguments: Arguments, workplace: Workplace, on_progress: OnProgress | None

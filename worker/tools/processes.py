@@ -29,6 +29,14 @@ def end_first_when_memory_runs_out() -> None:
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
+def room(groups: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """How many more processes the container may have; None where nothing limits them, or nobody says how."""
+    for group in (groups, groups / "pids"):  # cgroup v2, v1
+        with suppress(OSError, ValueError):
+            return int((group / "pids.max").read_text()) - int((group / "pids.current").read_text())
+    return None
+
+
 def descendants(pid: int, spare: Collection[int] = ()) -> list[int]:
     """The living processes below ``pid``, whatever session and group they have made their own.
 

@@ -1,7 +1,6 @@
 """The toolbox: its server, its client, its process."""
 
 import asyncio
-import errno
 import json
 import os
 import signal
@@ -18,9 +17,7 @@ from typing import ClassVar
 import pytest
 
 from tests.worker.support import asynchronous, short_directory, until
-from worker.tools import processes
 from worker.tools.base import Arguments, ErrorClass, Tier, Tool, ToolError, ToolResult, argument
-from worker.tools.calls import Calls
 from worker.tools.client import ToolboxClient
 from worker.tools.local import LocalToolbox
 from worker.tools.registry import TOOLS, by_name
@@ -189,81 +186,6 @@ def test_whatever_the_toolbox_answers_is_no_harm(answer: bytes) -> None:
                 assert caught.value.code in {"toolbox_ended", "bad_answer"}
 
     run()
-
-
-@asynchronous
-async def test_a_full_container_is_emptied_of_what_belongs_to_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then the call is made, as nothing of it was begun; a call under way is spared; in the end it is told as full."""
-    refused: list[int] = []
-    spared: list[frozenset[int]] = []
-    fork = os.fork
-
-    def fails() -> int:
-        if refused and refused.pop():
-            raise BlockingIOError(errno.EAGAIN, "no more processes")
-        return fork()
-
-    monkeypatch.setattr(os, "fork", fails)
-    calls = Calls(make_room=spared.append)
-    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, calls.reap)
-    with short_directory() as directory:
-        here, log = Workplace(directory, (directory,)), directory / "pid"
-        under_way = asyncio.create_task(calls.run(TEST_TOOLS["hang"], PathArguments(str(log)), here))
-        await until(lambda: log.is_file() and log.read_text())
-        spare = frozenset({int(log.read_text())})
-        refused[:] = [1, 1]
-        assert (await calls.run(TEST_TOOLS["echo"], EchoArguments("ab"), here))["stdout"] == "ab"
-        assert spared == [spare, spare]
-        refused[:] = [1, 1, 1]
-        with pytest.raises(ToolError, match="no more processes") as caught:
-            await calls.run(TEST_TOOLS["echo"], EchoArguments("ab"), here)
-        assert caught.value.code == "toolbox_full"
-        under_way.cancel()
-        await asyncio.wait({under_way})
-
-
-@asynchronous
-async def test_a_call_that_could_start_nothing_is_made_again_once_there_is_room(tmp_path: Path) -> None:
-    """What a tool in its own process meets is no different from what the runner meets."""
-    room = tmp_path / "room"
-
-    def spawn(arguments: Arguments, workplace: Workplace) -> ToolResult:
-        if not room.exists():
-            raise ToolError("toolbox_full", "no process can be started now")
-        return ToolResult(ok=True, stdout="started")
-
-    calls = Calls(make_room=lambda _: room.touch())
-    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, calls.reap)
-    result = await calls.run(Tool("spawn", "", Arguments, spawn, Tier.EXEC), Arguments(), Workplace(tmp_path, ()))
-    assert result["stdout"] == "started"
-
-
-def test_what_is_spared_stays_and_all_else_ends() -> None:
-    """With everything below it."""
-    process = subprocess.Popen(["sh", "-c", "(sleep 60 & wait) & sleep 60 & wait"])
-    try:
-        eventually(lambda: len(processes.descendants(process.pid)) == 3)
-        spared = next(pid for pid in processes.descendants(process.pid) if processes.descendants(pid))
-        processes.kill_below(process.pid, spare={spared})
-        assert set(processes.descendants(process.pid)) == {spared, *processes.descendants(spared)}
-        assert len(processes.descendants(spared)) == 1
-    finally:
-        processes.kill_below(process.pid)
-        process.kill()
-        process.wait()
-
-
-@asynchronous
-async def test_a_call_ends_before_its_runner_when_memory_runs_out(tmp_path: Path) -> None:
-    """So the toolbox outlives what a command does."""
-
-    def score(arguments: Arguments, workplace: Workplace) -> ToolResult:
-        return ToolResult(ok=True, stdout=Path("/proc/self/oom_score_adj").read_text())
-
-    calls = Calls()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, calls.reap)
-    result = await calls.run(Tool("score", "", Arguments, score, Tier.READ), Arguments(), Workplace(tmp_path, ()))
-    assert result["stdout"] == "1000\n"
 
 
 @asynchronous
