@@ -90,7 +90,7 @@ def test_this_worker_passes_every_part(room: Room) -> None:
 @pytest.mark.parametrize("part", failing_parts.PARTS)
 def test_a_worker_that_fails_in_just_that(room: Room, part: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What it does otherwise ends the exam in this part, and in none before."""
-    monkeypatch.setattr("supervisor.gates.exam.READY_SECONDS", 4.0)
+    monkeypatch.setattr("supervisor.gates.exam.READY_SECONDS", 12.0)
     monkeypatch.setattr("supervisor.gates.exam.STEP_SECONDS", 4.0)
     monkeypatch.setattr("supervisor.gates.examtasks.STEP_SECONDS", 4.0)
     failed = room.examine(failing_parts.PARTS[part]).failed

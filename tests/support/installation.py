@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import docker
 
-from supervisor.engine import Engine, engine_url
+from supervisor.engine import Engine, EngineError, engine_url
 from supervisor.homelock import held, owner
 from supervisor.localbot.client import LocalBotClient
 from supervisor.paths import Paths
@@ -249,16 +249,24 @@ class Installation:
         file = self.paths.logs / "supervisor.log"
         return "\n".join(file.read_text(errors="replace").splitlines()[-lines:]) if file.exists() else ""
 
+    def _removed_from_engine(self) -> bool:
+        """Remove what the engine has; False when a container came up that was asked for before the supervisor's end."""
+        engine = Engine()
+        for view in engine.containers(self.project):
+            engine.remove(view.id)
+        try:
+            for network in self.docker.networks(filters={"label": f"{LABEL_PROJECT}={self.project}"}):
+                engine.remove_network(network["Id"])
+            for image in engine.images({LABEL_PROJECT: self.project}):
+                engine.remove_image(image.id)
+        except EngineError:
+            return False
+        return True
+
     def remove(self) -> None:
         """End and remove all there is of it, whatever state it is in; the home's files stay to be looked at."""
         for lock in (self.paths.keeper_lock, self.paths.lock, self.localbot_lock):
             self._kill_holder(lock)
-        engine = Engine()
-        for view in engine.containers(self.project):
-            engine.remove(view.id)
-        for network in self.docker.networks(filters={"label": f"{LABEL_PROJECT}={self.project}"}):
-            engine.remove_network(network["Id"])
-        for image in engine.images({LABEL_PROJECT: self.project}):
-            engine.remove_image(image.id)
+        wait_for(self._removed_from_engine, 30, "the engine to let go of it")
         shutil.rmtree(self.paths.run, ignore_errors=True)
         self.docker.close()
