@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -58,9 +58,6 @@ class Package:
     def plain(self) -> dict[str, Any]:
         """As the ledger keeps it."""
         return asdict(self)
-
-
-Pip = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
 
 
 def resolve(wanted: Sequence[str], pins: Mapping[str, str]) -> tuple[Package, ...]:

@@ -13,10 +13,7 @@ import structlog
 
 from supervisor import __version__, botapi, changes, facts, wayback
 from supervisor.cards.assembly import assemble
-from supervisor.contract import (
-    EventType,
-    Redactor,
-)
+from supervisor.contract import EventType, Redactor
 from supervisor.control import control_app
 from supervisor.crew import Crew
 from supervisor.decisions import Decided, Decisions

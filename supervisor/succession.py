@@ -63,7 +63,7 @@ class Succession:
 
 def supersede(ledger: Ledger, update: Update, good: Revision) -> None:
     """Another revision than the update's base is the good one now."""
-    with suppress(LostRace):  # cancelled meanwhile; or approved, which deploy() sees
+    with suppress(LostRace):  # cancelled meanwhile; or approved, and then its deployment sees it
         ledger.move(
             update.tx_id,
             update.status,

@@ -31,12 +31,6 @@ from supervisor.specs import LABEL_PROJECT, ContainerSpec, create_arguments, vio
 DEFAULT_URL: Final = "unix:///var/run/docker.sock"
 MINIMUM_API: Final = (1, 41)
 _LOG_TAIL_LINES: Final = 40
-_NO_ANSWER: Final = (
-    requests.exceptions.ConnectionError,
-    requests.exceptions.Timeout,
-    urllib3.exceptions.HTTPError,
-)
-_NO_WORD: Final = (requests.exceptions.ReadTimeout, urllib3.exceptions.ReadTimeoutError)
 
 
 def engine_url(environ: Mapping[str, str] = os.environ) -> str:

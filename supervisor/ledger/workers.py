@@ -45,11 +45,6 @@ class Workers(Store):
             raise UnknownWorker(worker_id)
         return row
 
-    def worker_by_credential(self, credential: str) -> WorkerRow | None:
-        """The living worker that this credential was made for."""
-        holder = WorkerRecord.credential_sha256 == _digest(credential)
-        return self._worker(holder & WorkerRecord.exited_at.is_null())
-
     def living_workers(self) -> list[WorkerRow]:
         """The workers whose end was not recorded yet, oldest first."""
         query = WorkerRecord.select(*_COLUMNS).where(WorkerRecord.exited_at.is_null())

@@ -307,7 +307,7 @@ def worker(name: str = "w1") -> NewWorker:
 
 
 def test_a_worker_is_registered_with_its_event_and_instance(ledger: Ledger) -> None:
-    """Instances count up from 1; the credential finds the worker and is nowhere on file."""
+    """Instances count up from 1; the credential is nowhere on file."""
     run = ledger.append(EventType.PROCESS_STARTED, {})
     first = ledger.register_worker(worker("w1"), parent_id=run)
     second = ledger.register_worker(worker("w2"), parent_id=run)
@@ -320,8 +320,6 @@ def test_a_worker_is_registered_with_its_event_and_instance(ledger: Ledger) -> N
         "sha": "a" * 40,
         "image_id": "sha256:1",
     }
-    assert ledger.worker_by_credential("credential of w2") == second
-    assert ledger.worker_by_credential("credential of w3") is None
     assert ledger.living_workers() == [first, second]
     on_file = b"".join(file.read_bytes() for file in ledger.path.parent.iterdir())
     assert b"sha256:1" in on_file
@@ -347,7 +345,6 @@ def test_a_workers_life_hangs_under_its_spawn(ledger: Ledger, clock: Clock) -> N
     ended = ledger.worker("w1")
     assert (ended.ready_at, ended.exited_at, ended.exit_code, ended.oom) == (clock.now, clock.now, 137, True)
     assert ledger.living_workers() == []
-    assert ledger.worker_by_credential("credential of w1") is None
 
 
 def test_only_own_faults_of_a_revision_are_crashes(ledger: Ledger, clock: Clock) -> None:

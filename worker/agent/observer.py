@@ -1,7 +1,7 @@
 """Who watches a run while it is under way."""
 
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from worker.store import Task
@@ -28,28 +28,3 @@ class RunObserver(Protocol):
 
 #: Opens an observer for the run of a task, and closes it when the run is over.
 ObserveRun = Callable[[Task], AbstractAsyncContextManager[RunObserver]]
-
-
-class NobodyWatches:
-    """An observer for runs that are not shown."""
-
-    def text_delta(self, text: str) -> None:
-        """Nothing to show."""
-
-    def tool_started(self, name: str, arguments: Mapping[str, object]) -> None:
-        """Nothing to show."""
-
-    def tool_output(self, name: str, tail: str) -> None:
-        """Nothing to show."""
-
-    def tool_finished(self, name: str, ok: bool) -> None:
-        """Nothing to show."""
-
-    def limit_reached(self, limit_type: str, value: float, threshold: float) -> None:
-        """Nothing to show."""
-
-
-@asynccontextmanager
-async def unobserved(task: Task) -> AsyncIterator[RunObserver]:  # noqa: ARG001 - an ObserveRun
-    """A run that nobody watches."""
-    yield NobodyWatches()
