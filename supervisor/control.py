@@ -121,9 +121,9 @@ def control_app(supervisor: Controlled) -> "Starlette":
     from starlette.responses import JSONResponse
     from starlette.routing import Route
 
-    from supervisor.decisions import Refusal
     from supervisor.ledger import LedgerError
     from supervisor.revisions import RevisionsError
+    from supervisor.updates.decisions import Refusal
 
     async def status(_: Request) -> JSONResponse:
         return JSONResponse(await run_in_threadpool(supervisor.status))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from supervisor.agentdb import opened
+from supervisor.agent_db.access import opened
 from supervisor.contract import EventType
 from supervisor.contract.ids import first_id
 

@@ -8,7 +8,7 @@ from supervisor.ledger import Ledger
 #: What ``/start <code>`` must say to make its sender the owner of a bot that has none.
 CLAIM: Final = "claim_code"
 
-#: Keys the digests of settings, see ``supervisor.changes``.
+#: Keys the digests of settings, see ``supervisor.drift``.
 DIGEST_KEY: Final = "digest_key"
 
 #: Digests of what the supervisor was started with last.

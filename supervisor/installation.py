@@ -11,21 +11,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from supervisor import changes, extended, facts, hostengine, keeper
+from supervisor import drift, facts, hostengine, keeper
 from supervisor.contract import Redactor
 from supervisor.control import ControlClient, SupervisorAway
 from supervisor.engine import Engine
 from supervisor.homelock import held, one_at_a_time
-from supervisor.images import build_revision, checkout_lock, ensure_deps
+from supervisor.images.builds import build_revision, checkout_lock, ensure_deps
 from supervisor.ledger import Ledger, LedgerError, NewUpdate, Origin
 from supervisor.localbot import process as localbot
 from supervisor.paths import CHECKOUT, Paths
+from supervisor.pipeline.upgrade import checkout_files
 from supervisor.revisions import Revisions
+from supervisor.rollout import extras
 from supervisor.settings import Settings
 from supervisor.specs import LABEL_INSTALLATION
 from supervisor.states import Status
 from supervisor.systemd import SystemdService
-from supervisor.upgrade import checkout_files
 
 Say = Callable[[str], None]
 
@@ -54,8 +55,8 @@ def bring_up(settings: Settings, say: Say, *, interactive: bool) -> dict[str, An
             engine.version()
             with Ledger(paths.ledger, redact=Redactor(settings.secrets)) as ledger:
                 _ensure_first_revision(settings, engine, ledger, say)
-                extended.ensure_extras(settings, engine, ledger, say)
-        if running and (missing := extended.missing_extras(settings)):
+                extras.ensure_extras(settings, engine, ledger, say)
+        if running and (missing := extras.missing_extras(settings)):
             wanted = ", ".join(missing)
             raise InstallationFailed(f"the worker's image has no packages for {wanted}: `make down`, then `make up`")
         if settings.uses_local_bot:
@@ -78,7 +79,7 @@ def refresh(settings: Settings, say: Say) -> None:
     Raises InstallationFailed, SupervisorAway, LedgerError.
     """
     paths = settings.paths
-    changed = changes.since_start(paths.ledger, settings)
+    changed = drift.since_start(paths.ledger, settings)
     if not changed:
         return
     if changed.settings:
@@ -87,7 +88,7 @@ def refresh(settings: Settings, say: Say) -> None:
         say("The supervisor's own code has changed.")
     say("Starting the supervisor anew; the worker goes on...")
     client = ControlClient(paths.control_socket)
-    client.reload({name: value for name, value in os.environ.items() if name in changes.NAMES})
+    client.reload({name: value for name, value in os.environ.items() if name in drift.NAMES})
     deadline = time.monotonic() + _SUPERVISOR_SECONDS + settings.drain_seconds
     while not _runs_as_now(settings, client):
         if time.monotonic() > deadline:
@@ -98,7 +99,7 @@ def refresh(settings: Settings, say: Say) -> None:
 
 def _runs_as_now(settings: Settings, client: ControlClient) -> bool:
     try:
-        if changes.since_start(settings.paths.ledger, settings):
+        if drift.since_start(settings.paths.ledger, settings):
             return False
         client.status()
     except (SupervisorAway, LedgerError):

@@ -11,41 +11,43 @@ from typing import Any, Final
 
 import structlog
 
-from supervisor import __version__, botapi, changes, facts, wayback
+from supervisor import __version__, drift, facts
+from supervisor.bot import client as botapi
+from supervisor.bot.owner_notices import Herald
+from supervisor.bot.rescue import Rescue, source
 from supervisor.cards.assembly import assemble
 from supervisor.contract import EventType, Redactor
+from supervisor.contract_handlers import WorkersDesk, submitted
 from supervisor.control import control_app
-from supervisor.crew import Crew
-from supervisor.decisions import Decided, Decisions
-from supervisor.desk import WorkersDesk, submitted
 from supervisor.engine import Engine, EngineError
-from supervisor.fleet import Fleet
 from supervisor.gates.examprocess import ExamProcess
 from supervisor.gates.rehearsal import Rehearsal
-from supervisor.grants import Grants
-from supervisor.herald import Herald
 from supervisor.homelock import home_lock, sign_off
 from supervisor.ledger import Ledger, NewUpdate, Origin
 from supervisor.localbot import process as localbot
 from supervisor.localbot.store import OWNER
 from supervisor.logfile import rotate
+from supervisor.outages import Surroundings, probes_of
 from supervisor.paths import CHECKOUT
-from supervisor.pipeline import Pipeline
-from supervisor.rebuild import ImageRebuilder, Reexamination
-from supervisor.reconcile import reconcile, refuse_foreign_workers
-from supervisor.rescue import Rescue, source
+from supervisor.pipeline.pipeline import Pipeline
+from supervisor.pipeline.upgrade import checkout_files, take_over
 from supervisor.revisions import Revisions, RevisionsError
-from supervisor.rollout import Rollout
+from supervisor.rollout import rollback_wait
+from supervisor.rollout.rebuild import ImageRebuilder, Reexamination
+from supervisor.rollout.rollout import Rollout
 from supervisor.server import contract_app
 from supervisor.sessions import Sessions, Signal
 from supervisor.settings import Settings
 from supervisor.states import Status
-from supervisor.surroundings import Surroundings, probes_of
 from supervisor.timing import IN_SERVICE
-from supervisor.toolboxes import Toolboxes
-from supervisor.tooldesk import ToolDesk
+from supervisor.toolbox.grants import Grants
+from supervisor.toolbox.handlers import ToolDesk
+from supervisor.toolbox.toolboxes import Toolboxes
 from supervisor.unixserver import UnixServer
-from supervisor.upgrade import checkout_files, take_over
+from supervisor.updates.decisions import Decided, Decisions
+from supervisor.workers.containers import Fleet
+from supervisor.workers.pool import Crew
+from supervisor.workers.reconcile import reconcile, refuse_foreign_workers
 
 _LOG = structlog.get_logger()
 
@@ -104,7 +106,7 @@ class Service:
             if decided.status is Status.ROLLED_BACK:
                 return decided
             with self._on_duty(makeshift=True) as threads:
-                wayback.complete(
+                rollback_wait.complete(
                     decided.tx_id,
                     ledger=self._ledger,
                     sessions=self._sessions,
@@ -126,7 +128,7 @@ class Service:
             self._started_event = self._ledger.append(
                 EventType.PROCESS_STARTED, {"role": "supervisor", "pid": os.getpid(), "version": __version__}
             )
-            changes.remember(self._ledger, self._settings)
+            drift.remember(self._ledger, self._settings)
             self._build_parts()
             self._desk.set_owners()
             if self._settings.telegram_bot_token and not self._settings.allowed_users:
@@ -379,8 +381,8 @@ class Service:
 
     def reload(self, environment: dict[str, str]) -> None:
         """Start anew in the same process, with these settings and those of ``.env``; workers go on."""
-        kept = {name: value for name, value in os.environ.items() if name not in changes.NAMES}
-        self._next_environment = kept | {name: environment[name] for name in environment.keys() & changes.NAMES}
+        kept = {name: value for name, value in os.environ.items() if name not in drift.NAMES}
+        self._next_environment = kept | {name: environment[name] for name in environment.keys() & drift.NAMES}
         self._stop.set()
         self._signal.notify()
 

@@ -15,7 +15,7 @@ import pytest
 
 from supervisor.engine import Engine
 from supervisor.hostengine import EngineMissing, find_engine
-from supervisor.images import Deps, ensure_deps
+from supervisor.images.builds import Deps, ensure_deps
 
 TESTS = Path(__file__).parent
 WANT_ENGINE = (TESTS / "engine", TESTS / "e2e", TESTS / "crash")

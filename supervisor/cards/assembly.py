@@ -3,15 +3,15 @@
 from dataclasses import dataclass
 
 from supervisor.cards.audience import Audience
-from supervisor.cards.desk import CardsDesk
 from supervisor.cards.endings import Endings
+from supervisor.cards.handlers import CardsDesk
 from supervisor.cards.notifier import Bot, Notifier
 from supervisor.cards.presses import Presses
-from supervisor.decisions import Decisions
 from supervisor.ledger import Ledger, Update
 from supervisor.revisions import Revisions
 from supervisor.sessions import Signal
 from supervisor.settings import Settings
+from supervisor.updates.decisions import Decisions
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import Final
 
 import structlog
 
-from supervisor.botapi import BotApiAmbiguous, BotApiAway, BotApiRefused
+from supervisor.bot.client import BotApiAmbiguous, BotApiAway, BotApiRefused
 from supervisor.cards import wording
 from supervisor.cards.audience import Audience
 from supervisor.cards.notifier import Bot

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 import structlog
 
-from supervisor.botapi import BotApiAmbiguous, BotApiAway, BotApiError, BotApiRefused, Button, Keyboard
+from supervisor.bot.client import BotApiAmbiguous, BotApiAway, BotApiError, BotApiRefused, Button, Keyboard
 from supervisor.cards import wording
 from supervisor.cards.audience import Audience
 from supervisor.cards.presses import PREFIX

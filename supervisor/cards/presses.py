@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from supervisor.binding import digest
 from supervisor.contract import EventType, Press, Pressed
-from supervisor.decisions import Decided, Decisions, Refusal
 from supervisor.ledger import Action, Button, Card, CardKind, CardState, Ledger, NonceSpent, Update
 from supervisor.states import Status
+from supervisor.updates.binding import digest
+from supervisor.updates.decisions import Decided, Decisions, Refusal
 
 #: What a button's data begins with.
 PREFIX: Final = "s:"

@@ -5,8 +5,8 @@ from typing import Final
 from supervisor.cards.content import LONGEST, as_html, escape, moment, sections, utf16
 from supervisor.gates import untrusted
 from supervisor.ledger import Action, Card, CardKind, Update
-from supervisor.progress import reason
 from supervisor.states import Status, may_move
+from supervisor.updates.progress import reason
 
 #: What each kind of card lets a person do.
 BUTTONS: Final[dict[CardKind, tuple[tuple[str, Action], ...]]] = {

@@ -120,9 +120,9 @@ def _go_back_alone(settings: "Settings", tx: str) -> dict[str, Any]:
     from supervisor.installation import InstallationFailed, start_supervisor
     from supervisor.ledger import Ledger
     from supervisor.logs import to_file
+    from supervisor.rollout.rollback_wait import RollbackUnfinished
     from supervisor.service import Service
     from supervisor.systemd import ServiceFailed
-    from supervisor.wayback import RollbackUnfinished
 
     def say(line: str) -> None:
         typer.echo(line, err=True)
@@ -165,9 +165,9 @@ def _finish(answer: dict[str, Any], wait: bool, as_json: bool, *, good: tuple[st
 
 def _follow(tx_id: str, done: "Callable[[Update], bool]", *, quiet: bool) -> "Update":
     """Look at the ledger until the update is where it should be, telling each new status."""
-    from supervisor import wayback
     from supervisor.homelock import held
     from supervisor.ledger import Ledger
+    from supervisor.rollout import rollback_wait
 
     paths = settings_module.load().paths
     told = None
@@ -176,7 +176,7 @@ def _follow(tx_id: str, done: "Callable[[Update], bool]", *, quiet: bool) -> "Up
             if update.status != told and not quiet:
                 typer.echo(f"{update.status}...", err=True)
                 told = update.status
-            if update.status == "rollback_pending" and wayback.failed(ledger, update):
+            if update.status == "rollback_pending" and rollback_wait.failed(ledger, update):
                 raise CommandFailed(f"update {tx_id[:8]}: no earlier revision runs; see `supervisor logs`")
             if not held(paths.lock):
                 raise CommandFailed(

@@ -12,7 +12,7 @@ from supervisor.cli.errors import FAILED
 from supervisor.cli.lifecycle import AsJson
 
 if TYPE_CHECKING:
-    from supervisor.collection import Held
+    from supervisor.images.garbage import Held
     from supervisor.settings import Settings
 
 _KEEP = 10
@@ -20,13 +20,13 @@ _KEEP = 10
 
 def images(as_json: AsJson = False) -> None:
     """Show this project's images: revision, update, sizes, which is active, which N-1, and why each one stays."""
-    from supervisor import collection
     from supervisor.engine import Engine
+    from supervisor.images import garbage
     from supervisor.ledger import Ledger
 
     settings = settings_module.load()
     with Ledger.read_only(settings.paths.ledger) as ledger:
-        found = collection.survey(ledger, Engine(), settings.project)
+        found = garbage.survey(ledger, Engine(), settings.project)
     if as_json:
         typer.echo(json.dumps([_plain(image) for image in found], indent=2))
         return
@@ -41,9 +41,9 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Remove images and snapshots of old revisions; never what runs, N-1, or what these need."""
-    from supervisor import collection
     from supervisor.contract import Redactor
     from supervisor.engine import Engine
+    from supervisor.images import garbage
     from supervisor.ledger import Ledger
 
     settings = settings_module.load()
@@ -51,7 +51,7 @@ def gc(
         Ledger.read_only(settings.paths.ledger),  # refuses a home that is none, rather than make it one
         Ledger(settings.paths.ledger, redact=Redactor(settings.secrets)) as ledger,
     ):
-        collected = collection.collect(
+        collected = garbage.collect(
             ledger, Engine(), settings.project, settings.paths.snapshots, keep=keep, dry_run=dry_run
         )
     snapshots = [str(file) for file in collected.snapshots]
@@ -75,7 +75,7 @@ def upgrade(wait: Wait = False, as_json: AsJson = False) -> None:
     from supervisor.cli.decide import report
     from supervisor.control import ControlClient
     from supervisor.engine import Engine
-    from supervisor.images import checkout_lock, ensure_deps
+    from supervisor.images.builds import checkout_lock, ensure_deps
 
     settings = settings_module.load()
     client = ControlClient(settings.paths.control_socket)
@@ -102,8 +102,8 @@ def newer(settings: "Settings") -> str | None:
     from supervisor.engine import Engine, EngineError
     from supervisor.ledger import Ledger
     from supervisor.paths import CHECKOUT
+    from supervisor.pipeline.upgrade import checkout_files, news, under_way
     from supervisor.revisions import Revisions
-    from supervisor.upgrade import checkout_files, news, under_way
 
     with Ledger.read_only(settings.paths.ledger) as ledger:
         if under_way(ledger):
@@ -120,7 +120,7 @@ def _say(line: str) -> None:
 
 
 def _plain(image: "Held") -> dict[str, Any]:
-    from supervisor.collection import ACTIVE, N_MINUS_1
+    from supervisor.images.garbage import ACTIVE, N_MINUS_1
 
     return {
         **asdict(image),

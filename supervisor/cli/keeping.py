@@ -29,15 +29,15 @@ def export(
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A new file; else standard output.")] = None,
 ) -> None:
     """Write out all that is kept of a chat, as JSON lines: messages, answers, runs, events, updates."""
-    from supervisor import chatdata
+    from supervisor.agent_db import chats
 
     paths = settings_module.load().paths
-    kept = chatdata.survey(paths.agent_db, chat)
+    kept = chats.survey(paths.agent_db, chat)
     if not kept:
-        raise chatdata.unknown(paths.agent_db, chat)
+        raise chats.unknown(paths.agent_db, chat)
     lines = 0
     with _new_file(file) as out:
-        for record in (*chatdata.export(paths.agent_db, chat), *_updates(paths.ledger, chat)):
+        for record in (*chats.export(paths.agent_db, chat), *_updates(paths.ledger, chat)):
             out.write(json.dumps(record, ensure_ascii=False) + "\n")
             lines += 1
     typer.echo(f"{lines} lines; {_counted(kept.rows, kept.events)}", err=True)
@@ -45,20 +45,20 @@ def export(
 
 def forget(chat: Chat, yes: Yes = False, as_json: AsJson = False) -> None:
     """Remove all that is kept of a chat from the worker's database, its snapshots and the local bot."""
-    from supervisor import chatdata
+    from supervisor.agent_db import chats
 
     settings = settings_module.load()
     paths = settings.paths
-    kept = chatdata.survey(paths.agent_db, chat)
-    snapshots = [file for file in sorted(paths.snapshots.glob("*.db")) if chatdata.survey(file, chat)]
+    kept = chats.survey(paths.agent_db, chat)
+    snapshots = [file for file in sorted(paths.snapshots.glob("*.db")) if chats.survey(file, chat)]
     if not kept and not snapshots:
-        raise chatdata.unknown(paths.agent_db, chat)
+        raise chats.unknown(paths.agent_db, chat)
     also = f", and what stands in {len(snapshots)} snapshots" if snapshots else ""
     _confirm(f"This removes of chat {chat} for good: {_counted(kept.rows, kept.events)}{also}.", yes)
-    removed = chatdata.forget(paths.agent_db, chat, worker_lives=_a_worker_lives(settings))
+    removed = chats.forget(paths.agent_db, chat, worker_lives=_a_worker_lives(settings))
     for snapshot in snapshots:
-        chatdata.forget(snapshot, chat, worker_lives=False)
-    messages = chatdata.forget_copy(paths.localbot_db, chat)
+        chats.forget(snapshot, chat, worker_lives=False)
+    messages = chats.forget_copy(paths.localbot_db, chat)
     if as_json:
         shown = {"chat_id": chat, "rows": dict(removed.rows), "events": removed.events}
         shown |= {"snapshots": len(snapshots), "local_bot_messages": messages}
@@ -76,7 +76,7 @@ def prune(
     as_json: AsJson = False,
 ) -> None:
     """Remove old events from both databases; never what the state is derived from, nor the record of updates."""
-    from supervisor import retention
+    from supervisor.agent_db import pruning
     from supervisor.ledger import Ledger
 
     paths = settings_module.load().paths
@@ -86,13 +86,13 @@ def prune(
         pass
     with Ledger(paths.ledger) as ledger:
         of_ledger = ledger.due_events(before)
-        of_agent = retention.due_events(paths.agent_db, before) if paths.agent_db.exists() else []
+        of_agent = pruning.due_events(paths.agent_db, before) if paths.agent_db.exists() else []
         counts = (len(of_ledger), len(of_agent))
         if not dry_run and any(counts):
             both = f"{counts[0]} events of the supervisor and {counts[1]} of the worker"
             _confirm(f"This removes {both} from before {time.ctime(before)} for good.", yes)
             removed = ledger.prune_events(of_ledger, told)
-            counts = (removed, retention.prune_events(paths.agent_db, of_agent, told) if of_agent else 0)
+            counts = (removed, pruning.prune_events(paths.agent_db, of_agent, told) if of_agent else 0)
     if as_json:
         shown = {"older_than_days": older_than, "dry_run": dry_run, "supervisor": counts[0], "worker": counts[1]}
         typer.echo(json.dumps(shown, indent=2))

@@ -30,7 +30,7 @@ def up() -> None:
     from supervisor import installation
     from supervisor.cli.images import newer
     from supervisor.cli.tables import console, status_table
-    from supervisor.surroundings import bot_api_trouble
+    from supervisor.outages import bot_api_trouble
 
     settings = settings_module.load()
     if warning := settings_module.env_file_warning():
@@ -90,7 +90,7 @@ def _status(settings: "Settings") -> dict[str, Any]:
 
 def _what_next(settings: "Settings") -> list[str]:
     from supervisor import facts
-    from supervisor.botapi import BotApiError, bot_name
+    from supervisor.bot.client import BotApiError, bot_name
     from supervisor.ledger import Ledger
 
     command = ".venv/bin/supervisor"

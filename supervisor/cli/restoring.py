@@ -11,8 +11,8 @@ from supervisor.cli.completion import updates
 from supervisor.cli.lifecycle import AsJson
 
 if TYPE_CHECKING:
+    from supervisor.agent_db.restore import Restored
     from supervisor.ledger import Update
-    from supervisor.restore import Restored
     from supervisor.settings import Settings
 
 Deployed = Annotated[
@@ -26,7 +26,8 @@ def restore(tx: Deployed, as_json: AsJson = False) -> None:
 
     The worker is stopped for that, and started again when it ran. Its revision stays the one that it is.
     """
-    from supervisor import installation, restore
+    from supervisor import installation
+    from supervisor.agent_db import restore
     from supervisor.homelock import held, home_lock
     from supervisor.ledger import Ledger
 

@@ -14,8 +14,8 @@ def doctor(as_json: AsJson = False) -> None:
     """Look at everything that an installation stands on; each finding comes with its remedy."""
     from dataclasses import asdict
 
-    from supervisor.doctor import examine, exit_code
-    from supervisor.findings import Level
+    from supervisor.doctor.findings import Level
+    from supervisor.doctor.report import examine, exit_code
 
     findings = examine(settings_module.load())
     code = exit_code(findings)

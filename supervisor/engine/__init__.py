@@ -11,7 +11,7 @@ from supervisor.engine.errors import (
     SpecViolated,
 )
 from supervisor.engine.gateway import DEFAULT_URL, MINIMUM_API, Engine, engine_url
-from supervisor.engine.views import ContainerView, EngineEvent, ImageView
+from supervisor.engine.values import ContainerView, EngineEvent, ImageView
 from supervisor.engine.watch import Watch
 
 __all__ = [

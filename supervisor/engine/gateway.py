@@ -24,7 +24,7 @@ from supervisor.engine.errors import (
     SpecViolated,
     translated,
 )
-from supervisor.engine.views import ContainerView, ImageView, container_view, label_filters
+from supervisor.engine.values import ContainerView, ImageView, container_view, label_filters
 from supervisor.engine.watch import Watch
 from supervisor.specs import LABEL_PROJECT, ContainerSpec, create_arguments, violations
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 import docker
 
 from supervisor.engine.errors import EngineUnreachable, translated
-from supervisor.engine.views import EngineEvent, label_filters
+from supervisor.engine.values import EngineEvent, label_filters
 from supervisor.specs import LABEL_PROJECT
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from supervisor.botapi import BotClient
+from supervisor.bot.client import BotClient
 from supervisor.contract import Redactor, Role, WorkerState
 from supervisor.engine import Engine, EngineError
 from supervisor.gates import untrusted

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from supervisor.botapi import BotApiError, BotClient, Button
+from supervisor.bot.client import BotApiError, BotClient, Button
 from supervisor.contract import EventType, Side
 from supervisor.contract.ids import first_id
 from supervisor.gates.examdesk import ExamDesk

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from supervisor.backup import backup
+from supervisor.agent_db.backup import backup
 from supervisor.gates.exam import BEHAVES, COMES_UP, TAKES_THE_LEASE, Candidate, CutShort, Part, Result
 from supervisor.gates.schema import Schema, culprits, schema
 from supervisor.ledger import Blame, Revision

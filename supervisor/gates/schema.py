@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from supervisor.agentdb import AgentDbUnusable, opened
+from supervisor.agent_db.access import AgentDbUnusable, opened
 
 #: Of each table: its own definition, and those of its indexes and triggers.
 Schema = Mapping[str, frozenset[str]]

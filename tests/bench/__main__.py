@@ -16,7 +16,7 @@ from pathlib import Path
 
 from supervisor.engine import Engine
 from supervisor.hostengine import EngineMissing, ensure_engine
-from supervisor.images import ImagesUnavailable, ensure_deps
+from supervisor.images.builds import ImagesUnavailable, ensure_deps
 from tests.bench import appending, commands, deploys, pipeline, recalling, resting, roles, sidebyside, tools, worker
 from tests.bench.figures import Figure, console, seconds, table
 from tests.support.checkouts import copy_checkout, patch_of

@@ -4,8 +4,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from supervisor.contexts import worker_context
 from supervisor.engine import Engine
+from supervisor.images.contexts import worker_context
 from supervisor.ledger import Ledger, Revision
 from supervisor.specs import LABEL_PROJECT, LABEL_ROLE, WORKER_UID, gate_spec
 from tests.bench.figures import Figure, kibibytes, seconds

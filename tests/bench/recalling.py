@@ -11,7 +11,7 @@ import docker
 
 from supervisor.contract.providers import Extra
 from supervisor.engine import Engine
-from supervisor.images import checkout_lock, ensure_deps
+from supervisor.images.builds import checkout_lock, ensure_deps
 from supervisor.paths import CHECKOUT
 from tests.bench.figures import By, Figure, kibibytes, percent, seconds
 

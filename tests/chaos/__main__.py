@@ -23,7 +23,7 @@ from pathlib import Path
 from supervisor.contract import EventType
 from supervisor.engine import Engine
 from supervisor.hostengine import EngineMissing, ensure_engine
-from supervisor.images import ImagesUnavailable, base_tag, ensure_deps
+from supervisor.images.builds import ImagesUnavailable, base_tag, ensure_deps
 from supervisor.ledger import Ledger
 from tests.chaos.blows import Blows
 from tests.chaos.book import Verdict, judge

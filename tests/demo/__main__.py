@@ -16,7 +16,7 @@ from rich.console import Console
 
 from supervisor.engine import Engine
 from supervisor.hostengine import EngineMissing, ensure_engine
-from supervisor.images import ImagesUnavailable, ensure_deps
+from supervisor.images.builds import ImagesUnavailable, ensure_deps
 from tests.demo import part
 from tests.demo.stage import PATIENCE_SECONDS, Stage
 from tests.support.checkouts import CHECKOUT

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.images import Deps
+from supervisor.images.builds import Deps
 from tests.support.checkouts import copy_checkout
 from tests.support.installation import Install, Installation
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.engine import Engine
-from supervisor.images import LABEL_LOCK
+from supervisor.images.builds import LABEL_LOCK
 from tests.support import candidates
 from tests.support.checkouts import patch_of, replaced
 from tests.support.installation import Install, Installation, wait_for

@@ -7,7 +7,7 @@ from threading import Thread
 
 import pytest
 
-from supervisor.images import Deps, base_tag
+from supervisor.images.builds import Deps, base_tag
 from supervisor.ledger import Ledger
 from tests.support import candidates
 from tests.support.installation import Install, Installation, wait_for

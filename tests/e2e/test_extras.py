@@ -6,7 +6,7 @@ import pytest
 
 from supervisor.contract.providers import Extra
 from supervisor.engine import Engine
-from supervisor.images import extras_in
+from supervisor.images.builds import extras_in
 from supervisor.ledger import Ledger
 from tests.support.installation import Install, Installation, wait_for
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.images import Deps, base_tag
+from supervisor.images.builds import Deps, base_tag
 from tests.support import candidates
 from tests.support.installation import Install, Installation, wait_for
 from tests.support.privateengine import PrivateEngine, why_not

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
-from supervisor.contexts import tar_of
 from supervisor.engine import BuildFailed, Engine, EngineError, ImageView
-from supervisor.images import Deps
+from supervisor.images.builds import Deps
+from supervisor.images.contexts import tar_of
 
 
 class Builds:

@@ -21,7 +21,7 @@ from supervisor.engine import (
     NameTaken,
 )
 from supervisor.hostengine import DEFAULT_SOCKET
-from supervisor.images import Deps
+from supervisor.images.builds import Deps
 from supervisor.specs import MIB, WORKER_UID, ContainerSpec, Limits, gate_spec
 from tests.support.proxy import EngineProxy
 

@@ -11,10 +11,10 @@ import pytest
 
 from supervisor.engine import Engine
 from supervisor.gates.exam import Candidate, Examiner, Result
-from supervisor.images import Deps, Trunk, build_revision
+from supervisor.images.builds import Deps, Trunk, build_revision
 from supervisor.paths import CHECKOUT, give
+from supervisor.pipeline.upgrade import checkout_files
 from supervisor.specs import WORKER_UID
-from supervisor.upgrade import checkout_files
 from tests.supervisor.localbot_support import short_directory
 from tests.support import failing_parts
 

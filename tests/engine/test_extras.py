@@ -8,7 +8,7 @@ import pytest
 
 from supervisor.contract.providers import Extra
 from supervisor.engine import Engine
-from supervisor.images import Deps, checkout_lock, ensure_deps, extras_in
+from supervisor.images.builds import Deps, checkout_lock, ensure_deps, extras_in
 from supervisor.paths import CHECKOUT
 from tests.bench.recalling import measured
 

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.contexts import tar_of, trusted_contract
 from supervisor.engine import BuildFailed, Engine, ImageView
-from supervisor.images import BuiltImage, Deps, Trunk, build_revision
+from supervisor.images.builds import BuiltImage, Deps, Trunk, build_revision
+from supervisor.images.contexts import tar_of, trusted_contract
 from supervisor.specs import WORKER_UID, gate_spec
 
 KIB = 1024

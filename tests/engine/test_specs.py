@@ -10,7 +10,7 @@ import docker
 import pytest
 
 from supervisor.engine import Engine, SpecViolated, engine_url
-from supervisor.images import Deps
+from supervisor.images.builds import Deps
 from supervisor.specs import WORKER_UID, ContainerSpec, Mount, create_arguments, gate_spec, violations
 
 

@@ -10,7 +10,7 @@ from supervisor.engine import Engine
 from supervisor.gates.judgement import Verdict
 from supervisor.gates.testgate import TestGate
 from supervisor.gates.testrun import TestRunner
-from supervisor.images import Deps, build_revision
+from supervisor.images.builds import Deps, build_revision
 from supervisor.specs import LABEL_PROJECT, WORKER_UID
 
 BASE = {

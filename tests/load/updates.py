@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from supervisor.engine import Engine
 from supervisor.hostengine import EngineMissing, ensure_engine
-from supervisor.images import ImagesUnavailable, ensure_deps
+from supervisor.images.builds import ImagesUnavailable, ensure_deps
 from tests.support import candidates
 from tests.support.checkouts import copy_checkout, patch_of, replaced
 from tests.support.installation import Installation, wait_for

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.backup import BackupFailed, backup
+from supervisor.agent_db.backup import BackupFailed, backup
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervisor.binding import BindingBroken, check_binding, digest
 from supervisor.ledger import Revision, Update
 from supervisor.specs import LABEL_SHA, LABEL_TX, gate_spec
+from supervisor.updates.binding import BindingBroken, check_binding, digest
 from tests.supervisor.fakes.installation import Installation
 
 UPDATE = Update(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.botapi import BotApiAmbiguous, BotApiAway, BotApiRefused, BotClient, Button
+from supervisor.bot.client import BotApiAmbiguous, BotApiAway, BotApiRefused, BotClient, Button
 from supervisor.localbot.faults import FaultKind
 from supervisor.localbot.store import OWNER
 from tests.supervisor.localbot_support import TOKEN, Running, local_bot, short_directory

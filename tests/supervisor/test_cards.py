@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.botapi import BotApiAway, BotApiRefused, BotClient
+from supervisor.bot.client import BotApiAway, BotApiRefused, BotClient
 from supervisor.cards.notifier import LOOK_AGAIN_SECONDS
 from supervisor.contract import Press
 from supervisor.ledger import CardState, Ledger

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.botapi import BotApiRefused
+from supervisor.bot.client import BotApiRefused
 from supervisor.cards.endings import WATCHER_SECONDS
 from supervisor.contract import EventType
 from supervisor.ledger import NewUpdate, Origin, Update

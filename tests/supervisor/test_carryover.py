@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.carryover import carry_over
 from supervisor.ledger import Ledger, NewUpdate, Origin, Update
+from supervisor.pipeline.carryover import carry_over
 from supervisor.revisions import Revisions
 from supervisor.states import Status
 

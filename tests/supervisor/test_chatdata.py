@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import chatdata
-from supervisor.agentdb import AgentDbUnusable
+from supervisor.agent_db import chats
+from supervisor.agent_db.access import AgentDbUnusable
 from supervisor.contract import EventType, Redactor
 from supervisor.localbot.store import OWNER, BotStore
 from worker.commander.base import Incoming, UpdateKind
@@ -57,7 +57,7 @@ def test_an_export_holds_every_table_and_nothing_of_another_chat(store: Store, t
     """Rows that name the chat, those that belong to them, and events that hang under its own."""
     converse(store, MINE, 10, SECRET)
     converse(store, OTHER, 11, "something else")
-    lines = list(chatdata.export(tmp_path / "agent.db", MINE))
+    lines = list(chats.export(tmp_path / "agent.db", MINE))
     assert {line["table"] for line in lines} == {
         "inbox", "history", "outbox", "runs", "turns", "tool_calls", "events"
     }  # fmt: skip
@@ -71,13 +71,13 @@ def test_what_is_forgotten_is_gone_from_the_disk(store: Store, tmp_path: Path) -
     """Not a byte of it is in the file or its log, and one event tells how much it was."""
     converse(store, MINE, 10, SECRET)
     converse(store, OTHER, 11, "something else")
-    removed = chatdata.forget(tmp_path / "agent.db", MINE, worker_lives=True)
+    removed = chats.forget(tmp_path / "agent.db", MINE, worker_lives=True)
     assert removed.rows == {"inbox": 1, "history": 2, "outbox": 1, "runs": 1, "turns": 1, "tool_calls": 1}
     assert removed.events == 3
     for file in tmp_path.glob("agent.db*"):
         assert SECRET.encode() not in file.read_bytes()
-    assert not chatdata.survey(tmp_path / "agent.db", MINE)
-    assert chatdata.survey(tmp_path / "agent.db", OTHER).events == 3
+    assert not chats.survey(tmp_path / "agent.db", MINE)
+    assert chats.survey(tmp_path / "agent.db", OTHER).events == 3
     told = store.database.first("SELECT payload FROM events WHERE event_type = 'chat.erased'")
     assert told is not None
     assert '"events":3' in told[0]
@@ -91,7 +91,7 @@ def test_the_words_leave_the_index_as_well(store: Store, tmp_path: Path) -> None
         converse(store, OTHER if number % 2 else MINE, 10 + number, text)
         assert store.words.catch_up(5) == 2
     assert store.words.find(MINE, word, limit=5)
-    assert chatdata.forget(tmp_path / "agent.db", MINE, worker_lives=True).rows["recall_words"] == 40
+    assert chats.forget(tmp_path / "agent.db", MINE, worker_lives=True).rows["recall_words"] == 40
     assert store.words.find(MINE, word, limit=5) == []
     assert len(store.words.find(OTHER, "17", limit=50)) == 2
     for file in tmp_path.glob("agent.db*"):
@@ -103,7 +103,7 @@ def test_the_worker_goes_on_with_the_same_offset(store: Store, tmp_path: Path) -
     converse(store, OTHER, 10, "something else")
     converse(store, MINE, 11, SECRET)
     offset = store.inbox.offset("telegram")
-    assert chatdata.forget(tmp_path / "agent.db", MINE, worker_lives=True).rows["inbox"] == 1
+    assert chats.forget(tmp_path / "agent.db", MINE, worker_lives=True).rows["inbox"] == 1
     assert store.inbox.offset("telegram") == offset == 12
     assert store.inbox.open_chats() == []
     assert store.history.recent(MINE, 9) == []
@@ -115,7 +115,7 @@ def test_events_can_still_not_be_changed(store: Store, tmp_path: Path) -> None:
     """The triggers that were lifted are back with the transaction's end."""
     converse(store, MINE, 10, SECRET)
     converse(store, OTHER, 11, "stays")
-    chatdata.forget(tmp_path / "agent.db", MINE, worker_lives=True)
+    chats.forget(tmp_path / "agent.db", MINE, worker_lives=True)
     with closing(sqlite3.connect(tmp_path / "agent.db")) as database:
         for statement in ("DELETE FROM events", "UPDATE events SET payload = ''"):
             with pytest.raises(sqlite3.IntegrityError, match="append-only"):
@@ -125,11 +125,11 @@ def test_events_can_still_not_be_changed(store: Store, tmp_path: Path) -> None:
 def test_what_a_worker_has_in_hand_is_not_pulled_away(store: Store, tmp_path: Path) -> None:
     """Refused while one lives; without one it goes like the rest."""
     converse(store, MINE, 10, SECRET, status=InboxStatus.IN_PROGRESS)
-    before = chatdata.survey(tmp_path / "agent.db", MINE)
-    with pytest.raises(chatdata.WorkInHand, match="chat 7"):
-        chatdata.forget(tmp_path / "agent.db", MINE, worker_lives=True)
-    assert chatdata.survey(tmp_path / "agent.db", MINE) == before
-    assert chatdata.forget(tmp_path / "agent.db", MINE, worker_lives=False).rows == before.rows
+    before = chats.survey(tmp_path / "agent.db", MINE)
+    with pytest.raises(chats.WorkInHand, match="chat 7"):
+        chats.forget(tmp_path / "agent.db", MINE, worker_lives=True)
+    assert chats.survey(tmp_path / "agent.db", MINE) == before
+    assert chats.forget(tmp_path / "agent.db", MINE, worker_lives=False).rows == before.rows
 
 
 def test_tables_of_later_revisions_are_found(store: Store, tmp_path: Path) -> None:
@@ -142,9 +142,9 @@ def test_tables_of_later_revisions_are_found(store: Store, tmp_path: Path) -> No
         'INSERT INTO "odd ""name" VALUES (1, \'x\')',
     ):
         store.database.execute(statement)
-    exported = {line["table"]: line["row"] for line in chatdata.export(tmp_path / "agent.db", MINE)}
+    exported = {line["table"]: line["row"] for line in chats.export(tmp_path / "agent.db", MINE)}
     assert exported["wishes"]["wish"] == {"base64": "AP8="}
-    removed = chatdata.forget(tmp_path / "agent.db", MINE, worker_lives=True).rows
+    removed = chats.forget(tmp_path / "agent.db", MINE, worker_lives=True).rows
     assert (removed["wishes"], removed['odd "name']) == (1, 1)
     assert rows(tmp_path / "agent.db", "wishes") == 1
 
@@ -155,7 +155,7 @@ def test_a_file_that_is_none_is_told(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "text")
     for name in ("missing", "link", "text"):
         with pytest.raises(AgentDbUnusable):
-            chatdata.survey(tmp_path / name, MINE)
+            chats.survey(tmp_path / name, MINE)
 
 
 def test_the_local_bot_forgets_its_messages_and_goes_on_counting(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_the_local_bot_forgets_its_messages_and_goes_on_counting(tmp_path: Path)
     bot.remember_chat({"id": OWNER, "type": "private"})
     for _ in range(3):
         bot.add_message(OWNER, {"text": SECRET}, from_bot=True)
-    assert chatdata.forget_copy(tmp_path / "localbot.db", OWNER) == 2
+    assert chats.forget_copy(tmp_path / "localbot.db", OWNER) == 2
     assert bot.journal(0, OWNER) == []
     assert [message["text"] for message in bot.bot_messages(OWNER, 0)] == [""]
     assert bot.add_message(OWNER, {"text": "next"}, from_bot=True)["message_id"] == 4

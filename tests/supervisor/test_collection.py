@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.collection import collect, survey
 from supervisor.engine import ImageView
-from supervisor.images import LABEL_BASE_DIGEST
+from supervisor.images.builds import LABEL_BASE_DIGEST
+from supervisor.images.garbage import collect, survey
 from supervisor.ledger import Ledger, NewUpdate, NewWorker, Origin, Update
 from supervisor.specs import LABEL_PROJECT, LABEL_TX
 from supervisor.states import Status

@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from supervisor.control import ControlClient, ControlRefused, SupervisorAway, control_app
-from supervisor.decisions import Refusal
 from supervisor.ledger import AmbiguousPrefix, LedgerUnusable, UnknownUpdate
 from supervisor.revisions import RevisionsError
 from supervisor.unixserver import UnixServer
+from supervisor.updates.decisions import Refusal
 from tests.supervisor.fakes.controlled import FakeControlled
 from tests.supervisor.localbot_support import short_directory
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.agentdb import AgentDbUnusable
+from supervisor.agent_db.access import AgentDbUnusable
 from supervisor.contract.ids import first_id
 from supervisor.costs import GROUPS, Spent, spent
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from supervisor.contract import EventType, Role
-from supervisor.crew import NoPoll, Stopping, WorkerFailed, WorkerLate
 from supervisor.engine import EngineUnreachable
 from supervisor.ledger import Update, WorkerRow
+from supervisor.workers.pool import NoPoll, Stopping, WorkerFailed, WorkerLate
 from tests.supervisor.fakes.installation import Installation, Supervisor
 from tests.supervisor.fakes.workers import Behaviour
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from supervisor.deaths import Watch
 from supervisor.engine import ContainerGone, Engine, ImageMissing, NameTaken
-from supervisor.fleet import Engine as FleetEngine
-from supervisor.images import Deps
+from supervisor.images.builds import Deps
 from supervisor.specs import ContainerSpec, gate_spec
+from supervisor.workers.containers import Engine as FleetEngine
+from supervisor.workers.exits import Watch
 from tests.supervisor.fakes.engine import FakeEngine
 
 UID = 10001

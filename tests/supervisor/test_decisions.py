@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from supervisor.contract import EventType
-from supervisor.decisions import Decided, Decisions, Refusal
 from supervisor.ledger import AmbiguousPrefix, Blame, Ledger, LostRace, UnknownUpdate, Update
 from supervisor.states import Status
+from supervisor.updates.decisions import Decided, Decisions, Refusal
 from tests.supervisor.fakes.updates import genesis, update_in
 
 S = Status

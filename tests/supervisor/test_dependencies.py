@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import dependencies
-from supervisor.binding import BindingBroken, check_binding, digest
 from supervisor.cards.content import packages
-from supervisor.contexts import recipe
-from supervisor.images import LABEL_BASE_DIGEST, LABEL_LOCK
+from supervisor.images.builds import LABEL_BASE_DIGEST, LABEL_LOCK
+from supervisor.images.contexts import recipe
+from supervisor.images.resolution import Package
 from supervisor.ledger import Ledger, Update
-from supervisor.resolving import Package
+from supervisor.pipeline import dependencies
 from supervisor.specs import LABEL_SHA, LABEL_TX
 from supervisor.states import Status
+from supervisor.updates.binding import BindingBroken, check_binding, digest
 from tests.supervisor.fakes.updates import genesis, update_in
 
 LOCK = recipe("deps/requirements.lock").decode()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from supervisor import views
-from supervisor.commands import NOT_YOURS, Commands
+from supervisor.bot.commands import NOT_YOURS, Commands
 from supervisor.contract import Command
 from supervisor.ledger import Ledger
 from supervisor.revisions import Revisions

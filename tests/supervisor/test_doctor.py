@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from supervisor import settings as settings_module
-from supervisor import sqlitecheck
-from supervisor.doctor import examine, exit_code
-from supervisor.findings import Finding, Level
+from supervisor.doctor import sqlite
+from supervisor.doctor.findings import Finding, Level
+from supervisor.doctor.report import examine, exit_code
 from supervisor.ledger import Ledger
 from supervisor.settings import Settings
 
@@ -237,7 +237,7 @@ def test_looking_at_a_database_leaves_nothing_beside_it(tmp_path: Path) -> None:
         database.execute("PRAGMA journal_mode = wal")
         database.execute("CREATE TABLE t (x)")
         database.commit()
-    assert sqlitecheck.fault(path) is None
+    assert sqlite.fault(path) is None
     assert [file.name for file in tmp_path.iterdir()] == ["some.db"]
 
 

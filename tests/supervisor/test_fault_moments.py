@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.attempts import MOST_DEATHS
 from supervisor.contract import EventType
 from supervisor.engine import EngineUnreachable
 from supervisor.ledger import Update
 from supervisor.specs import ContainerSpec
 from supervisor.states import IN_ROLLOUT, Status
+from supervisor.updates.attempts import MOST_DEATHS
 from tests.supervisor.fakes.installation import PROJECT, Installation, Killed, Supervisor
 from tests.supervisor.fakes.workers import Behaviour
 

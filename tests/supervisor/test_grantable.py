@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.grantable import NotGrantable, Walls, overlapping, place, still_there
 from supervisor.ledger import Access
+from supervisor.toolbox.grantable import NotGrantable, Walls, overlapping, place, still_there
 
 
 @pytest.fixture

@@ -8,12 +8,10 @@ from typing import BinaryIO
 
 import pytest
 
-from supervisor import hostpip
-from supervisor.contexts import patch_layer, tar_of, trusted_contract, worker_context
 from supervisor.contract.providers import Extra
-from supervisor.dependencies import pins
 from supervisor.engine import BuildFailed
-from supervisor.images import (
+from supervisor.images import hostpip
+from supervisor.images.builds import (
     REGISTRY_BASE,
     Deps,
     ImagesUnavailable,
@@ -25,7 +23,9 @@ from supervisor.images import (
     ensure_deps,
     extras_in,
 )
+from supervisor.images.contexts import patch_layer, tar_of, trusted_contract, worker_context
 from supervisor.paths import CHECKOUT
+from supervisor.pipeline.dependencies import pins
 
 FILES = {"worker/__init__.py": b"", "worker/app.py": b"x = 1\n", "tests/worker/test_app.py": b"def test(): ...\n"}
 GENESIS = "a" * 40

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from supervisor import pipeline
 from supervisor.engine import EngineError, EngineUnreachable, NoSpace
 from supervisor.ledger import Blame, NewUpdate, Origin
-from supervisor.pipeline import Pipeline
+from supervisor.pipeline import pipeline
+from supervisor.pipeline.pipeline import Pipeline
 from supervisor.sessions import Signal
 from supervisor.states import Status
 from tests.supervisor.fakes.installation import Installation

@@ -8,8 +8,8 @@ import pytest
 
 from supervisor.contract import Progress
 from supervisor.ledger import Ledger, Update
-from supervisor.progress import LONGEST_EVIDENCE, evidence, follow
 from supervisor.states import Status
+from supervisor.updates.progress import LONGEST_EVIDENCE, evidence, follow
 from tests.supervisor.fakes.updates import genesis, update_in, way
 
 

@@ -14,10 +14,10 @@ from supervisor.engine import EngineError
 from supervisor.gates.exam import Candidate, Part, Result
 from supervisor.gates.rehearsal import Rehearsal
 from supervisor.gates.testrun import Cancelled
-from supervisor.images import ImageFacts
+from supervisor.images.builds import ImageFacts
 from supervisor.ledger import Ledger, NewUpdate, Origin, Revision
-from supervisor.rebuild import ImageRebuilder, Reexamination
 from supervisor.revisions import Revisions
+from supervisor.rollout.rebuild import ImageRebuilder, Reexamination
 
 PASSED = Part("comes up", True)
 

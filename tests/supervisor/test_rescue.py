@@ -10,19 +10,19 @@ from pathlib import Path
 import pytest
 
 from supervisor import views
-from supervisor.botapi import BotApiError, BotClient
-from supervisor.commands import Commands
+from supervisor.bot.client import BotApiError, BotClient
+from supervisor.bot.commands import Commands
+from supervisor.bot.owner_notices import Herald
+from supervisor.bot.rescue import Rescue
 from supervisor.contract import EventType, Redactor
-from supervisor.decisions import Decisions
-from supervisor.herald import Herald
 from supervisor.ledger import Ledger
 from supervisor.localbot.faults import FaultKind, PollOutcome
 from supervisor.localbot.store import OWNER
-from supervisor.rescue import Rescue
 from supervisor.revisions import Revisions
 from supervisor.sessions import Signal
 from supervisor.states import Status
 from supervisor.timing import Clocks, Timing
+from supervisor.updates.decisions import Decisions
 from tests.supervisor.fakes.installation import SOURCE, Installation
 from tests.supervisor.fakes.updates import genesis, update_in
 from tests.supervisor.fakes.workers import Behaviour

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from supervisor.backup import backup
+from supervisor.agent_db.backup import backup
+from supervisor.agent_db.restore import REPLACED, NoSnapshot, Restored, check_snapshot, restore
 from supervisor.contract import EventType
-from supervisor.restore import REPLACED, NoSnapshot, Restored, check_snapshot, restore
 from tests.worker.support import open_store
 from worker.commander.base import Incoming, UpdateKind
 from worker.models.base import Message, Speaker

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from supervisor import retention
+from supervisor.agent_db import pruning
 from supervisor.contract import EventType, Redactor
 from supervisor.ledger import Ledger, NewUpdate, NewWorker, Origin
 from supervisor.ledger import eventremoval as removal
@@ -116,10 +116,10 @@ def test_the_workers_events_go_beside_an_open_store(tmp_path: Path, monkeypatch:
     clock.now += 10 * DAY
     store.events.append(EventType.AGENT_COMPLETED, {}, parent_id=parent)
 
-    due = retention.due_events(path, clock.now - DAY)
+    due = pruning.due_events(path, clock.now - DAY)
     assert due == old
-    assert retention.prune_events(path, due, {"older_than_days": 1}) == 5
-    assert retention.due_events(path, clock.now - DAY) == []
+    assert pruning.prune_events(path, due, {"older_than_days": 1}) == 5
+    assert pruning.due_events(path, clock.now - DAY) == []
     count = store.database.first("SELECT COUNT(*) FROM events WHERE event_type = 'events.pruned'")
     assert count == (3,)
     store.events.append(EventType.AGENT_STARTED, {}, parent_id=process)
@@ -134,5 +134,5 @@ def test_a_portion_locks_others_out_for_less_than_a_second(tmp_path: Path) -> No
         many = ((number, 0.0, None, "turn.started", "x" * 300) for number in range(1, 100_001))
         database.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", many)
     began = time.monotonic()
-    assert retention.prune_events(path, range(1, removal.BATCH + 1), {}) == removal.BATCH
+    assert pruning.prune_events(path, range(1, removal.BATCH + 1), {}) == removal.BATCH
     assert time.monotonic() - began < 1

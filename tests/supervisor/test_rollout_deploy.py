@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.attempts import MOST_DEATHS
 from supervisor.contract import EventType
 from supervisor.ledger import Blame, Update
 from supervisor.states import Status
+from supervisor.updates.attempts import MOST_DEATHS
 from tests.supervisor.fakes.installation import QUICK, Installation
 from tests.supervisor.fakes.workers import Behaviour
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from supervisor.decisions import Refusal
 from supervisor.states import IN_ROLLOUT, Status
+from supervisor.updates.decisions import Refusal
 from tests.supervisor.fakes.installation import QUICK, Installation, Killed
 from tests.supervisor.fakes.workers import Behaviour
 from tests.support.rolloutmodel import GOOD, Rest, Rollouts, World

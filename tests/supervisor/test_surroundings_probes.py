@@ -12,11 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from supervisor import surroundings
+from supervisor import outages
 from supervisor.installation import _wait_until_active
+from supervisor.outages import bot_api_trouble, disk_trouble, model_trouble
 from supervisor.settings import Settings, load
 from supervisor.states import Status
-from supervisor.surroundings import bot_api_trouble, disk_trouble, model_trouble
 from supervisor.unixserver import UnixServer
 from tests.supervisor.localbot_support import short_directory
 
@@ -94,7 +94,7 @@ def test_a_bot_token_that_is_refused_is_told(home: Path) -> None:
 def test_a_full_disk_is_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before nothing at all can be written."""
     assert disk_trouble(home) == ""
-    monkeypatch.setattr(surroundings, "_DISK_FULL_BYTES", 1 << 62)
+    monkeypatch.setattr(outages, "_DISK_FULL_BYTES", 1 << 62)
     assert "the disk is full" in disk_trouble(home)
 
 

@@ -20,7 +20,7 @@ from supervisor.contract import (
 from supervisor.engine import ContainerGone
 from supervisor.ledger import WorkerRow
 from supervisor.specs import NETWORK_TOOLBOX, OFFLINE
-from supervisor.tooldesk import ToolDesk
+from supervisor.toolbox.handlers import ToolDesk
 from tests.supervisor.fakes.installation import PROJECT, Installation, Supervisor
 
 OWNER = 42

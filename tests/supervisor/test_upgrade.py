@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.contexts import contract_hash, trusted_contract
-from supervisor.images import LABEL_CONTRACT, base_tag, deps_tag
+from supervisor.images.builds import LABEL_CONTRACT, base_tag, deps_tag
+from supervisor.images.contexts import contract_hash, trusted_contract
+from supervisor.images.trunk import trunk_of
 from supervisor.ledger import Ledger, NewUpdate, Origin, Update
+from supervisor.pipeline.upgrade import Outcome, news, take_over
 from supervisor.revisions import Revisions
 from supervisor.states import Status
-from supervisor.trunk import trunk_of
-from supervisor.upgrade import Outcome, news, take_over
 
 S = Status
 FIRST = {"worker/a.py": b"1\n2\n3\n4\n5\n", "worker/b.py": b"b\n"}

@@ -5,19 +5,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from supervisor.botapi import BotClient
+from supervisor.bot.client import BotClient
 from supervisor.cards.audience import Audience
-from supervisor.cards.desk import CardsDesk
 from supervisor.cards.endings import Endings
+from supervisor.cards.handlers import CardsDesk
 from supervisor.cards.notifier import Notifier
 from supervisor.cards.presses import Presses
 from supervisor.contract import Command, EventType, Press, Pressed
-from supervisor.decisions import Decisions
 from supervisor.ledger import Ledger, Update
 from supervisor.localbot.client import Message
 from supervisor.localbot.store import OWNER
 from supervisor.sessions import Signal
 from supervisor.states import Status
+from supervisor.updates.decisions import Decisions
 from tests.supervisor.fakes.updates import genesis, update_in
 from tests.supervisor.localbot_support import TOKEN, Running, local_bot, short_directory
 

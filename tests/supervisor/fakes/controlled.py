@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from supervisor.decisions import Decisions
 from supervisor.ledger import Ledger, NewUpdate, Origin
+from supervisor.updates.decisions import Decisions
 
 
 @dataclass

@@ -15,29 +15,29 @@ from types import TracebackType
 from typing import Final, Self
 
 from supervisor import facts, views
-from supervisor.binding import digest
-from supervisor.botapi import BotClient
-from supervisor.commands import Commands
+from supervisor.bot.client import BotClient
+from supervisor.bot.commands import Commands
+from supervisor.bot.owner_notices import Herald
+from supervisor.bot.rescue import Rescue
 from supervisor.contract import EventType
-from supervisor.crew import Crew
-from supervisor.decisions import Decisions
-from supervisor.fleet import Fleet
-from supervisor.grants import Grants
-from supervisor.herald import Herald
 from supervisor.ledger import Ledger, NewUpdate, Origin, Revision, Update, WorkerRow
 from supervisor.localbot.store import OWNER
-from supervisor.reconcile import reconcile
-from supervisor.rescue import Rescue
+from supervisor.outages import Probes, Surroundings
 from supervisor.revisions import Revisions
-from supervisor.rollout import Rollout
+from supervisor.rollout.rollout import Rollout
+from supervisor.rollout.standby import Beside
 from supervisor.sessions import Sessions, Signal
 from supervisor.settings import Settings, load
 from supervisor.specs import LABEL_SHA, LABEL_TX, ContainerSpec
-from supervisor.standby import Beside
 from supervisor.states import Status
-from supervisor.surroundings import Probes, Surroundings
 from supervisor.timing import Clocks, Timing
-from supervisor.toolboxes import Toolboxes
+from supervisor.toolbox.grants import Grants
+from supervisor.toolbox.toolboxes import Toolboxes
+from supervisor.updates.binding import digest
+from supervisor.updates.decisions import Decisions
+from supervisor.workers.containers import Fleet
+from supervisor.workers.pool import Crew
+from supervisor.workers.reconcile import reconcile
 from tests.supervisor.fakes.engine import FakeEngine, Idle, Process
 from tests.supervisor.fakes.workers import Activity, Behaviour, FakeWorker, Socket
 

@@ -6,9 +6,9 @@ from collections import deque
 from itertools import pairwise
 from typing import Final
 
-from supervisor.binding import digest
 from supervisor.ledger import Ledger, NewUpdate, Origin, Update
 from supervisor.states import TRANSITIONS, Status
+from supervisor.updates.binding import digest
 
 PATCH: Final = b"diff --git a/worker/agent.py b/worker/agent.py\n"
 

@@ -1,0 +1,1 @@
+"""``supervisor doctor``: everything that an installation stands on, looked at."""

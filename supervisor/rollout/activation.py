@@ -1,0 +1,80 @@
+"""Who comes next: the lease goes to a worker of a given revision, whatever that takes."""
+
+from contextlib import suppress
+
+import structlog
+
+from supervisor.ledger import Ledger, LostRace, Revision, Update, WorkerRow
+from supervisor.rollout.rebuild import Rebuilder
+from supervisor.states import Status
+from supervisor.workers.containers import Fleet
+from supervisor.workers.pool import Crew, WorkerFailed
+
+_LOG = structlog.get_logger()
+
+
+class Succession:
+    """Makes a revision the active one, with a worker that stands by or a new one."""
+
+    def __init__(self, *, crew: Crew, fleet: Fleet, ledger: Ledger, rebuilder: Rebuilder) -> None:
+        self._crew = crew
+        self._fleet = fleet
+        self._ledger = ledger
+        self._rebuilder = rebuilder
+        #: Why no worker is up, in one line, since the last one was; empty while nothing went wrong.
+        self.trouble = ""
+
+    def good(self) -> Revision:
+        """The revision that is to be active when nothing else is in hand."""
+        return self._ledger.good_revision()
+
+    def make_active(self, revision: Revision, *, at_once: bool) -> None:
+        """Give the lease to a worker of this revision, started if there is none.
+
+        A worker that had stood by and fails now says nothing about the revision: a new one is tried once. Raises
+        WorkerFailed, EngineError.
+        """
+        self._make_active(self._rebuilder.ensure_image(revision), at_once=at_once)
+        self.trouble = ""
+
+    def _make_active(self, revision: Revision, *, at_once: bool) -> None:
+        if standby := self._crew.living(revision.sha):
+            try:
+                self._take_over(standby, at_once=at_once)
+            except WorkerFailed as failure:
+                _LOG.warning("a worker that stood by failed; a new one is tried", error=str(failure))
+            else:
+                return
+        self._take_over(self._crew.start(revision), at_once=at_once)
+
+    def evidence(self, worker: WorkerRow | None, failure: object) -> str:
+        """A failure, with the last words of the worker that it was about."""
+        words = self._fleet.last_words(worker.worker_id) if worker is not None else ""
+        return f"{failure}\n{words}".strip()
+
+    def _take_over(self, worker: WorkerRow, *, at_once: bool) -> None:
+        try:
+            self._crew.settle(worker)
+            self._crew.hand_over(worker, at_once=at_once)
+        except WorkerFailed as failure:
+            self._crew.retire(worker, reason=str(failure), crashed=True)
+            raise
+
+
+def supersede(ledger: Ledger, update: Update, good: Revision) -> None:
+    """Another revision than the update's base is the good one now."""
+    with suppress(LostRace):  # cancelled meanwhile; or approved, and then its deployment sees it
+        ledger.move(
+            update.tx_id,
+            update.status,
+            Status.SUPERSEDED,
+            changes={"last_error": f"{good.tx_id} is the good one now"},
+            payload={"by": good.tx_id},
+        )
+
+
+def supersede_others(ledger: Ledger, good: Revision) -> None:
+    """End what waits on any other base: none of it can be approved or deployed any more."""
+    for update in ledger.having(Status.STAGED, Status.APPROVED):
+        if update.base_sha != good.sha:
+            supersede(ledger, update, good)

@@ -1,0 +1,140 @@
+"""Forward: green is started beside blue, takes the work over, and its probation begins."""
+
+from collections.abc import Callable
+
+import structlog
+
+from supervisor.agent_db.backup import BackupFailed, backup
+from supervisor.engine import EngineError, EngineUnreachable
+from supervisor.ledger import Blame, Ledger, LedgerError, Update, WorkerRow
+from supervisor.outages import Surroundings
+from supervisor.paths import Paths
+from supervisor.rollout.activation import Succession, supersede
+from supervisor.states import Status
+from supervisor.timing import Clocks
+from supervisor.updates.attempts import Attempts, TooManyDeaths
+from supervisor.updates.binding import BindingBroken, Engine, check_binding
+from supervisor.workers.containers import ENDED_FROM_OUTSIDE, Fleet
+from supervisor.workers.pool import Crew, NoPoll, Stopping, WorkerFailed
+
+_LOG = structlog.get_logger()
+
+
+class Deployment:
+    """Takes an approved update to its probation, or leaves blue as it was."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        ledger: Ledger,
+        fleet: Fleet,
+        crew: Crew,
+        succession: Succession,
+        surroundings: Surroundings,
+        paths: Paths,
+        attempts: Attempts,
+        bot_api_answers: Callable[[], bool],
+        clocks: Clocks,
+    ) -> None:
+        self._attempts = attempts
+        self._engine = engine
+        self._ledger = ledger
+        self._fleet = fleet
+        self._crew = crew
+        self._succession = succession
+        self._surroundings = surroundings
+        self._paths = paths
+        self._bot_api_answers = bot_api_answers
+        self._clocks = clocks
+
+    def begin(self, update: Update) -> None:
+        """Start green beside blue, move the work over, and begin the probation."""
+        good = self._succession.good()
+        if update.base_sha != good.sha:
+            supersede(self._ledger, update, good)
+            return
+        started = self._clocks.wall()
+        update = self._ledger.move(
+            update.tx_id, Status.APPROVED, Status.DEPLOYING, changes={"deploy_started_at": started}
+        )
+        self.carry_out(update)
+
+    def carry_out(self, update: Update) -> None:
+        """The steps of a deploy, each of which may have been done before a crash."""
+        green: WorkerRow | None = None
+        try:
+            green = self._crew.living(update.revision.sha)
+            self._attempts.begin(update)
+            check_binding(update, self._engine)
+            self._snapshot(update)
+            if green is None:
+                self._have_blue_serve()
+                green = self._crew.start(update.revision)
+            self._crew.settle(green)
+            check_binding(update, self._engine, container=green.worker_id)
+            self._crew.hand_over(green)
+            self._crew.first_poll(green)
+        except (EngineUnreachable, LedgerError, Stopping):
+            raise  # nobody's fault here: the same steps again, when it is back
+        except Exception as failure:
+            outside = green is not None and self._fleet.ended_from_outside(green.worker_id)
+            if green is not None and outside and self._attempts.again(update):
+                _LOG.warning("green ended from outside; another one is started", tx=update.tx_id, error=str(failure))
+                self._fleet.end(green.worker_id, reason=ENDED_FROM_OUTSIDE)
+                return  # still deploying: the same steps again
+            # Whatever it was: an update that is stuck in the middle would keep everybody from looking after blue.
+            if not isinstance(failure, (WorkerFailed, BindingBroken, BackupFailed, EngineError, TooManyDeaths)):
+                _LOG.exception("a defect in a deploy", tx=update.tx_id)
+            self._abandon(update, green, failure, Blame.EXTERNAL if outside else self._blame(failure))
+            return
+        finished = self._clocks.wall()
+        self._ledger.move(
+            update.tx_id,
+            Status.DEPLOYING,
+            Status.DEPLOYED_UNSTABLE,
+            changes={"deploy_finished_at": finished},
+            payload={"duration_ms": round((finished - (update.deploy_started_at or finished)) * 1000)},
+        )
+
+    def _have_blue_serve(self) -> None:
+        """Green takes its time, and may be a bad one: until then somebody answers, if anybody can."""
+        if self._crew.in_service():
+            return
+        try:
+            self._succession.make_active(self._succession.good(), at_once=True)
+        except WorkerFailed as failure:  # what is to be deployed may be the remedy
+            _LOG.warning("nobody serves, and green is started all the same", error=str(failure))
+
+    def _snapshot(self, update: Update) -> None:
+        """A copy of the worker's database as it is before the deploy."""
+        if update.snapshot or not self._paths.agent_db.exists():
+            return
+        target = self._paths.snapshots / f"{update.tx_id}.db"
+        backup(self._paths.agent_db, target)
+        self._ledger.amend(update.tx_id, {"snapshot": str(target)})
+
+    def _abandon(self, update: Update, green: WorkerRow | None, failure: Exception, blame: Blame) -> None:
+        """The deploy is over; go on with blue as if nothing had been."""
+        evidence = self._succession.evidence(green, failure)
+        holder = self._crew.holder()
+        if green is not None and holder is not None and holder.worker_id == green.worker_id:
+            self._fleet.kill(green.worker_id, str(failure))
+        self._ledger.move(
+            update.tx_id,
+            Status.DEPLOYING,
+            Status.DEPLOY_FAILED,
+            changes={"last_error": evidence, "blame": blame, "code": getattr(failure, "code", None)},
+            payload={"error": str(failure)},
+        )
+        _LOG.warning("deploy failed", tx=update.tx_id, error=str(failure))
+        self._succession.make_active(self._succession.good(), at_once=True)
+        if green is not None:
+            self._crew.retire(green, reason=str(failure))
+
+    def _blame(self, failure: Exception) -> Blame:
+        if isinstance(failure, NoPoll):
+            return Blame.OWN if self._bot_api_answers() else Blame.EXTERNAL
+        if not isinstance(failure, WorkerFailed) or self._surroundings.excuse():
+            return Blame.EXTERNAL
+        return Blame.OWN

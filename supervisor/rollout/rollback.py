@@ -1,0 +1,130 @@
+"""Back: to the update's base, or to an older good revision when that fails too."""
+
+import structlog
+
+from supervisor.contract import EventType
+from supervisor.engine import EngineError, EngineUnreachable
+from supervisor.ledger import Blame, Ledger, Revision, Update, WorkerRow
+from supervisor.outages import Surroundings
+from supervisor.revisions import Revisions
+from supervisor.rollout.activation import Succession, supersede_others
+from supervisor.states import Status
+from supervisor.timing import Clocks
+from supervisor.workers.pool import Crew, WorkerFailed
+
+_LOG = structlog.get_logger()
+
+
+class Rollback:
+    """Asks for the way back, and carries it out.
+
+    Within ``window`` seconds after a way back, the revision that was gone back to may show that it fails alike.
+    """
+
+    def __init__(
+        self,
+        *,
+        crew: Crew,
+        ledger: Ledger,
+        revisions: Revisions,
+        succession: Succession,
+        surroundings: Surroundings,
+        window: float,
+        clocks: Clocks,
+    ) -> None:
+        self._surroundings = surroundings
+        self._window = window
+        self._clocks = clocks
+        self._crew = crew
+        self._ledger = ledger
+        self._revisions = revisions
+        self._succession = succession
+
+    def demand(
+        self, update: Update, status: Status, green: WorkerRow | None, failure: str, blame: Blame = Blame.OWN
+    ) -> None:
+        """Green failed: note the evidence before its container goes, and ask for the way back."""
+        self._ledger.move(
+            update.tx_id,
+            status,
+            Status.ROLLBACK_PENDING,
+            changes={"last_error": self._succession.evidence(green, failure), "blame": blame},
+            payload={"error": failure},
+        )
+        _LOG.warning("going back", tx=update.tx_id, reason=failure)
+
+    def carry_out(self, update: Update) -> None:
+        """Make the update's base active again, or an older good revision when that fails too."""
+        green = self._crew.holder()
+        target = self._restore(update)
+        self._ledger.move(update.tx_id, Status.ROLLBACK_PENDING, Status.ROLLED_BACK, restored=target.sha)
+        self._revisions.set_active(target.sha)
+        supersede_others(self._ledger, target)
+        if green is not None and green.sha == update.sha:
+            self._crew.retire(green, reason="rolled back")
+        _LOG.info("rolled back", tx=update.tx_id, to=target.sha[:12])
+
+    def repeated_by(self, good: Revision, reason: str) -> bool:
+        """Whether the good revision fails just as the one did that was lately given up for it.
+
+        Then neither is to blame: the ban is lifted, and going back further would not help.
+        """
+        if self._surroundings.repeated():
+            return True
+        since = self._clocks.wall() - self._window
+        rolled_back = [update for update in self._ledger.having(Status.ROLLED_BACK) if update.base_sha == good.sha]
+        former = max(rolled_back, key=lambda update: update.updated_at, default=None)
+        if former is None or former.updated_at < since or former.blame != Blame.OWN:
+            return False
+        if not self._failed_by(former, reason):
+            return False
+        self._excuse(former, reason)
+        return True
+
+    # -- inside
+
+    def _restore(self, update: Update) -> Revision:
+        """The good revision that is active again, the newest that runs. Raises WorkerFailed when none does.
+
+        When N-1 repeats the failure that the update is given up for, nothing older is tried: it is kept, though it
+        does not run now, and nobody is blamed.
+        """
+        for target in self._good_revisions(update):
+            attempt = {"tx_id": update.tx_id, "target_sha": target.sha}
+            try:
+                self._succession.make_active(target, at_once=update.blame == Blame.OWN)
+            except EngineUnreachable:
+                raise
+            except (WorkerFailed, EngineError) as failure:
+                told = {**attempt, "error": str(failure)}
+                self._ledger.append(EventType.ROLLBACK_ATTEMPTED, told, parent_id=update.event_id)
+                own = isinstance(failure, WorkerFailed) and update.blame == Blame.OWN
+                if own and target.sha == update.base_sha and self._failed_by(update, str(failure)):
+                    self._excuse(update, str(failure))
+                    return target
+            else:
+                self._ledger.append(EventType.ROLLBACK_ATTEMPTED, attempt, parent_id=update.event_id)
+                return target
+        told = {"tx_id": update.tx_id, "error": "no earlier revision runs"}
+        self._ledger.append(EventType.UPDATE_ROLLBACK_FAILED, told, parent_id=update.event_id)
+        raise WorkerFailed("no earlier revision runs")
+
+    def _failed_by(self, update: Update, reason: str) -> bool:
+        """Whether this is how the update's own workers failed."""
+        failures = {(update.last_error or "").partition("\n")[0]}
+        return reason in failures | {worker.reason for worker in self._ledger.crashes(update.sha or "", 0)}
+
+    def _excuse(self, update: Update, reason: str) -> None:
+        self._ledger.amend(update.tx_id, {"blame": Blame.EXTERNAL})
+        self._surroundings.repeats(reason)
+        _LOG.warning("N-1 fails alike; nobody is blamed", tx=update.tx_id, reason=reason)
+
+    def _good_revisions(self, update: Update) -> list[Revision]:
+        """The update's base, then that one's base, down to genesis."""
+        chain = []
+        sha = update.base_sha
+        while sha:
+            ancestor = self._ledger.revision(sha)
+            chain.append(ancestor)
+            sha = ancestor.base_sha
+        return chain

@@ -1,0 +1,179 @@
+"""From an approved update to a promoted one, or back: the only place that decides which revision is active.
+
+One thread runs :meth:`Rollout.run`. It does the most urgent thing that the ledger asks for, and whatever a crash left
+half done is simply asked for again: every step may be repeated.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from supervisor.engine import EngineError
+from supervisor.ledger import Ledger, LostRace
+from supervisor.outages import Surroundings
+from supervisor.revisions import Revisions
+from supervisor.rollout.activation import Succession
+from supervisor.rollout.deployment import Deployment
+from supervisor.rollout.pace import Pace
+from supervisor.rollout.probation import Probation
+from supervisor.rollout.rebuild import Rebuilder
+from supervisor.rollout.rollback import Rollback
+from supervisor.rollout.standby import Beside, Standby, in_thread
+from supervisor.rollout.upkeep import Upkeep
+from supervisor.sessions import Sessions, Signal
+from supervisor.settings import Settings
+from supervisor.states import IN_ROLLOUT, Status
+from supervisor.timing import IN_SERVICE, SYSTEM_CLOCKS, Clocks, Timing
+from supervisor.updates.attempts import Attempts
+from supervisor.updates.binding import Engine
+from supervisor.workers.containers import Fleet
+from supervisor.workers.pool import Crew, Stopping, WorkerFailed
+
+_LOG = structlog.get_logger()
+#: A worker waits so long before it polls again, and then for the answer; 30 s each where they are not set.
+_POLL_PAUSES: Final = ("AUTONOUS_CONTROL_CIRCUIT_COOLDOWN_SECONDS", "TG_TIMEOUT")
+
+
+class Rollout:
+    """Deploys, proves, rolls back, and keeps the active worker and N-1 running."""
+
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        ledger: Ledger,
+        revisions: Revisions,
+        fleet: Fleet,
+        crew: Crew,
+        sessions: Sessions,
+        settings: Settings,
+        signal: Signal,
+        rebuilder: Rebuilder,
+        surroundings: Surroundings,
+        bot_api_answers: Callable[[], bool],
+        beside: Beside = in_thread,
+        clocks: Clocks = SYSTEM_CLOCKS,
+        timing: Timing = IN_SERVICE,
+    ) -> None:
+        self._ledger = ledger
+        self._settings = settings
+        self._timing = timing
+        self._pace = pace = Pace(fleet=fleet, sessions=sessions, signal=signal, clocks=clocks)
+        self._succession = succession = Succession(crew=crew, fleet=fleet, ledger=ledger, rebuilder=rebuilder)
+        standby = Standby(crew=crew, ledger=ledger, rebuilder=rebuilder, clocks=clocks, timing=timing, beside=beside)
+        self._rollback = rollback = Rollback(
+            crew=crew,
+            ledger=ledger,
+            revisions=revisions,
+            succession=succession,
+            surroundings=surroundings,
+            window=settings.crash_window_seconds,
+            clocks=clocks,
+        )
+        self._attempts = attempts = Attempts(ledger)
+        self._deployment = Deployment(
+            attempts=attempts,
+            engine=engine,
+            ledger=ledger,
+            fleet=fleet,
+            crew=crew,
+            succession=succession,
+            surroundings=surroundings,
+            paths=settings.paths,
+            bot_api_answers=bot_api_answers,
+            clocks=clocks,
+        )
+        self._probation = Probation(
+            attempts=attempts,
+            engine=engine,
+            ledger=ledger,
+            revisions=revisions,
+            fleet=fleet,
+            crew=crew,
+            succession=succession,
+            rollback=rollback,
+            standby=standby,
+            surroundings=surroundings,
+            pace=pace,
+            window=settings.stable_window_seconds,
+            poll_pause=sum(float(settings.worker_values.get(name, 30)) for name in _POLL_PAUSES),
+            bot_api_answers=bot_api_answers,
+            clocks=clocks,
+            timing=timing,
+        )
+        self._upkeep = Upkeep(
+            ledger=ledger,
+            fleet=fleet,
+            crew=crew,
+            succession=succession,
+            rollback=rollback,
+            standby=standby,
+            surroundings=surroundings,
+            rebuilder=rebuilder,
+            pace=pace,
+            settings=settings,
+            clocks=clocks,
+            timing=timing,
+        )
+
+    def stop(self) -> None:
+        """Have :meth:`run` end soon."""
+        self._pace.stop()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether :meth:`stop` was called."""
+        return self._pace.stopping
+
+    @property
+    def trouble(self) -> str:
+        """Why no worker is up; empty while one is, or is on its way."""
+        return self._succession.trouble
+
+    @property
+    def renewal(self) -> dict[str, str] | None:
+        """See :attr:`Upkeep.renewal`."""
+        return self._upkeep.renewal
+
+    def run(self) -> None:
+        """Do what the ledger asks for, most urgent first, until :meth:`stop`."""
+        self._work()
+        self._attempts.end()
+
+    def _work(self) -> None:
+        while not self._pace.stopping:
+            try:
+                self._turn()
+            except Stopping:
+                return
+            except LostRace as race:
+                _LOG.info("somebody else was quicker", reason=str(race))
+                self._pace.rest(self._timing.look)
+            except EngineError as error:
+                self._succession.trouble = str(error)
+                _LOG.warning("the engine did not do its part; trying again", error=str(error))
+                self._pace.rest(self._timing.engine_retry)
+            except WorkerFailed as error:
+                self._succession.trouble = str(error)
+                _LOG.warning("a worker failed; trying again", error=str(error))
+                self._pace.rest(self._settings.restart_delay_seconds)
+            except Exception:  # a defect of ours must not end the one who keeps a worker running
+                _LOG.exception("a defect in the roll-out; trying again")
+                self._pace.rest(self._timing.engine_retry)
+
+    def _turn(self) -> None:
+        self._pace.begin()
+        waiting = [update for update in self._ledger.having(*IN_ROLLOUT) if not update.gates_pending]
+        if not waiting:
+            self._upkeep.keep_running()
+            self._pace.idle()
+            return
+        update = min(waiting, key=lambda update: IN_ROLLOUT.index(update.status))
+        do = {
+            Status.ROLLBACK_PENDING: self._rollback.carry_out,
+            Status.DEPLOYING: self._deployment.carry_out,
+            Status.DEPLOYED_UNSTABLE: self._probation.prove,
+            Status.APPROVED: self._deployment.begin,
+        }
+        do[update.status](update)

@@ -1,0 +1,1 @@
+"""Where the tools run, and which directories an owner opens to them."""

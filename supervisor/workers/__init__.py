@@ -1,0 +1,1 @@
+"""Workers as containers, and the lease that moves between them."""

@@ -1,0 +1,260 @@
+"""The lease, and the workers it moves between.
+
+One worker is active; the others stand by. The lease moves in one order only: the holder lets go, or is killed and seen
+dead; the ledger grants the next epoch; the new holder is told. So there is never a moment with two active workers, and
+the moment with none is as short as a message over a Unix socket.
+"""
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final
+
+import structlog
+
+from supervisor.agent_db.access import cap_epoch
+from supervisor.contract import Role, WorkerState
+from supervisor.engine import EngineError
+from supervisor.ledger import Ledger, Revision, WorkerRow
+from supervisor.sessions import Session, Sessions, Signal
+from supervisor.settings import Settings
+from supervisor.timing import IN_SERVICE, Timing
+from supervisor.workers.containers import Fleet, own_exit
+
+_LOG = structlog.get_logger()
+
+_INTERNAL_ERRORS_ALLOWED: Final = 3
+
+
+class WorkerFailed(Exception):
+    """A worker did not do what it must; the message says what, in one line.
+
+    WorkerFailed
+    └── WorkerLate    it lives and says that it is well, but did not do it in time
+        └── NoPoll    that is: reach the Bot API
+    """
+
+
+class WorkerLate(WorkerFailed):
+    """It did not do it in time."""
+
+
+class NoPoll(WorkerLate):
+    """It did not reach the Bot API, which may be the Bot API's fault."""
+
+
+class Stopping(Exception):
+    """The supervisor is being ended; what is in hand is taken up again at the next start."""
+
+
+class Crew:
+    """The active worker and those beside it.
+
+    ``poll_turn`` is held while the bot passes to a worker, by whoever else polls it while it does.
+    """
+
+    def __init__(
+        self,
+        *,
+        fleet: Fleet,
+        ledger: Ledger,
+        sessions: Sessions,
+        settings: Settings,
+        signal: Signal,
+        stopping: Callable[[], bool],
+        poll_turn: AbstractContextManager[object] | None = None,
+        timing: Timing = IN_SERVICE,
+    ) -> None:
+        self._fleet = fleet
+        self._ledger = ledger
+        self._sessions = sessions
+        self._settings = settings
+        self._signal = signal
+        self._stopping = stopping
+        self._poll_turn = poll_turn or nullcontext()
+        self._timing = timing
+
+    # -- who is there
+
+    def holder(self) -> WorkerRow | None:
+        """The worker that was granted the lease last, while its container has not been put away."""
+        lease = self._ledger.lease()
+        row = self._ledger.worker(lease.worker_id) if lease else None
+        return row if row is not None and row.exited_at is None else None
+
+    def may_poll(self) -> bool:
+        """Whether a worker holds the lease that is not known to be dead."""
+        holder = self.holder()
+        return holder is not None and not self._fleet.died(holder.worker_id)
+
+    def in_service(self) -> bool:
+        """Whether a worker holds the lease and nothing is known to be wrong with it."""
+        holder = self.holder()
+        return holder is not None and self.ailment(holder) is None
+
+    def living(self, sha: str) -> WorkerRow | None:
+        """A worker of this revision that is up, well, and has the settings of now; the newest one."""
+        well = [row for row in self._well(sha) if self._fleet.current(row)]
+        return well[-1] if well else None
+
+    def has(self, sha: str) -> bool:
+        """Whether a worker of this revision is up and well, whatever its settings; those that are not are put away."""
+        well = {row.worker_id for row in self._well(sha)}
+        for row in self._ledger.living_workers():
+            if row.sha == sha and row.worker_id not in well:
+                self.retire(row, reason=self.ailment(row) or "it was not well")
+        return bool(well)
+
+    def _well(self, sha: str) -> list[WorkerRow]:
+        return [row for row in self._ledger.living_workers() if row.sha == sha and self.ailment(row) is None]
+
+    def _healthy(self, worker: WorkerRow) -> bool:
+        session = self.session(worker)
+        return session is not None and session.healthy(time.monotonic()) and not self._fleet.died(worker.worker_id)
+
+    def session(self, worker: WorkerRow) -> Session | None:
+        """What the worker says of itself."""
+        return self._sessions.get(worker.worker_id)
+
+    def ailment(self, worker: WorkerRow) -> str | None:
+        """What is wrong with a worker, in one line; None when nothing is known to be."""
+        if self._fleet.died(worker.worker_id):
+            view = self._fleet.container(worker.worker_id)
+            return own_exit(view).reason if view else "its container is gone"
+        session = self.session(worker)
+        if session is None:
+            return "it is not expected any more"
+        if session.problem:
+            return session.problem
+        if session.lost(time.monotonic()):
+            return "it stopped answering: no beat from its loop"
+        if session.last_beat is not None and not session.beat.healthy:
+            return f"it says that it is not well: {session.beat.detail}"
+        if session.beat.internal_errors >= _INTERNAL_ERRORS_ALLOWED:
+            return f"{session.beat.internal_errors} internal errors since it started"
+        return None
+
+    # -- bringing one up
+
+    def start(self, revision: Revision) -> WorkerRow:
+        """Start a worker of this revision in standby. Raises EngineError."""
+        worker = self._fleet.spawn(revision)
+        _LOG.info("worker started", worker=worker.worker_id, sha=revision.sha[:12])
+        return worker
+
+    def settle(self, worker: WorkerRow) -> None:
+        """Wait until a worker is healthy and has been for a settled time; one that was before is not asked again.
+
+        Raises WorkerFailed when it is not within ``Timing.ready``.
+        """
+        if worker.ready_at is not None and self._healthy(worker):
+            return
+        self._await(worker, self._timing.ready, "it did not get ready", lambda s: s.healthy(time.monotonic()))
+        self._ledger.worker_ready(worker.worker_id)
+        self._signal.until(lambda: self.ailment(worker) is not None, self._timing.settled)
+        self._refuse_ailing(worker)
+
+    def bring_up(self, revision: Revision) -> WorkerRow:
+        """A worker of this revision that stands by or better, started when there is none.
+
+        Raises WorkerFailed, EngineError; a worker that failed is put away.
+        """
+        worker = self.living(revision.sha) or self.start(revision)
+        try:
+            self.settle(worker)
+        except WorkerFailed as failure:
+            self.retire(worker, reason=str(failure), crashed=True)
+            raise
+        return worker
+
+    def first_poll(self, worker: WorkerRow) -> None:
+        """Wait until a newly active worker has polled once. Raises NoPoll, WorkerFailed."""
+        try:
+            self._await(worker, self._timing.first_poll, "it never polled successfully", lambda s: s.beat.polls_ok > 0)
+        except WorkerLate as late:
+            raise NoPoll(str(late)) from None
+
+    # -- moving the lease
+
+    def hand_over(self, successor: WorkerRow, *, at_once: bool = False) -> None:
+        """Make ``successor`` the active worker.
+
+        The holder drains first, at most AUTONOUS_DRAIN_SECONDS; with ``at_once`` it is killed. Raises WorkerFailed
+        when the successor does not take over, EngineError when the holder cannot be seen dead. The successor's first
+        poll is awaited apart, by :meth:`first_poll`.
+        """
+        lease = self._ledger.lease()
+        holder = self.holder()
+        if lease is not None and lease.worker_id == successor.worker_id:
+            epoch = lease.epoch
+        else:
+            if holder is not None:
+                self._release(holder, at_once=at_once)
+            if lease is not None:
+                cap_epoch(self._settings.paths.agent_db, lease.epoch)
+            with self._poll_turn:  # whoever stood in at the bot has ended its poll, and begins no other
+                epoch = self._ledger.grant_lease(successor.worker_id).epoch
+        self._sessions.assign(successor.worker_id, Role.ACTIVE, epoch=epoch)
+        if holder is not None and holder.worker_id != successor.worker_id:
+            self._sessions.assign(holder.worker_id, Role.STANDBY)
+        self._await(
+            successor,
+            self._timing.activate,
+            "it did not take over",
+            lambda s: s.state is WorkerState.ACTIVE and s.beat.epoch == epoch,
+        )
+        self._ledger.worker_activated(successor.worker_id)
+
+    def _release(self, holder: WorkerRow, *, at_once: bool) -> None:
+        if at_once or self.ailment(holder) is not None:
+            self._fleet.kill(holder.worker_id, "killed: the lease moved on without it")
+            return
+        seconds = self._settings.drain_seconds
+        self._sessions.assign(holder.worker_id, Role.DRAIN, deadline_seconds=seconds)
+        released = self._signal.until(
+            lambda: self._released(holder) or self.ailment(holder) is not None, seconds + self._timing.grace
+        )
+        if released and self._released(holder):
+            self._ledger.worker_drained(holder.worker_id)
+            return
+        self._fleet.kill(holder.worker_id, f"killed: it had not let go of the lease after {seconds:g} s")
+
+    def _released(self, worker: WorkerRow) -> bool:
+        session = self.session(worker)
+        return session is not None and session.state is WorkerState.RELEASED
+
+    def _await(self, worker: WorkerRow, seconds: float, otherwise: str, met: Callable[[Session], bool]) -> None:
+        def decided() -> bool:
+            session = self.session(worker)
+            return self._stopping() or self.ailment(worker) is not None or (session is not None and met(session))
+
+        in_time = self._signal.until(decided, seconds)
+        if self._stopping():
+            raise Stopping
+        self._refuse_ailing(worker)
+        if not in_time:
+            raise WorkerLate(f"{otherwise} within {seconds:g} s{self._poll_error(worker)}")
+
+    def _poll_error(self, worker: WorkerRow) -> str:
+        session = self.session(worker)
+        return f" ({session.beat.poll_error})" if session and session.beat.poll_error else ""
+
+    def _refuse_ailing(self, worker: WorkerRow) -> None:
+        if ailment := self.ailment(worker):
+            raise WorkerFailed(ailment)
+
+    # -- putting away
+
+    def retire_all_but(self, *kept: WorkerRow | None, reason: str) -> None:
+        """End every other worker."""
+        names = {worker.worker_id for worker in kept if worker is not None}
+        for row in self._ledger.living_workers():
+            if row.worker_id not in names:
+                self.retire(row, reason=reason)
+
+    def retire(self, worker: WorkerRow, *, reason: str, crashed: bool = False) -> None:
+        """End one worker; an engine that does not answer is left for the next look."""
+        try:
+            self._fleet.end(worker.worker_id, reason=reason, crashed=crashed)
+        except EngineError as error:
+            _LOG.warning("could not put a worker away", worker=worker.worker_id, error=str(error))
