@@ -11,13 +11,11 @@
 Two builds of one context give two image ids, so an id is recorded, never computed.
 """
 
-import functools
 import hashlib
 import os
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -28,7 +26,7 @@ from typing import BinaryIO, Final, Protocol
 
 from supervisor import apt
 from supervisor.contract.providers import Extra
-from supervisor.engine import BuildFailed, Engine, EngineError
+from supervisor.engine import BuildFailed, EngineError
 from supervisor.images import hostpip
 from supervisor.images.contexts import (
     RECIPES,
@@ -370,17 +368,3 @@ def _cause(error: BuildFailed) -> str:
     """The line of the build's log that says most."""
     told = [line.strip() for line in error.log.splitlines() if line.strip().startswith(("ERROR", "E: "))]
     return told[-1] if told else str(error)
-
-
-def main() -> int:
-    """Make sure of the base and the dependency image, showing progress on standard output; the exit code."""
-    try:
-        ensure_deps(Engine(), functools.partial(print, flush=True))
-    except (ImagesUnavailable, EngineError) as error:
-        print(f"error: {error}", file=sys.stderr)  # noqa: T201 - a program of its own
-        return 1
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
