@@ -5,7 +5,7 @@ from collections.abc import Callable
 import typer
 
 from supervisor import __version__
-from supervisor.cli import decide, images, keeping, lifecycle, looking, restoring, spending, talking, upkeep
+from supervisor.cli import chat, chat_data, cost, images, inspection, lifecycle, maintenance, restoring, updates
 
 app = typer.Typer(
     name="supervisor",
@@ -31,20 +31,20 @@ def _root(
 
 _PANELS: dict[str, list[Callable[..., None]]] = {
     "Running": [lifecycle.run, lifecycle.up, lifecycle.down, lifecycle.status],
-    "Updates": [decide.submit, decide.approve, decide.cancel, decide.rollback, images.upgrade],
+    "Updates": [updates.submit, updates.approve, updates.cancel, updates.rollback, images.upgrade],
     "Looking": [
-        looking.history,
-        looking.show,
-        looking.diff,
-        looking.source,
-        looking.logs,
-        looking.events,
-        spending.cost,
+        inspection.history,
+        inspection.show,
+        inspection.diff,
+        inspection.source,
+        inspection.logs,
+        inspection.events,
+        cost.cost,
     ],
     "Images": [images.images, images.gc],
-    "What is kept": [keeping.export, keeping.forget, keeping.prune, restoring.restore],
-    "Talking": [talking.chat, talking.say],
-    "Upkeep": [upkeep.doctor, upkeep.install_service],
+    "What is kept": [chat_data.export, chat_data.forget, chat_data.prune, restoring.restore],
+    "Talking": [chat.chat, chat.say],
+    "Upkeep": [maintenance.doctor, maintenance.install_service],
 }
 for panel, commands in _PANELS.items():
     for command in commands:

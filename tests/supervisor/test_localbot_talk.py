@@ -18,7 +18,7 @@ from rich.console import Console
 from telegram import Bot, CallbackQuery, InlineKeyboardButton, InlineKeyboardMarkup, Message
 from telegram.constants import ChatAction
 
-from supervisor.cli.talk import chat, clean, press, say
+from supervisor.cli.conversation import chat, clean, press, say
 from tests.supervisor.localbot_support import Running, local_bot, short_directory
 
 BUTTONS = InlineKeyboardMarkup(
@@ -198,7 +198,7 @@ def terminal(socket: Path) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
     """A chat in a terminal of its own: the terminal's other end, and the process."""
     code = (
         "import sys; from pathlib import Path; from rich.console import Console\n"
-        "from supervisor.cli.talk import chat; from supervisor.localbot.client import LocalBotClient\n"
+        "from supervisor.cli.conversation import chat; from supervisor.localbot.client import LocalBotClient\n"
         f"sys.exit(chat(LocalBotClient(Path({str(socket)!r})), console=Console(), lines=sys.stdin))"
     )
     ours, theirs = pty.openpty()

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 def chat() -> None:
     """Talk with the worker in the terminal."""
-    from supervisor.cli import talk
+    from supervisor.cli import conversation
     from supervisor.cli.tables import console
 
     with _client() as client:
-        raise typer.Exit(talk.chat(client, console=console(), lines=sys.stdin))
+        raise typer.Exit(conversation.chat(client, console=console(), lines=sys.stdin))
 
 
 def say(
@@ -29,15 +29,15 @@ def say(
     as_json: AsJson = False,
 ) -> None:
     """Say one thing, and print the answer."""
-    from supervisor.cli import talk
+    from supervisor.cli import conversation
     from supervisor.cli.tables import console
 
     if (text is None) == (press is None):
         raise typer.BadParameter("give either a text or --press LABEL")
     with _client() as client:
         if press is not None:
-            raise typer.Exit(talk.press(client, press, wait=wait, as_json=as_json, console=console()))
-        raise typer.Exit(talk.say(client, text or "", wait=wait, as_json=as_json, console=console()))
+            raise typer.Exit(conversation.press(client, press, wait=wait, as_json=as_json, console=console()))
+        raise typer.Exit(conversation.say(client, text or "", wait=wait, as_json=as_json, console=console()))
 
 
 def _client() -> "LocalBotClient":
