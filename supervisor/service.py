@@ -18,7 +18,7 @@ from supervisor.bot.rescue import Rescue, source
 from supervisor.cards.assembly import assemble
 from supervisor.contract import EventType, Redactor
 from supervisor.contract_handlers import WorkersDesk, submitted
-from supervisor.control import control_app
+from supervisor.control_server import control_app
 from supervisor.engine import Engine, EngineError
 from supervisor.gates.examprocess import ExamProcess
 from supervisor.gates.rehearsal import Rehearsal

@@ -7,7 +7,7 @@ import typer
 
 from supervisor import settings as settings_module
 from supervisor.cli.errors import CommandFailed
-from supervisor.cli.lifecycle import AsJson
+from supervisor.cli.options import AsJson
 
 if TYPE_CHECKING:
     from supervisor.localbot.client import LocalBotClient

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from supervisor import settings as settings_module
-from supervisor.cli.lifecycle import AsJson
+from supervisor.cli.options import AsJson
 
 _DAY_SECONDS = 86_400
 

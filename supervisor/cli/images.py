@@ -8,8 +8,7 @@ import typer
 
 from supervisor import settings as settings_module
 from supervisor.cli.errors import FAILED
-from supervisor.cli.lifecycle import AsJson
-from supervisor.cli.updates import Wait
+from supervisor.cli.options import AsJson, Wait
 
 if TYPE_CHECKING:
     from supervisor.images.garbage import Held
@@ -72,7 +71,7 @@ def gc(
 def upgrade(wait: Wait = False, as_json: AsJson = False) -> None:
     """Bring the checkout's worker, as it is after a pull, into what the agent made of itself: an update like any."""
     from supervisor import installation
-    from supervisor.cli.updates import report
+    from supervisor.cli.outcome import report
     from supervisor.control import ControlClient
     from supervisor.engine import Engine
     from supervisor.images.builds import checkout_lock, ensure_deps

@@ -12,9 +12,8 @@ import typer
 from supervisor import settings as settings_module
 from supervisor.cli.completion import updates
 from supervisor.cli.errors import CommandFailed
-from supervisor.cli.lifecycle import AsJson
+from supervisor.cli.options import AsJson, Tx
 from supervisor.cli.text import printable
-from supervisor.cli.updates import Tx
 
 if TYPE_CHECKING:
     from supervisor.ledger import Update

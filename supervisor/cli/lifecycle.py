@@ -2,16 +2,15 @@
 
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from supervisor import settings as settings_module
+from supervisor.cli.options import AsJson
 
 if TYPE_CHECKING:
     from supervisor.settings import Settings
-
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
 
 
 def run() -> None:

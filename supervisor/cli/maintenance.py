@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from supervisor import settings as settings_module
-from supervisor.cli.lifecycle import AsJson
+from supervisor.cli.options import AsJson
 from supervisor.cli.text import printable
 
 

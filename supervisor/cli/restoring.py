@@ -8,7 +8,7 @@ import typer
 
 from supervisor import settings as settings_module
 from supervisor.cli.completion import updates
-from supervisor.cli.lifecycle import AsJson
+from supervisor.cli.options import AsJson
 
 if TYPE_CHECKING:
     from supervisor.agent_db.restore import Restored

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 from supervisor.cli import errors
 from supervisor.cli.app import app
 from supervisor.cli.errors import FAILED, NO_ENGINE, USAGE, explain
-from supervisor.control import control_app
+from supervisor.control_server import control_app
 from supervisor.ledger import Ledger, LedgerUnusable, Update
 from supervisor.paths import CHECKOUT, Paths
 from supervisor.revisions import Revisions

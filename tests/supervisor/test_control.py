@@ -11,7 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from supervisor.control import ControlClient, ControlRefused, SupervisorAway, control_app
+from supervisor.control import ControlClient, ControlRefused, SupervisorAway
+from supervisor.control_server import control_app
 from supervisor.ledger import AmbiguousPrefix, LedgerUnusable, UnknownUpdate
 from supervisor.revisions import RevisionsError
 from supervisor.unixserver import UnixServer
