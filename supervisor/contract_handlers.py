@@ -28,7 +28,7 @@ from supervisor.contract import (
     Told,
 )
 from supervisor.ledger import AmbiguousPrefix, Ledger, NewUpdate, Origin, UnknownUpdate, Update
-from supervisor.outages import Surroundings
+from supervisor.outages import OutageMonitor
 from supervisor.pipeline.pipeline import Pipeline
 from supervisor.revisions import Revisions
 from supervisor.rollout.rollout import Rollout
@@ -56,7 +56,7 @@ class WorkersDesk:
         pipeline: Pipeline,
         rollout: Rollout,
         cards: CardsDesk,
-        surroundings: Surroundings,
+        outages: OutageMonitor,
         stopped: Callable[[], bool],
     ) -> None:
         self.sessions = sessions
@@ -67,7 +67,7 @@ class WorkersDesk:
         self._rollout = rollout
         self._cards = cards
         self._audience = Audience.of(settings, ledger)
-        self._surroundings = surroundings
+        self._outages = outages
         self._stopped = stopped
         self.commands = Commands(ledger, revisions, status=self.status)
 
@@ -152,7 +152,7 @@ class WorkersDesk:
         shown = views.status(self._ledger, running=True, session_of=self.sessions.get, paused=self._pipeline.paused)
         if renewal := self._rollout.renewal:
             shown["renewal"] = renewal
-        if trouble := [line for line in (self._no_worker(), self._surroundings.away()) if line]:
+        if trouble := [line for line in (self._no_worker(), self._outages.away()) if line]:
             shown["trouble"] = trouble
         return shown
 

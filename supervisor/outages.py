@@ -66,7 +66,7 @@ class _Episode:
     event: int | None = None
 
 
-class Surroundings:
+class OutageMonitor:
     """The present state of what is around, as far as somebody has to know it.
 
     The Bot API and the model are asked only while it matters: at the start, when a worker complains, in a roll-out, and

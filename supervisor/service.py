@@ -13,7 +13,7 @@ import structlog
 
 from supervisor import __version__, drift, facts
 from supervisor.bot import client as botapi
-from supervisor.bot.owner_notices import Herald
+from supervisor.bot.owner_notices import OwnerNotices
 from supervisor.bot.rescue import Rescue, source
 from supervisor.cards.assembly import assemble
 from supervisor.contract import EventType, Redactor
@@ -27,7 +27,7 @@ from supervisor.ledger import Ledger, NewUpdate, Origin
 from supervisor.localbot import process as localbot
 from supervisor.localbot.store import OWNER
 from supervisor.logfile import rotate
-from supervisor.outages import Surroundings, probes_of
+from supervisor.outages import OutageMonitor, probes_of
 from supervisor.paths import CHECKOUT
 from supervisor.pipeline.pipeline import Pipeline
 from supervisor.pipeline.upgrade import checkout_files, take_over
@@ -45,8 +45,8 @@ from supervisor.toolbox.handlers import ToolDesk
 from supervisor.toolbox.toolboxes import Toolboxes
 from supervisor.unixserver import UnixServer
 from supervisor.updates.decisions import Decided, Decisions
-from supervisor.workers.containers import Fleet
-from supervisor.workers.pool import Crew
+from supervisor.workers.containers import WorkerContainers
+from supervisor.workers.pool import WorkerPool
 from supervisor.workers.reconcile import reconcile, refuse_foreign_workers
 
 _LOG = structlog.get_logger()
@@ -137,7 +137,7 @@ class Service:
             refuse_foreign_workers(self._engine, self._ledger, self._settings.project)
             with _dispensable(makeshift, "the repository of revisions"):
                 self._toolboxes.tidy()
-                reconcile(self._engine, self._ledger, self._fleet, self._revisions, self._settings.project)
+                reconcile(self._engine, self._ledger, self._containers, self._revisions, self._settings.project)
             stack.enter_context(UnixServer(contract_app(self._desk, self._tool_desk), self._paths.contract_socket))
             with _dispensable(makeshift, "the control socket"):
                 stack.enter_context(UnixServer(control_app(self), self._paths.control_socket, mode=0o600))
@@ -165,7 +165,7 @@ class Service:
             grants=grants,
             installation=installation,
         )
-        self._fleet = Fleet(
+        self._containers = WorkerContainers(
             engine=self._engine,
             ledger=self._ledger,
             sessions=self._sessions,
@@ -184,8 +184,8 @@ class Service:
             signal=self._signal,
             started_event=self._started_event,
         )
-        crew = Crew(
-            fleet=self._fleet,
+        pool = WorkerPool(
+            containers=self._containers,
             ledger=self._ledger,
             sessions=self._sessions,
             settings=self._settings,
@@ -200,11 +200,11 @@ class Service:
             project=self._settings.project,
             exam=self._reexamination(),
             extras=self._settings.extras,
-            in_service=lambda: not self._stop.is_set() and crew.in_service(),
+            in_service=lambda: not self._stop.is_set() and pool.in_service(),
             stopping=self._stop.is_set,
         )
-        self._surroundings = Surroundings(
-            probes=probes_of(self._settings, engine=self._fleet.engine_trouble),
+        self._outages = OutageMonitor(
+            probes=probes_of(self._settings, engine=self._containers.engine_trouble),
             ledger=self._ledger,
             sessions=self._sessions,
             timing=IN_SERVICE,
@@ -213,13 +213,13 @@ class Service:
             engine=self._engine,
             ledger=self._ledger,
             revisions=self._revisions,
-            fleet=self._fleet,
-            crew=crew,
+            containers=self._containers,
+            pool=pool,
             sessions=self._sessions,
             settings=self._settings,
             signal=self._signal,
             rebuilder=self._rebuilder,
-            surroundings=self._surroundings,
+            outages=self._outages,
             bot_api_answers=lambda: botapi.answers(self._settings),
         )
         self._cards = assemble(
@@ -239,7 +239,7 @@ class Service:
             pipeline=self._pipeline,
             rollout=self._rollout,
             cards=self._cards.desk,
-            surroundings=self._surroundings,
+            outages=self._outages,
             stopped=self._stop.is_set,
         )
         self._tool_desk = ToolDesk(
@@ -256,7 +256,7 @@ class Service:
             decisions=self._decisions,
             commands=self._desk.commands,
             owners=self._desk.owners,
-            works=crew.may_poll,
+            works=pool.may_poll,
             trouble=lambda: self._rollout.trouble,
             poll_turn=self._poll_turn,
             signal=self._signal,
@@ -274,16 +274,19 @@ class Service:
 
     def _start_threads(self, *, makeshift: bool) -> list[threading.Thread]:
         work: dict[str, Callable[[], None]] = {
-            "watch": lambda: self._fleet.watch(self._stop),
+            "watch": lambda: self._containers.watch(self._stop),
             "rollout": self._rollout.run,
-            "surroundings": lambda: self._surroundings.run(self._stop),
+            "outages": lambda: self._outages.run(self._stop),
             "toolboxes": lambda: self._toolboxes.run(self._stop),
         }
         if not makeshift:
             work["pipeline"] = self._pipeline.run
             if self._settings.commander == "telegram":
-                herald = Herald(bot=self._bot, ledger=self._ledger, owners=self._desk.owners)
-                work |= {"rescue": lambda: self._rescue.run(self._stop), "herald": lambda: herald.run(self._stop)}
+                owner_notices = OwnerNotices(bot=self._bot, ledger=self._ledger, owners=self._desk.owners)
+                work |= {
+                    "rescue": lambda: self._rescue.run(self._stop),
+                    "owner notices": lambda: owner_notices.run(self._stop),
+                }
                 work["notifier"] = self._cards.notifier.run
         threads = [threading.Thread(target=target, name=name, daemon=True) for name, target in work.items()]
         for thread in threads:
@@ -313,7 +316,7 @@ class Service:
         self._rollout.stop()
         self._pipeline.stop()
         self._cards.notifier.stop()
-        self._fleet.stop_watching()
+        self._containers.stop_watching()
         for thread in threads:
             thread.join(timeout=30)
         if self._take_down:
@@ -324,7 +327,9 @@ class Service:
         """Let the active one finish what it has in hand; the containers go, images and state stay."""
         for row in self._ledger.living_workers():
             try:
-                self._fleet.end(row.worker_id, reason="supervisor down", seconds=int(self._settings.drain_seconds) + 2)
+                self._containers.end(
+                    row.worker_id, reason="supervisor down", seconds=int(self._settings.drain_seconds) + 2
+                )
             except EngineError as error:
                 _LOG.warning("could not end a worker", worker=row.worker_id, error=str(error))
 

@@ -24,7 +24,7 @@ class Sender(Protocol):
         """Write a message. Raises BotApiError."""
 
 
-class Herald:
+class OwnerNotices:
     """Sends the ledger's notices. An owner's private chat has the number of the owner."""
 
     def __init__(

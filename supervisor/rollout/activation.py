@@ -7,18 +7,18 @@ import structlog
 from supervisor.ledger import Ledger, LostRace, Revision, Update, WorkerRow
 from supervisor.rollout.rebuild import Rebuilder
 from supervisor.states import Status
-from supervisor.workers.containers import Fleet
-from supervisor.workers.pool import Crew, WorkerFailed
+from supervisor.workers.containers import WorkerContainers
+from supervisor.workers.pool import WorkerFailed, WorkerPool
 
 _LOG = structlog.get_logger()
 
 
-class Succession:
+class Activation:
     """Makes a revision the active one, with a worker that stands by or a new one."""
 
-    def __init__(self, *, crew: Crew, fleet: Fleet, ledger: Ledger, rebuilder: Rebuilder) -> None:
-        self._crew = crew
-        self._fleet = fleet
+    def __init__(self, *, pool: WorkerPool, containers: WorkerContainers, ledger: Ledger, rebuilder: Rebuilder) -> None:
+        self._pool = pool
+        self._containers = containers
         self._ledger = ledger
         self._rebuilder = rebuilder
         #: Why no worker is up, in one line, since the last one was; empty while nothing went wrong.
@@ -38,26 +38,26 @@ class Succession:
         self.trouble = ""
 
     def _make_active(self, revision: Revision, *, at_once: bool) -> None:
-        if standby := self._crew.living(revision.sha):
+        if standby := self._pool.living(revision.sha):
             try:
                 self._take_over(standby, at_once=at_once)
             except WorkerFailed as failure:
                 _LOG.warning("a worker that stood by failed; a new one is tried", error=str(failure))
             else:
                 return
-        self._take_over(self._crew.start(revision), at_once=at_once)
+        self._take_over(self._pool.start(revision), at_once=at_once)
 
     def evidence(self, worker: WorkerRow | None, failure: object) -> str:
         """A failure, with the last words of the worker that it was about."""
-        words = self._fleet.last_words(worker.worker_id) if worker is not None else ""
+        words = self._containers.last_words(worker.worker_id) if worker is not None else ""
         return f"{failure}\n{words}".strip()
 
     def _take_over(self, worker: WorkerRow, *, at_once: bool) -> None:
         try:
-            self._crew.settle(worker)
-            self._crew.hand_over(worker, at_once=at_once)
+            self._pool.settle(worker)
+            self._pool.hand_over(worker, at_once=at_once)
         except WorkerFailed as failure:
-            self._crew.retire(worker, reason=str(failure), crashed=True)
+            self._pool.retire(worker, reason=str(failure), crashed=True)
             raise
 
 

@@ -7,15 +7,15 @@ import structlog
 from supervisor.agent_db.backup import BackupFailed, backup
 from supervisor.engine import EngineError, EngineUnreachable
 from supervisor.ledger import Blame, Ledger, LedgerError, Update, WorkerRow
-from supervisor.outages import Surroundings
+from supervisor.outages import OutageMonitor
 from supervisor.paths import Paths
-from supervisor.rollout.activation import Succession, supersede
+from supervisor.rollout.activation import Activation, supersede
 from supervisor.states import Status
 from supervisor.timing import Clocks
 from supervisor.updates.attempts import Attempts, TooManyDeaths
 from supervisor.updates.binding import BindingBroken, Engine, check_binding
-from supervisor.workers.containers import ENDED_FROM_OUTSIDE, Fleet
-from supervisor.workers.pool import Crew, NoPoll, Stopping, WorkerFailed
+from supervisor.workers.containers import ENDED_FROM_OUTSIDE, WorkerContainers
+from supervisor.workers.pool import NoPoll, Stopping, WorkerFailed, WorkerPool
 
 _LOG = structlog.get_logger()
 
@@ -28,10 +28,10 @@ class Deployment:
         *,
         engine: Engine,
         ledger: Ledger,
-        fleet: Fleet,
-        crew: Crew,
-        succession: Succession,
-        surroundings: Surroundings,
+        containers: WorkerContainers,
+        pool: WorkerPool,
+        activation: Activation,
+        outages: OutageMonitor,
         paths: Paths,
         attempts: Attempts,
         bot_api_answers: Callable[[], bool],
@@ -40,17 +40,17 @@ class Deployment:
         self._attempts = attempts
         self._engine = engine
         self._ledger = ledger
-        self._fleet = fleet
-        self._crew = crew
-        self._succession = succession
-        self._surroundings = surroundings
+        self._containers = containers
+        self._pool = pool
+        self._activation = activation
+        self._outages = outages
         self._paths = paths
         self._bot_api_answers = bot_api_answers
         self._clocks = clocks
 
     def begin(self, update: Update) -> None:
         """Start green beside blue, move the work over, and begin the probation."""
-        good = self._succession.good()
+        good = self._activation.good()
         if update.base_sha != good.sha:
             supersede(self._ledger, update, good)
             return
@@ -64,24 +64,24 @@ class Deployment:
         """The steps of a deploy, each of which may have been done before a crash."""
         green: WorkerRow | None = None
         try:
-            green = self._crew.living(update.revision.sha)
+            green = self._pool.living(update.revision.sha)
             self._attempts.begin(update)
             check_binding(update, self._engine)
             self._snapshot(update)
             if green is None:
                 self._have_blue_serve()
-                green = self._crew.start(update.revision)
-            self._crew.settle(green)
+                green = self._pool.start(update.revision)
+            self._pool.settle(green)
             check_binding(update, self._engine, container=green.worker_id)
-            self._crew.hand_over(green)
-            self._crew.first_poll(green)
+            self._pool.hand_over(green)
+            self._pool.first_poll(green)
         except (EngineUnreachable, LedgerError, Stopping):
             raise  # nobody's fault here: the same steps again, when it is back
         except Exception as failure:
-            outside = green is not None and self._fleet.ended_from_outside(green.worker_id)
+            outside = green is not None and self._containers.ended_from_outside(green.worker_id)
             if green is not None and outside and self._attempts.again(update):
                 _LOG.warning("green ended from outside; another one is started", tx=update.tx_id, error=str(failure))
-                self._fleet.end(green.worker_id, reason=ENDED_FROM_OUTSIDE)
+                self._containers.end(green.worker_id, reason=ENDED_FROM_OUTSIDE)
                 return  # still deploying: the same steps again
             # Whatever it was: an update that is stuck in the middle would keep everybody from looking after blue.
             if not isinstance(failure, (WorkerFailed, BindingBroken, BackupFailed, EngineError, TooManyDeaths)):
@@ -99,10 +99,10 @@ class Deployment:
 
     def _have_blue_serve(self) -> None:
         """Green takes its time, and may be a bad one: until then somebody answers, if anybody can."""
-        if self._crew.in_service():
+        if self._pool.in_service():
             return
         try:
-            self._succession.make_active(self._succession.good(), at_once=True)
+            self._activation.make_active(self._activation.good(), at_once=True)
         except WorkerFailed as failure:  # what is to be deployed may be the remedy
             _LOG.warning("nobody serves, and green is started all the same", error=str(failure))
 
@@ -116,10 +116,10 @@ class Deployment:
 
     def _abandon(self, update: Update, green: WorkerRow | None, failure: Exception, blame: Blame) -> None:
         """The deploy is over; go on with blue as if nothing had been."""
-        evidence = self._succession.evidence(green, failure)
-        holder = self._crew.holder()
+        evidence = self._activation.evidence(green, failure)
+        holder = self._pool.holder()
         if green is not None and holder is not None and holder.worker_id == green.worker_id:
-            self._fleet.kill(green.worker_id, str(failure))
+            self._containers.kill(green.worker_id, str(failure))
         self._ledger.move(
             update.tx_id,
             Status.DEPLOYING,
@@ -128,13 +128,13 @@ class Deployment:
             payload={"error": str(failure)},
         )
         _LOG.warning("deploy failed", tx=update.tx_id, error=str(failure))
-        self._succession.make_active(self._succession.good(), at_once=True)
+        self._activation.make_active(self._activation.good(), at_once=True)
         if green is not None:
-            self._crew.retire(green, reason=str(failure))
+            self._pool.retire(green, reason=str(failure))
 
     def _blame(self, failure: Exception) -> Blame:
         if isinstance(failure, NoPoll):
             return Blame.OWN if self._bot_api_answers() else Blame.EXTERNAL
-        if not isinstance(failure, WorkerFailed) or self._surroundings.excuse():
+        if not isinstance(failure, WorkerFailed) or self._outages.excuse():
             return Blame.EXTERNAL
         return Blame.OWN

@@ -5,7 +5,7 @@ from typing import Final
 
 from supervisor.sessions import Sessions, Signal
 from supervisor.timing import Clocks
-from supervisor.workers.containers import Fleet
+from supervisor.workers.containers import WorkerContainers
 
 _SWEEP_SECONDS: Final = 10.0
 _IDLE_SECONDS: Final = 5.0
@@ -16,8 +16,8 @@ _OWN_SILENCE_SECONDS: Final = 2.0
 class Pace:
     """The roll-out's waits, each of which ends early when something may have changed or it is to stop."""
 
-    def __init__(self, *, fleet: Fleet, sessions: Sessions, signal: Signal, clocks: Clocks) -> None:
-        self._fleet = fleet
+    def __init__(self, *, containers: WorkerContainers, sessions: Sessions, signal: Signal, clocks: Clocks) -> None:
+        self._containers = containers
         self._sessions = sessions
         self._signal = signal
         self._clocks = clocks
@@ -40,7 +40,7 @@ class Pace:
         now = self._look()
         if now - self._swept_at >= _SWEEP_SECONDS:
             self._swept_at = now
-            self._fleet.sweep()
+            self._containers.sweep()
 
     def idle(self) -> None:
         """Until something changes, or a worker goes silent, which changes nothing and has to be looked for."""

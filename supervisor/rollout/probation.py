@@ -7,9 +7,9 @@ import structlog
 
 from supervisor.contract import EventType
 from supervisor.ledger import Blame, Ledger, Update, WorkerRow
-from supervisor.outages import Surroundings
+from supervisor.outages import OutageMonitor
 from supervisor.revisions import Revisions
-from supervisor.rollout.activation import Succession, supersede_others
+from supervisor.rollout.activation import Activation, supersede_others
 from supervisor.rollout.pace import Pace
 from supervisor.rollout.rollback import Rollback
 from supervisor.rollout.standby import Standby
@@ -18,8 +18,8 @@ from supervisor.states import Status
 from supervisor.timing import Clocks, Timing
 from supervisor.updates.attempts import Attempts, TooManyDeaths
 from supervisor.updates.binding import BindingBroken, Engine, check_binding
-from supervisor.workers.containers import ENDED_FROM_OUTSIDE, Fleet
-from supervisor.workers.pool import Crew, WorkerFailed
+from supervisor.workers.containers import ENDED_FROM_OUTSIDE, WorkerContainers
+from supervisor.workers.pool import WorkerFailed, WorkerPool
 
 _LOG = structlog.get_logger()
 
@@ -37,12 +37,12 @@ class Probation:
         engine: Engine,
         ledger: Ledger,
         revisions: Revisions,
-        fleet: Fleet,
-        crew: Crew,
-        succession: Succession,
+        containers: WorkerContainers,
+        pool: WorkerPool,
+        activation: Activation,
         rollback: Rollback,
         standby: Standby,
-        surroundings: Surroundings,
+        outages: OutageMonitor,
         pace: Pace,
         window: float,
         poll_pause: float,
@@ -54,12 +54,12 @@ class Probation:
         self._engine = engine
         self._ledger = ledger
         self._revisions = revisions
-        self._fleet = fleet
-        self._crew = crew
-        self._succession = succession
+        self._containers = containers
+        self._pool = pool
+        self._activation = activation
         self._rollback = rollback
         self._standby = standby
-        self._surroundings = surroundings
+        self._outages = outages
         self._pace = pace
         self._window = window
         self._poll_pause = poll_pause
@@ -75,7 +75,7 @@ class Probation:
             self._attempts.begin(update)
         except TooManyDeaths as deaths:
             self._rollback.demand(
-                update, Status.DEPLOYED_UNSTABLE, self._crew.holder(), str(deaths), blame=Blame.EXTERNAL
+                update, Status.DEPLOYED_UNSTABLE, self._pool.holder(), str(deaths), blame=Blame.EXTERNAL
             )
             return
         clock = WindowClock.of(update, self._ledger, self._clocks, self._window)
@@ -83,20 +83,20 @@ class Probation:
             self._pace.begin()
             if self._ledger.find(update.tx_id).status is not Status.DEPLOYED_UNSTABLE:
                 return
-            clock.run(running=not self._surroundings.away())
-            green = self._crew.holder()
-            if green is None or self._fleet.ended_from_outside(green.worker_id):
+            clock.run(running=not self._outages.away())
+            green = self._pool.holder()
+            if green is None or self._containers.ended_from_outside(green.worker_id):
                 if not self._start_again(update, green):
                     return
                 clock.restart()
             elif failure := self._failure(green):
-                if excuse := self._surroundings.excuse():
+                if excuse := self._outages.excuse():
                     self._bear_with(green, failure, excuse)
                     continue
                 self._rollback.demand(update, Status.DEPLOYED_UNSTABLE, green, failure)
                 return
             elif self._clocks.monotonic() >= clock.ends and self._beaten_since(green, clock.ends):
-                if self._polls(green) and not self._surroundings.look(afresh=True):
+                if self._polls(green) and not self._outages.look(afresh=True):
                     self._promote(update)
                     return
                 self._pace.pause(self._timing.look)
@@ -109,20 +109,20 @@ class Probation:
     def _bear_with(self, green: WorkerRow, failure: str, excuse: str) -> None:
         """Green fails by what is around it: one that died is started again, when that can be done."""
         _LOG.warning("green fails, and not by its own fault", failure=failure, excuse=excuse)
-        if self._fleet.died(green.worker_id):
-            self._fleet.end(green.worker_id, reason=excuse)
+        if self._containers.died(green.worker_id):
+            self._containers.end(green.worker_id, reason=excuse)
         self._pace.rest(self._timing.engine_retry)
 
     def _start_again(self, update: Update, green: WorkerRow | None) -> bool:
         """Green ended with the engine, the machine or its container, and not by its fault: whether it is up again."""
         _LOG.warning("green ended from outside; its probation begins again", tx=update.tx_id)
         if green is not None:
-            self._fleet.end(green.worker_id, reason=ENDED_FROM_OUTSIDE)
+            self._containers.end(green.worker_id, reason=ENDED_FROM_OUTSIDE)
         try:
             check_binding(update, self._engine)
-            self._succession.make_active(update.revision, at_once=True)
+            self._activation.make_active(update.revision, at_once=True)
         except (WorkerFailed, BindingBroken) as failure:
-            if excuse := self._surroundings.excuse():
+            if excuse := self._outages.excuse():
                 _LOG.warning("green does not come up, and not by its own fault", failure=str(failure), excuse=excuse)
                 self._pace.rest(self._timing.engine_retry)
                 return True
@@ -131,12 +131,12 @@ class Probation:
         return True
 
     def _failure(self, green: WorkerRow) -> str | None:
-        if ailment := self._crew.ailment(green):
+        if ailment := self._pool.ailment(green):
             return ailment
-        session = self._crew.session(green)
+        session = self._pool.session(green)
         now = self._clocks.monotonic()
         # After it was away a worker may pause for its whole cool-down, and then wait for a message.
-        pausing = self._surroundings.bot_api_away_since(now - self._poll_pause - self._timing.poll_errors)
+        pausing = self._outages.bot_api_away_since(now - self._poll_pause - self._timing.poll_errors)
         if session is None or not session.beat.poll_error or pausing:
             self._polls_failing_since = None
         elif self._polls_failing_since is None:
@@ -150,12 +150,12 @@ class Probation:
 
     def _polls(self, worker: WorkerRow) -> bool:
         """Whether its last poll went well: else it is not known yet whose fault that is."""
-        session = self._crew.session(worker)
+        session = self._pool.session(worker)
         return session is not None and not session.beat.poll_error
 
     def _beaten_since(self, worker: WorkerRow, moment: float) -> bool:
         """Whether it gave a sign of life after that: one that went silent a second before has proven nothing."""
-        session = self._crew.session(worker)
+        session = self._pool.session(worker)
         if session is None or session.last_beat is None:
             return False
         seconds_ago = time.monotonic() - session.last_beat
@@ -166,7 +166,7 @@ class Probation:
         self._ledger.move(update.tx_id, Status.DEPLOYED_UNSTABLE, Status.PROMOTED, changes={"promoted_at": promoted_at})
         self._revisions.set_active(update.revision.sha)
         supersede_others(self._ledger, update.revision)
-        blue = self._crew.living(update.base_sha or "")
-        self._crew.retire_all_but(self._crew.holder(), blue, reason="a newer revision was promoted")
+        blue = self._pool.living(update.base_sha or "")
+        self._pool.retire_all_but(self._pool.holder(), blue, reason="a newer revision was promoted")
         self._ledger.append(EventType.UPDATE_CLEANUP_COMPLETED, {"tx_id": update.tx_id}, parent_id=update.event_id)
         _LOG.info("promoted", tx=update.tx_id, sha=update.revision.sha[:12])

@@ -5,12 +5,12 @@ import structlog
 from supervisor.contract import EventType
 from supervisor.engine import EngineError, EngineUnreachable
 from supervisor.ledger import Blame, Ledger, Revision, Update, WorkerRow
-from supervisor.outages import Surroundings
+from supervisor.outages import OutageMonitor
 from supervisor.revisions import Revisions
-from supervisor.rollout.activation import Succession, supersede_others
+from supervisor.rollout.activation import Activation, supersede_others
 from supervisor.states import Status
 from supervisor.timing import Clocks
-from supervisor.workers.pool import Crew, WorkerFailed
+from supervisor.workers.pool import WorkerFailed, WorkerPool
 
 _LOG = structlog.get_logger()
 
@@ -24,21 +24,21 @@ class Rollback:
     def __init__(
         self,
         *,
-        crew: Crew,
+        pool: WorkerPool,
         ledger: Ledger,
         revisions: Revisions,
-        succession: Succession,
-        surroundings: Surroundings,
+        activation: Activation,
+        outages: OutageMonitor,
         window: float,
         clocks: Clocks,
     ) -> None:
-        self._surroundings = surroundings
+        self._outages = outages
         self._window = window
         self._clocks = clocks
-        self._crew = crew
+        self._pool = pool
         self._ledger = ledger
         self._revisions = revisions
-        self._succession = succession
+        self._activation = activation
 
     def demand(
         self, update: Update, status: Status, green: WorkerRow | None, failure: str, blame: Blame = Blame.OWN
@@ -48,20 +48,20 @@ class Rollback:
             update.tx_id,
             status,
             Status.ROLLBACK_PENDING,
-            changes={"last_error": self._succession.evidence(green, failure), "blame": blame},
+            changes={"last_error": self._activation.evidence(green, failure), "blame": blame},
             payload={"error": failure},
         )
         _LOG.warning("going back", tx=update.tx_id, reason=failure)
 
     def carry_out(self, update: Update) -> None:
         """Make the update's base active again, or an older good revision when that fails too."""
-        green = self._crew.holder()
+        green = self._pool.holder()
         target = self._restore(update)
         self._ledger.move(update.tx_id, Status.ROLLBACK_PENDING, Status.ROLLED_BACK, restored=target.sha)
         self._revisions.set_active(target.sha)
         supersede_others(self._ledger, target)
         if green is not None and green.sha == update.sha:
-            self._crew.retire(green, reason="rolled back")
+            self._pool.retire(green, reason="rolled back")
         _LOG.info("rolled back", tx=update.tx_id, to=target.sha[:12])
 
     def repeated_by(self, good: Revision, reason: str) -> bool:
@@ -69,7 +69,7 @@ class Rollback:
 
         Then neither is to blame: the ban is lifted, and going back further would not help.
         """
-        if self._surroundings.repeated():
+        if self._outages.repeated():
             return True
         since = self._clocks.wall() - self._window
         rolled_back = [update for update in self._ledger.having(Status.ROLLED_BACK) if update.base_sha == good.sha]
@@ -92,7 +92,7 @@ class Rollback:
         for target in self._good_revisions(update):
             attempt = {"tx_id": update.tx_id, "target_sha": target.sha}
             try:
-                self._succession.make_active(target, at_once=update.blame == Blame.OWN)
+                self._activation.make_active(target, at_once=update.blame == Blame.OWN)
             except EngineUnreachable:
                 raise
             except (WorkerFailed, EngineError) as failure:
@@ -116,7 +116,7 @@ class Rollback:
 
     def _excuse(self, update: Update, reason: str) -> None:
         self._ledger.amend(update.tx_id, {"blame": Blame.EXTERNAL})
-        self._surroundings.repeats(reason)
+        self._outages.repeats(reason)
         _LOG.warning("N-1 fails alike; nobody is blamed", tx=update.tx_id, reason=reason)
 
     def _good_revisions(self, update: Update) -> list[Revision]:

@@ -11,9 +11,9 @@ import structlog
 
 from supervisor.engine import EngineError
 from supervisor.ledger import Ledger, LostRace
-from supervisor.outages import Surroundings
+from supervisor.outages import OutageMonitor
 from supervisor.revisions import Revisions
-from supervisor.rollout.activation import Succession
+from supervisor.rollout.activation import Activation
 from supervisor.rollout.deployment import Deployment
 from supervisor.rollout.pace import Pace
 from supervisor.rollout.probation import Probation
@@ -27,8 +27,8 @@ from supervisor.states import IN_ROLLOUT, Status
 from supervisor.timing import IN_SERVICE, SYSTEM_CLOCKS, Clocks, Timing
 from supervisor.updates.attempts import Attempts
 from supervisor.updates.binding import Engine
-from supervisor.workers.containers import Fleet
-from supervisor.workers.pool import Crew, Stopping, WorkerFailed
+from supervisor.workers.containers import WorkerContainers
+from supervisor.workers.pool import Stopping, WorkerFailed, WorkerPool
 
 _LOG = structlog.get_logger()
 #: A worker waits so long before it polls again, and then for the answer; 30 s each where they are not set.
@@ -44,13 +44,13 @@ class Rollout:
         engine: Engine,
         ledger: Ledger,
         revisions: Revisions,
-        fleet: Fleet,
-        crew: Crew,
+        containers: WorkerContainers,
+        pool: WorkerPool,
         sessions: Sessions,
         settings: Settings,
         signal: Signal,
         rebuilder: Rebuilder,
-        surroundings: Surroundings,
+        outages: OutageMonitor,
         bot_api_answers: Callable[[], bool],
         beside: Beside = in_thread,
         clocks: Clocks = SYSTEM_CLOCKS,
@@ -59,15 +59,15 @@ class Rollout:
         self._ledger = ledger
         self._settings = settings
         self._timing = timing
-        self._pace = pace = Pace(fleet=fleet, sessions=sessions, signal=signal, clocks=clocks)
-        self._succession = succession = Succession(crew=crew, fleet=fleet, ledger=ledger, rebuilder=rebuilder)
-        standby = Standby(crew=crew, ledger=ledger, rebuilder=rebuilder, clocks=clocks, timing=timing, beside=beside)
+        self._pace = pace = Pace(containers=containers, sessions=sessions, signal=signal, clocks=clocks)
+        self._activation = activation = Activation(pool=pool, containers=containers, ledger=ledger, rebuilder=rebuilder)
+        standby = Standby(pool=pool, ledger=ledger, rebuilder=rebuilder, clocks=clocks, timing=timing, beside=beside)
         self._rollback = rollback = Rollback(
-            crew=crew,
+            pool=pool,
             ledger=ledger,
             revisions=revisions,
-            succession=succession,
-            surroundings=surroundings,
+            activation=activation,
+            outages=outages,
             window=settings.crash_window_seconds,
             clocks=clocks,
         )
@@ -76,10 +76,10 @@ class Rollout:
             attempts=attempts,
             engine=engine,
             ledger=ledger,
-            fleet=fleet,
-            crew=crew,
-            succession=succession,
-            surroundings=surroundings,
+            containers=containers,
+            pool=pool,
+            activation=activation,
+            outages=outages,
             paths=settings.paths,
             bot_api_answers=bot_api_answers,
             clocks=clocks,
@@ -89,12 +89,12 @@ class Rollout:
             engine=engine,
             ledger=ledger,
             revisions=revisions,
-            fleet=fleet,
-            crew=crew,
-            succession=succession,
+            containers=containers,
+            pool=pool,
+            activation=activation,
             rollback=rollback,
             standby=standby,
-            surroundings=surroundings,
+            outages=outages,
             pace=pace,
             window=settings.stable_window_seconds,
             poll_pause=sum(float(settings.worker_values.get(name, 30)) for name in _POLL_PAUSES),
@@ -104,12 +104,12 @@ class Rollout:
         )
         self._upkeep = Upkeep(
             ledger=ledger,
-            fleet=fleet,
-            crew=crew,
-            succession=succession,
+            containers=containers,
+            pool=pool,
+            activation=activation,
             rollback=rollback,
             standby=standby,
-            surroundings=surroundings,
+            outages=outages,
             rebuilder=rebuilder,
             pace=pace,
             settings=settings,
@@ -129,7 +129,7 @@ class Rollout:
     @property
     def trouble(self) -> str:
         """Why no worker is up; empty while one is, or is on its way."""
-        return self._succession.trouble
+        return self._activation.trouble
 
     @property
     def renewal(self) -> dict[str, str] | None:
@@ -151,11 +151,11 @@ class Rollout:
                 _LOG.info("somebody else was quicker", reason=str(race))
                 self._pace.rest(self._timing.look)
             except EngineError as error:
-                self._succession.trouble = str(error)
+                self._activation.trouble = str(error)
                 _LOG.warning("the engine did not do its part; trying again", error=str(error))
                 self._pace.rest(self._timing.engine_retry)
             except WorkerFailed as error:
-                self._succession.trouble = str(error)
+                self._activation.trouble = str(error)
                 _LOG.warning("a worker failed; trying again", error=str(error))
                 self._pace.rest(self._settings.restart_delay_seconds)
             except Exception:  # a defect of ours must not end the one who keeps a worker running

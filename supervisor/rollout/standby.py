@@ -9,7 +9,7 @@ from supervisor.engine import EngineError
 from supervisor.ledger import Ledger, LedgerError
 from supervisor.rollout.rebuild import Rebuilder
 from supervisor.timing import Clocks, Timing
-from supervisor.workers.pool import Crew, Stopping, WorkerFailed
+from supervisor.workers.pool import Stopping, WorkerFailed, WorkerPool
 
 _LOG = structlog.get_logger()
 
@@ -28,14 +28,14 @@ class Standby:
     def __init__(
         self,
         *,
-        crew: Crew,
+        pool: WorkerPool,
         ledger: Ledger,
         rebuilder: Rebuilder,
         clocks: Clocks,
         timing: Timing,
         beside: Beside = in_thread,
     ) -> None:
-        self._crew = crew
+        self._pool = pool
         self._ledger = ledger
         self._rebuilder = rebuilder
         self._clocks = clocks
@@ -49,7 +49,7 @@ class Standby:
         """See to it that a worker of this revision stands by. Returns at once; there may be none for a while."""
         if not sha or self._busy.locked() or self._clocks.monotonic() < self._begun_at + self._wait:
             return
-        worker = self._crew.living(sha)
+        worker = self._pool.living(sha)
         if worker is not None and worker.ready_at is not None:
             return
         now, retry = self._clocks.monotonic(), self._timing.standby_retry
@@ -62,12 +62,12 @@ class Standby:
 
     def replace(self, sha: str | None) -> None:
         """The same, but one with former settings will do: it is what a green that fails is given up for."""
-        if sha and not self._crew.has(sha):
+        if sha and not self._pool.retire_ailing(sha):
             self.keep(sha)
 
     def _bring_up(self, sha: str) -> None:
         try:
-            self._crew.bring_up(self._rebuilder.ensure_image(self._ledger.revision(sha)))
+            self._pool.bring_up(self._rebuilder.ensure_image(self._ledger.revision(sha)))
         except Stopping:
             return
         except (WorkerFailed, EngineError, LedgerError) as failure:

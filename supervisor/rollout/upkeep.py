@@ -5,8 +5,8 @@ import structlog
 from supervisor.contract import EventType
 from supervisor.engine import EngineError
 from supervisor.ledger import Ledger, Revision, WorkerRow
-from supervisor.outages import Surroundings
-from supervisor.rollout.activation import Succession, supersede_others
+from supervisor.outages import OutageMonitor
+from supervisor.rollout.activation import Activation, supersede_others
 from supervisor.rollout.pace import Pace
 from supervisor.rollout.rebuild import Rebuilder
 from supervisor.rollout.rollback import Rollback
@@ -14,8 +14,8 @@ from supervisor.rollout.standby import Standby
 from supervisor.settings import Settings
 from supervisor.states import Status
 from supervisor.timing import Clocks, Timing
-from supervisor.workers.containers import ENDED_FROM_OUTSIDE, Fleet
-from supervisor.workers.pool import Crew, WorkerFailed
+from supervisor.workers.containers import ENDED_FROM_OUTSIDE, WorkerContainers
+from supervisor.workers.pool import WorkerFailed, WorkerPool
 
 _LOG = structlog.get_logger()
 
@@ -27,12 +27,12 @@ class Upkeep:
         self,
         *,
         ledger: Ledger,
-        fleet: Fleet,
-        crew: Crew,
-        succession: Succession,
+        containers: WorkerContainers,
+        pool: WorkerPool,
+        activation: Activation,
         rollback: Rollback,
         standby: Standby,
-        surroundings: Surroundings,
+        outages: OutageMonitor,
         rebuilder: Rebuilder,
         pace: Pace,
         settings: Settings,
@@ -40,12 +40,12 @@ class Upkeep:
         timing: Timing,
     ) -> None:
         self._ledger = ledger
-        self._fleet = fleet
-        self._crew = crew
-        self._succession = succession
+        self._containers = containers
+        self._pool = pool
+        self._activation = activation
         self._rollback = rollback
         self._standby = standby
-        self._surroundings = surroundings
+        self._outages = outages
         self._rebuilder = rebuilder
         self._pace = pace
         self._settings = settings
@@ -57,31 +57,31 @@ class Upkeep:
     def keep_running(self) -> None:
         """The active worker lives and N-1 stands by; a crash is answered by a restart, a crash loop by N-1."""
         self._pace.sweep()
-        good = self._succession.good()
+        good = self._activation.good()
         supersede_others(self._ledger, good)  # where a supervisor died before it came to that
-        holder = self._crew.holder()
-        ailment = self._crew.ailment(holder) if holder else None
+        holder = self._pool.holder()
+        ailment = self._pool.ailment(holder) if holder else None
         if holder is None or ailment is not None:
-            if holder is not None and self._fleet.ended_from_outside(holder.worker_id):
-                self._fleet.end(holder.worker_id, reason=ENDED_FROM_OUTSIDE)
+            if holder is not None and self._containers.ended_from_outside(holder.worker_id):
+                self._containers.end(holder.worker_id, reason=ENDED_FROM_OUTSIDE)
             elif holder is not None:
                 self._bury(holder, ailment or "")
             if not self._crash_loop(good):
-                self._succession.make_active(good, at_once=True)
+                self._activation.make_active(good, at_once=True)
         elif holder.sha != good.sha:
-            self._succession.make_active(good, at_once=False)
+            self._activation.make_active(good, at_once=False)
         else:
-            if not self._fleet.current(holder):
+            if not self._containers.current(holder):
                 self._renew(holder, good)
-            self._keep_standby(self._crew.holder() or holder, good)
+            self._keep_standby(self._pool.holder() or holder, good)
             self._recover()
 
     @property
     def renewal(self) -> dict[str, str] | None:
         """While the active worker has other settings than now: ``state`` (waiting or failed) and ``reason``."""
         try:
-            holder = self._crew.holder()
-            if holder is None or self._fleet.current(holder):
+            holder = self._pool.holder()
+            if holder is None or self._containers.current(holder):
                 return None
         except EngineError as error:
             return {"state": "waiting", "reason": str(error)}
@@ -95,16 +95,16 @@ class Upkeep:
         """
         if self._clocks.monotonic() < self._renew_not_before:
             return
-        worker = self._crew.living(good.sha) or self._crew.start(self._rebuilder.ensure_image(good))
+        worker = self._pool.living(good.sha) or self._pool.start(self._rebuilder.ensure_image(good))
         try:
-            self._crew.settle(worker)
-            self._crew.hand_over(worker)
+            self._pool.settle(worker)
+            self._pool.hand_over(worker)
         except WorkerFailed as failure:
             _LOG.warning("no worker comes up with the changed settings", error=str(failure))
             self._renew_not_before = self._clocks.monotonic() + self._timing.standby_retry
-            self._crew.retire(worker, reason=str(failure))
-            if self._crew.holder() is None:
-                self._crew.hand_over(holder)
+            self._pool.retire(worker, reason=str(failure))
+            if self._pool.holder() is None:
+                self._pool.hand_over(holder)
             self._renewal_failure = str(failure)
         else:
             self._renewal_failure = ""
@@ -112,22 +112,22 @@ class Upkeep:
 
     def _keep_standby(self, holder: WorkerRow, good: Revision) -> None:
         """One worker of N-1 beside the active one, and no other."""
-        self._crew.retire_all_but(holder, self._crew.living(good.base_sha or ""), reason="no longer needed")
+        self._pool.retire_all_but(holder, self._pool.living(good.base_sha or ""), reason="no longer needed")
         self._standby.keep(good.base_sha)
 
     def _recover(self) -> None:
         """A worker that has stayed for long enough shows that whatever made all of them fail is over."""
         lease = self._ledger.lease()
-        if lease is None or not self._surroundings.repeated():
+        if lease is None or not self._outages.repeated():
             return
         if self._clocks.wall() - lease.granted_at >= self._timing.rescue_over:
-            self._surroundings.recovered()
+            self._outages.recovered()
 
     def _bury(self, worker: WorkerRow, ailment: str) -> None:
-        self._succession.trouble = f"the last one ended: {ailment}"
-        if not self._fleet.died(worker.worker_id):
-            self._fleet.kill(worker.worker_id, ailment)
-        self._fleet.end(worker.worker_id, reason=ailment, crashed=not self._surroundings.excuse())
+        self._activation.trouble = f"the last one ended: {ailment}"
+        if not self._containers.died(worker.worker_id):
+            self._containers.kill(worker.worker_id, ailment)
+        self._containers.end(worker.worker_id, reason=ailment, crashed=not self._outages.excuse())
         _LOG.warning("the active worker ended", worker=worker.worker_id, reason=ailment)
 
     def _crash_loop(self, good: Revision) -> bool:

@@ -27,7 +27,7 @@ from supervisor.workers.exits import Deaths, Watched
 _LOG = structlog.get_logger()
 _STOP_SECONDS: Final = 2
 _LOG_LINES_KEPT: Final = 5000
-#: Why a worker has to be put away for which :meth:`Fleet.ended_from_outside` holds.
+#: Why a worker has to be put away for which :meth:`WorkerContainers.ended_from_outside` holds.
 ENDED_FROM_OUTSIDE: Final = "it ended with the engine, or its container was removed"
 
 
@@ -68,7 +68,7 @@ class Exit:
     reason: str
 
 
-class Fleet:
+class WorkerContainers:
     """All workers of one installation."""
 
     def __init__(

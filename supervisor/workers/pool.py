@@ -19,7 +19,7 @@ from supervisor.ledger import Ledger, Revision, WorkerRow
 from supervisor.sessions import Session, Sessions, Signal
 from supervisor.settings import Settings
 from supervisor.timing import IN_SERVICE, Timing
-from supervisor.workers.containers import Fleet, own_exit
+from supervisor.workers.containers import WorkerContainers, own_exit
 
 _LOG = structlog.get_logger()
 
@@ -47,7 +47,7 @@ class Stopping(Exception):
     """The supervisor is being ended; what is in hand is taken up again at the next start."""
 
 
-class Crew:
+class WorkerPool:
     """The active worker and those beside it.
 
     ``poll_turn`` is held while the bot passes to a worker, by whoever else polls it while it does.
@@ -56,7 +56,7 @@ class Crew:
     def __init__(
         self,
         *,
-        fleet: Fleet,
+        containers: WorkerContainers,
         ledger: Ledger,
         sessions: Sessions,
         settings: Settings,
@@ -65,7 +65,7 @@ class Crew:
         poll_turn: AbstractContextManager[object] | None = None,
         timing: Timing = IN_SERVICE,
     ) -> None:
-        self._fleet = fleet
+        self._containers = containers
         self._ledger = ledger
         self._sessions = sessions
         self._settings = settings
@@ -85,7 +85,7 @@ class Crew:
     def may_poll(self) -> bool:
         """Whether a worker holds the lease that is not known to be dead."""
         holder = self.holder()
-        return holder is not None and not self._fleet.died(holder.worker_id)
+        return holder is not None and not self._containers.died(holder.worker_id)
 
     def in_service(self) -> bool:
         """Whether a worker holds the lease and nothing is known to be wrong with it."""
@@ -94,11 +94,11 @@ class Crew:
 
     def living(self, sha: str) -> WorkerRow | None:
         """A worker of this revision that is up, well, and has the settings of now; the newest one."""
-        well = [row for row in self._well(sha) if self._fleet.current(row)]
+        well = [row for row in self._well(sha) if self._containers.current(row)]
         return well[-1] if well else None
 
-    def has(self, sha: str) -> bool:
-        """Whether a worker of this revision is up and well, whatever its settings; those that are not are put away."""
+    def retire_ailing(self, sha: str) -> bool:
+        """Put away the workers of this revision that are not well; whether one is left, whatever its settings."""
         well = {row.worker_id for row in self._well(sha)}
         for row in self._ledger.living_workers():
             if row.sha == sha and row.worker_id not in well:
@@ -110,7 +110,7 @@ class Crew:
 
     def _healthy(self, worker: WorkerRow) -> bool:
         session = self.session(worker)
-        return session is not None and session.healthy(time.monotonic()) and not self._fleet.died(worker.worker_id)
+        return session is not None and session.healthy(time.monotonic()) and not self._containers.died(worker.worker_id)
 
     def session(self, worker: WorkerRow) -> Session | None:
         """What the worker says of itself."""
@@ -118,8 +118,8 @@ class Crew:
 
     def ailment(self, worker: WorkerRow) -> str | None:
         """What is wrong with a worker, in one line; None when nothing is known to be."""
-        if self._fleet.died(worker.worker_id):
-            view = self._fleet.container(worker.worker_id)
+        if self._containers.died(worker.worker_id):
+            view = self._containers.container(worker.worker_id)
             return own_exit(view).reason if view else "its container is gone"
         session = self.session(worker)
         if session is None:
@@ -138,7 +138,7 @@ class Crew:
 
     def start(self, revision: Revision) -> WorkerRow:
         """Start a worker of this revision in standby. Raises EngineError."""
-        worker = self._fleet.spawn(revision)
+        worker = self._containers.spawn(revision)
         _LOG.info("worker started", worker=worker.worker_id, sha=revision.sha[:12])
         return worker
 
@@ -207,7 +207,7 @@ class Crew:
 
     def _release(self, holder: WorkerRow, *, at_once: bool) -> None:
         if at_once or self.ailment(holder) is not None:
-            self._fleet.kill(holder.worker_id, "killed: the lease moved on without it")
+            self._containers.kill(holder.worker_id, "killed: the lease moved on without it")
             return
         seconds = self._settings.drain_seconds
         self._sessions.assign(holder.worker_id, Role.DRAIN, deadline_seconds=seconds)
@@ -217,7 +217,7 @@ class Crew:
         if released and self._released(holder):
             self._ledger.worker_drained(holder.worker_id)
             return
-        self._fleet.kill(holder.worker_id, f"killed: it had not let go of the lease after {seconds:g} s")
+        self._containers.kill(holder.worker_id, f"killed: it had not let go of the lease after {seconds:g} s")
 
     def _released(self, worker: WorkerRow) -> bool:
         session = self.session(worker)
@@ -255,6 +255,6 @@ class Crew:
     def retire(self, worker: WorkerRow, *, reason: str, crashed: bool = False) -> None:
         """End one worker; an engine that does not answer is left for the next look."""
         try:
-            self._fleet.end(worker.worker_id, reason=reason, crashed=crashed)
+            self._containers.end(worker.worker_id, reason=reason, crashed=crashed)
         except EngineError as error:
             _LOG.warning("could not put a worker away", worker=worker.worker_id, error=str(error))

@@ -13,7 +13,7 @@ from supervisor.engine import ContainerView
 from supervisor.ledger import Ledger
 from supervisor.revisions import Revisions
 from supervisor.specs import LABEL_INSTALLATION, LABEL_WORKER
-from supervisor.workers.containers import Fleet
+from supervisor.workers.containers import WorkerContainers
 
 _LOG = structlog.get_logger()
 
@@ -43,19 +43,19 @@ def refuse_foreign_workers(engine: Engine, ledger: Ledger, project: str) -> None
             )
 
 
-def reconcile(engine: Engine, ledger: Ledger, fleet: Fleet, revisions: Revisions, project: str) -> None:
+def reconcile(engine: Engine, ledger: Ledger, containers: WorkerContainers, revisions: Revisions, project: str) -> None:
     """Adopt the living, bury the dead, remove what belongs to nobody. Raises EngineError."""
     lease = ledger.lease()
     known = {row.worker_id for row in ledger.living_workers()}
     for row in ledger.living_workers():
-        if not fleet.alive(row.worker_id):
-            fleet.end(row.worker_id, reason="it ended while no supervisor watched")
+        if not containers.alive(row.worker_id):
+            containers.end(row.worker_id, reason="it ended while no supervisor watched")
             known.discard(row.worker_id)
         elif lease is not None and lease.worker_id == row.worker_id:
-            fleet.adopt(row, role=Role.ACTIVE, epoch=lease.epoch)
+            containers.adopt(row, role=Role.ACTIVE, epoch=lease.epoch)
             _LOG.info("adopted the active worker", worker=row.worker_id)
         else:
-            fleet.adopt(row, role=Role.STANDBY, epoch=None)
+            containers.adopt(row, role=Role.STANDBY, epoch=None)
             _LOG.info("adopted a standby worker", worker=row.worker_id)
     for view in engine.containers(project):
         if view.labels.get(LABEL_WORKER) not in known:

@@ -32,14 +32,14 @@ def worker(
     """A worker that was started, of a revision of its own or of the given one."""
     update = of or installation.staged()
     installation.behaviours[update.sha or ""] = list(behaviours)
-    return supervisor.crew.start(update.revision)
+    return supervisor.pool.start(update.revision)
 
 
 def active(installation: Installation, supervisor: Supervisor, *behaviours: Behaviour) -> WorkerRow:
     """A worker that holds the lease."""
     row = worker(installation, supervisor, *behaviours)
-    supervisor.crew.settle(row)
-    supervisor.crew.hand_over(row)
+    supervisor.pool.settle(row)
+    supervisor.pool.hand_over(row)
     return row
 
 
@@ -47,8 +47,8 @@ def test_the_lease_moves_in_one_order_only(installation: Installation, superviso
     """Drain, release, grant, activate: in the ledger, and nobody is active between the two."""
     blue = active(installation, supervisor)
     green = worker(installation, supervisor)
-    supervisor.crew.settle(green)
-    supervisor.crew.hand_over(green)
+    supervisor.pool.settle(green)
+    supervisor.pool.hand_over(green)
     events = installation.ledger.events(EventType.WORKER_DRAINED, EventType.LEASE_GRANTED, EventType.WORKER_ACTIVATED)
     assert [(event.event_type, event.payload["worker_id"]) for event in events[-3:]] == [
         (EventType.WORKER_DRAINED, blue.worker_id),
@@ -60,7 +60,7 @@ def test_the_lease_moves_in_one_order_only(installation: Installation, superviso
         (blue.worker_id, False, 1),
         (green.worker_id, True, 2),
     ]
-    holder = supervisor.crew.holder()
+    holder = supervisor.pool.holder()
     assert holder is not None
     assert holder.worker_id == green.worker_id
 
@@ -69,19 +69,19 @@ def test_the_former_holder_stands_by(installation: Installation, supervisor: Sup
     """It is told so, and may be made active again with a later epoch."""
     blue = active(installation, supervisor)
     green = worker(installation, supervisor)
-    supervisor.crew.settle(green)
-    supervisor.crew.hand_over(green)
-    session = supervisor.crew.session(blue)
+    supervisor.pool.settle(green)
+    supervisor.pool.hand_over(green)
+    session = supervisor.pool.session(blue)
     assert session is not None
     assert session.grant.role is Role.STANDBY
-    supervisor.crew.hand_over(blue)
+    supervisor.pool.hand_over(blue)
     assert installation.activity.epochs == [1, 2, 3]
 
 
 def test_a_holder_is_confirmed_with_the_epoch_that_it_has(installation: Installation, supervisor: Supervisor) -> None:
     """Handing over to the one who holds the lease grants nothing new; it is how a cut hand-over goes on."""
     blue = active(installation, supervisor)
-    supervisor.crew.hand_over(blue)
+    supervisor.pool.hand_over(blue)
     assert installation.activity.epochs == [1]
     assert len(installation.told(EventType.LEASE_GRANTED)) == 1
 
@@ -90,9 +90,9 @@ def test_at_once_means_that_the_holder_is_killed(installation: Installation, sup
     """No drain is waited for, and it is seen dead before the grant."""
     blue = active(installation, supervisor, Behaviour(work_in_hand=30))
     green = worker(installation, supervisor)
-    supervisor.crew.settle(green)
+    supervisor.pool.settle(green)
     started = time.monotonic()
-    supervisor.crew.hand_over(green, at_once=True)
+    supervisor.pool.hand_over(green, at_once=True)
     assert time.monotonic() - started < 0.5
     granted = installation.ledger.events(EventType.LEASE_GRANTED, newest_first=True, limit=1)[0]
     assert installation.activity.let_go_at(blue.worker_id) <= granted.timestamp
@@ -103,11 +103,11 @@ def test_the_drain_is_told_its_deadline(installation: Installation, supervisor: 
     """So that the worker can cut its run in time."""
     blue = active(installation, supervisor, Behaviour(work_in_hand=0.3))
     green = worker(installation, supervisor)
-    supervisor.crew.settle(green)
-    moving = threading.Thread(target=supervisor.crew.hand_over, args=(green,))
+    supervisor.pool.settle(green)
+    moving = threading.Thread(target=supervisor.pool.hand_over, args=(green,))
     moving.start()
     installation.until(lambda: supervisor.sessions.get(blue.worker_id).grant.role is Role.DRAIN)  # type: ignore[union-attr]
-    session = supervisor.crew.session(blue)
+    session = supervisor.pool.session(blue)
     assert session is not None
     assert session.grant.deadline_seconds == installation.settings.drain_seconds
     moving.join(5)
@@ -120,9 +120,9 @@ def test_a_holder_that_dies_in_its_drain_is_not_waited_for(installation: Install
     supervisor = installation.start(rolling=False)
     blue = active(installation, supervisor, Behaviour(lets_go=False, exits_after=0.2))
     green = worker(installation, supervisor)
-    supervisor.crew.settle(green)
+    supervisor.pool.settle(green)
     started = time.monotonic()
-    supervisor.crew.hand_over(green)
+    supervisor.pool.hand_over(green)
     assert time.monotonic() - started < 2
     assert blue.worker_id not in installation.activity.active()
 
@@ -135,10 +135,10 @@ def test_a_lease_is_not_granted_before_the_killed_holder_is_seen_dead(
 
     active(installation, supervisor, Behaviour(lets_go=False))
     green = worker(installation, supervisor)
-    supervisor.crew.settle(green)
+    supervisor.pool.settle(green)
     installation.engine.go_away()
     with pytest.raises(EngineUnreachable):
-        supervisor.crew.hand_over(green, at_once=True)
+        supervisor.pool.hand_over(green, at_once=True)
     assert len(installation.told(EventType.LEASE_GRANTED)) == 1
 
 
@@ -146,9 +146,9 @@ def test_a_successor_that_does_not_take_over_is_late(installation: Installation,
     """It lives and says that it is well, but the lease is not taken up."""
     active(installation, supervisor)
     green = worker(installation, supervisor, Behaviour(takes_over=False))
-    supervisor.crew.settle(green)
+    supervisor.pool.settle(green)
     with pytest.raises(WorkerLate, match=r"it did not take over within 0\.6 s"):
-        supervisor.crew.hand_over(green)
+        supervisor.pool.hand_over(green)
 
 
 def test_a_worker_that_never_polls_is_told_from_one_that_fails(
@@ -157,12 +157,12 @@ def test_a_worker_that_never_polls_is_told_from_one_that_fails(
     """NoPoll may be the Bot API's fault; an exit is the worker's."""
     silent = active(installation, supervisor, Behaviour(polls=False))
     with pytest.raises(NoPoll, match="it never polled successfully"):
-        supervisor.crew.first_poll(silent)
+        supervisor.pool.first_poll(silent)
     dying = worker(installation, supervisor, Behaviour(polls=False, exits_after=0.1))
-    supervisor.crew.settle(dying)
-    supervisor.crew.hand_over(dying)
+    supervisor.pool.settle(dying)
+    supervisor.pool.hand_over(dying)
     with pytest.raises(WorkerFailed) as failure:
-        supervisor.crew.first_poll(dying)
+        supervisor.pool.first_poll(dying)
     assert not isinstance(failure.value, WorkerLate)
 
 
@@ -170,8 +170,8 @@ def test_a_worker_that_never_polls_is_told_from_one_that_fails(
 def test_a_worker_is_settled_only_when_it_stays_well(installation: Installation, supervisor: Supervisor) -> None:
     """Ready is recorded once; one that comes up and goes again at once is refused."""
     row = worker(installation, supervisor)
-    supervisor.crew.settle(row)
-    supervisor.crew.settle(installation.ledger.worker(row.worker_id))
+    supervisor.pool.settle(row)
+    supervisor.pool.settle(installation.ledger.worker(row.worker_id))
     assert len(installation.told(EventType.WORKER_READY)) == 1
 
 
@@ -180,7 +180,7 @@ def test_a_wait_ends_when_the_supervisor_does(installation: Installation, superv
     row = worker(installation, supervisor, Behaviour(gets_ready=False))
     threading.Timer(0.1, supervisor.ask_to_stop).start()
     with pytest.raises(Stopping):
-        supervisor.crew.settle(row)
+        supervisor.pool.settle(row)
 
 
 def test_the_newest_well_worker_of_a_revision_is_chosen(installation: Installation, supervisor: Supervisor) -> None:
@@ -188,16 +188,16 @@ def test_the_newest_well_worker_of_a_revision_is_chosen(installation: Installati
     update = installation.staged()
     older, newer = (worker(installation, supervisor, of=update) for _ in range(2))
     for row in (older, newer):
-        supervisor.crew.settle(row)
-    chosen = supervisor.crew.living(str(update.sha))
+        supervisor.pool.settle(row)
+    chosen = supervisor.pool.living(str(update.sha))
     assert chosen is not None
     assert chosen.worker_id == newer.worker_id
     installation.engine.crash(newer.worker_id)
-    installation.until(lambda: supervisor.fleet.died(newer.worker_id))
-    chosen = supervisor.crew.living(str(update.sha))
+    installation.until(lambda: supervisor.containers.died(newer.worker_id))
+    chosen = supervisor.pool.living(str(update.sha))
     assert chosen is not None
     assert chosen.worker_id == older.worker_id
-    assert supervisor.crew.living("f" * 40) is None
+    assert supervisor.pool.living("f" * 40) is None
 
 
 def test_a_worker_that_cannot_be_started_leaves_nothing_behind(
@@ -209,7 +209,7 @@ def test_a_worker_that_cannot_be_started_leaves_nothing_behind(
     update = installation.staged()
     installation.engine.remove_image(update.image_id or "")
     with pytest.raises(ImageMissing):
-        supervisor.crew.start(update.revision)
+        supervisor.pool.start(update.revision)
     assert installation.engine.containers("fake") == []
     assert installation.ledger.living_workers() == []
     assert supervisor.sessions.all() == []
@@ -220,12 +220,12 @@ def test_a_worker_that_cannot_be_started_leaves_nothing_behind(
 def test_retiring_ends_both_containers_and_the_credential(installation: Installation, supervisor: Supervisor) -> None:
     """What is put away cannot speak any more; doing it twice changes nothing."""
     row = worker(installation, supervisor)
-    supervisor.crew.settle(row)
+    supervisor.pool.settle(row)
     assert len(installation.engine.containers("fake")) == 2
     for _ in range(2):
-        supervisor.crew.retire(row, reason="no longer needed")
+        supervisor.pool.retire(row, reason="no longer needed")
     assert installation.engine.containers("fake") == []
-    assert supervisor.crew.session(row) is None
+    assert supervisor.pool.session(row) is None
     ended = installation.ledger.worker(row.worker_id)
     assert (ended.exit_code, ended.reason, ended.crashed) == (0, "no longer needed", False)
     assert len(installation.told(EventType.WORKER_EXITED)) == 1
@@ -253,11 +253,11 @@ def test_a_worker_that_was_registered_and_never_made_is_not_taken_for_one(
     update = installation.staged()
     goes_away_at(installation, "run")
     with pytest.raises(EngineUnreachable):
-        supervisor.crew.start(update.revision)
+        supervisor.pool.start(update.revision)
     installation.engine.come_back()
     [registered] = [row for row in installation.ledger.living_workers() if row.sha == update.sha]
-    assert supervisor.crew.living(update.revision.sha) is None
-    assert supervisor.crew.bring_up(update.revision).worker_id != registered.worker_id
+    assert supervisor.pool.living(update.revision.sha) is None
+    assert supervisor.pool.bring_up(update.revision).worker_id != registered.worker_id
     assert installation.ledger.crashes(update.revision.sha, 0) == []
 
 
@@ -266,12 +266,12 @@ def test_a_worker_that_was_put_away_by_half_is_not_taken_for_one(
 ) -> None:
     """The engine stopped it and went away before the rest: it is ended when the engine is back."""
     row = worker(installation, supervisor)
-    supervisor.crew.settle(row)
+    supervisor.pool.settle(row)
     installation.engine.fail_silently(row.worker_id)
     goes_away_at(installation, "remove")
     with pytest.raises(EngineUnreachable):
-        supervisor.fleet.end(row.worker_id, reason="no longer needed")
+        supervisor.containers.end(row.worker_id, reason="no longer needed")
     installation.engine.come_back()
-    assert supervisor.crew.living(row.sha) is None
-    assert not supervisor.crew.has(row.sha)
+    assert supervisor.pool.living(row.sha) is None
+    assert not supervisor.pool.retire_ailing(row.sha)
     assert installation.ledger.worker(row.worker_id).exited_at is not None

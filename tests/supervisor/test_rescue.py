@@ -12,7 +12,7 @@ import pytest
 from supervisor import views
 from supervisor.bot.client import BotApiError, BotClient
 from supervisor.bot.commands import Commands
-from supervisor.bot.owner_notices import Herald
+from supervisor.bot.owner_notices import OwnerNotices
 from supervisor.bot.rescue import Rescue
 from supervisor.contract import EventType, Redactor
 from supervisor.ledger import Ledger
@@ -84,7 +84,7 @@ class Bench:
         self.rescue.turn(self.bot)
 
     def tell(self) -> None:
-        Herald(bot=self.client, ledger=self.ledger, owners=lambda: self.owners).turn()
+        OwnerNotices(bot=self.client, ledger=self.ledger, owners=lambda: self.owners).turn()
 
     def told(self) -> list[str]:
         return [message.text for message in self.running.user.messages()]

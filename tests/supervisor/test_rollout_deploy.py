@@ -355,7 +355,7 @@ def test_nothing_but_the_two_revisions_keeps_running(installation: Installation)
         installation.becomes_active(installation.genesis)
         first = installation.promoted("first")
         installation.until(lambda: EventType.UPDATE_CLEANUP_COMPLETED in installation.events(first))
-        supervisor.fleet.spawn(installation.ledger.revision(str(installation.genesis.sha)))
+        supervisor.containers.spawn(installation.ledger.revision(str(installation.genesis.sha)))
         installation.until(lambda: len(installation.running()) == 2 and len(installation.running("toolbox")) == 2)
         assert installation.running_shas() == sorted([str(installation.genesis.sha), str(first.sha)])
 

@@ -51,7 +51,7 @@ def test_a_stop_leaves_workers_alone_and_the_next_start_adopts_them(installation
     with installation.supervised() as supervisor:
         row = before[0]
         assert row is not None
-        installation.until(lambda: supervisor.crew.session(row) is not None)
+        installation.until(lambda: supervisor.pool.session(row) is not None)
         installation.until(lambda: settled(installation))
         assert (installation.active(), sorted(installation.running())) == before
         assert len(installation.told(EventType.LEASE_GRANTED)) == 2

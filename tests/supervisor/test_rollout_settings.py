@@ -29,7 +29,7 @@ def test_both_workers_are_renewed_with_the_changed_settings(installation: Instal
     with installation.supervised() as supervisor:
         installation.until(lambda: len(installation.running()) == 2 and not set(before) & set(installation.running()))
         renewed = installation.becomes_active(update)
-        assert supervisor.fleet.current(renewed)
+        assert supervisor.containers.current(renewed)
         assert supervisor.rollout.renewal is None
         assert installation.running_shas() == sorted([str(update.sha), str(installation.genesis.sha)])
         assert ("kill", active.worker_id) not in installation.engine.calls
@@ -44,8 +44,8 @@ def test_the_same_settings_renew_nobody(installation: Installation) -> None:
         before = installation.becomes_active(installation.genesis)
     installation.environment = {"B": "2", "A": "1"}
     with installation.supervised() as supervisor:
-        installation.until(lambda: (s := supervisor.crew.session(before)) is not None and s.last_beat is not None)
-        assert supervisor.fleet.current(before)
+        installation.until(lambda: (s := supervisor.pool.session(before)) is not None and s.last_beat is not None)
+        assert supervisor.containers.current(before)
         assert supervisor.rollout.renewal is None
     assert installation.active() == before
     assert len(installation.told(EventType.WORKER_SPAWNED)) == 1
@@ -78,4 +78,4 @@ def test_a_rollback_brings_up_n_minus_1_with_the_settings_of_now(installation: I
         installation.until(lambda: installation.active_sha() == installation.genesis.sha)
         row = installation.active()
         assert row is not None
-        assert supervisor.fleet.current(row)
+        assert supervisor.containers.current(row)

@@ -17,12 +17,12 @@ from typing import Final, Self
 from supervisor import facts, views
 from supervisor.bot.client import BotClient
 from supervisor.bot.commands import Commands
-from supervisor.bot.owner_notices import Herald
+from supervisor.bot.owner_notices import OwnerNotices
 from supervisor.bot.rescue import Rescue
 from supervisor.contract import EventType
 from supervisor.ledger import Ledger, NewUpdate, Origin, Revision, Update, WorkerRow
 from supervisor.localbot.store import OWNER
-from supervisor.outages import Probes, Surroundings
+from supervisor.outages import OutageMonitor, Probes
 from supervisor.revisions import Revisions
 from supervisor.rollout.rollout import Rollout
 from supervisor.rollout.standby import Beside
@@ -35,8 +35,8 @@ from supervisor.toolbox.grants import Grants
 from supervisor.toolbox.toolboxes import Toolboxes
 from supervisor.updates.binding import digest
 from supervisor.updates.decisions import Decisions
-from supervisor.workers.containers import Fleet
-from supervisor.workers.pool import Crew
+from supervisor.workers.containers import WorkerContainers
+from supervisor.workers.pool import WorkerPool
 from supervisor.workers.reconcile import reconcile
 from tests.supervisor.fakes.engine import FakeEngine, Idle, Process
 from tests.supervisor.fakes.workers import Activity, Behaviour, FakeWorker, Socket
@@ -98,7 +98,7 @@ class Supervisor:
             grants=self.grants,
             installation=facts.ensure_installation(ledger),
         )
-        self.fleet = Fleet(
+        self.containers = WorkerContainers(
             engine=engine,
             ledger=ledger,
             sessions=self.sessions,
@@ -109,8 +109,8 @@ class Supervisor:
             installation=facts.ensure_installation(ledger),
             toolboxes=self.toolboxes,
         )
-        self.crew = Crew(
-            fleet=self.fleet,
+        self.pool = WorkerPool(
+            containers=self.containers,
             ledger=ledger,
             sessions=self.sessions,
             settings=settings,
@@ -119,12 +119,12 @@ class Supervisor:
             poll_turn=poll_turn,
             timing=installation.timing,
         )
-        self.surroundings = Surroundings(
+        self.outages = OutageMonitor(
             probes=Probes(
                 bot_api=lambda: "" if installation.socket.bot_api_answers else "the Bot API is away",
                 model=lambda: "" if installation.model_answers_host else "the model is away",
                 disk=lambda: "" if installation.disk_has_room else "the disk is full",
-                engine=self.fleet.engine_trouble,
+                engine=self.containers.engine_trouble,
             ),
             ledger=ledger,
             sessions=self.sessions,
@@ -135,21 +135,21 @@ class Supervisor:
             engine=engine,
             ledger=ledger,
             revisions=installation.revisions,
-            fleet=self.fleet,
-            crew=self.crew,
+            containers=self.containers,
+            pool=self.pool,
             sessions=self.sessions,
             settings=settings,
             signal=self.signal,
             rebuilder=installation,
-            surroundings=self.surroundings,
+            outages=self.outages,
             beside=installation.beside,
             bot_api_answers=lambda: installation.socket.bot_api_answers,
             clocks=clocks,
             timing=installation.timing,
         )
         targets: dict[str, Callable[[], None]] = {
-            "watch": lambda: self.fleet.watch(self._stop),
-            "surroundings": lambda: self.surroundings.run(self._stop),
+            "watch": lambda: self.containers.watch(self._stop),
+            "outages": lambda: self.outages.run(self._stop),
             "toolboxes": lambda: self.toolboxes.run(self._stop),
         }
         if rolling:
@@ -162,7 +162,7 @@ class Supervisor:
     def start(self) -> None:
         """Bring engine and ledger together, let workers in, and begin."""
         installation = self._installation
-        reconcile(installation.engine, installation.ledger, self.fleet, installation.revisions, PROJECT)
+        reconcile(installation.engine, installation.ledger, self.containers, installation.revisions, PROJECT)
         installation.socket.sessions = self.sessions
         self.sessions.forgive_silence()
         for thread in self._threads:
@@ -178,7 +178,7 @@ class Supervisor:
         """As on SIGTERM: workers go on. Harmless after a kill."""
         self.ask_to_stop()
         self._installation.socket.sessions = None
-        self.fleet.stop_watching()
+        self.containers.stop_watching()
         for thread in self._threads:
             thread.join(10)
             assert not thread.is_alive(), f"the thread {thread.name} does not end"
@@ -202,14 +202,14 @@ class Supervisor:
             decisions=Decisions(ledger),
             commands=Commands(ledger, installation.revisions, status=lambda: views.status(ledger, running=True)),
             owners=owners,
-            works=self.crew.may_poll,
+            works=self.pool.may_poll,
             trouble=lambda: self.rollout.trouble,
             poll_turn=poll_turn,
             signal=self.signal,
             timing=installation.timing,
         )
-        herald = Herald(bot=bot, ledger=ledger, owners=owners)
-        return {"rescue": lambda: rescue.run(self._stop), "herald": lambda: herald.run(self._stop)}
+        owner_notices = OwnerNotices(bot=bot, ledger=ledger, owners=owners)
+        return {"rescue": lambda: rescue.run(self._stop), "owner notices": lambda: owner_notices.run(self._stop)}
 
     def _roll(self) -> None:
         with suppress(Killed):
