@@ -1,52 +1,27 @@
 """Forward: green is started beside blue, takes the work over, and its probation begins."""
 
-from collections.abc import Callable
-
 import structlog
 
 from supervisor.agent_db.backup import BackupFailed, backup
 from supervisor.engine import EngineError, EngineUnreachable
-from supervisor.ledger import Blame, Ledger, LedgerError, Update, WorkerRow
-from supervisor.outages import OutageMonitor
-from supervisor.paths import Paths
-from supervisor.rollout.activation import Activation, supersede
+from supervisor.ledger import Blame, LedgerError, Update, WorkerRow
+from supervisor.rollout.activation import supersede
+from supervisor.rollout.context import Context, Part, Trial
 from supervisor.states import Status
-from supervisor.timing import Clocks
-from supervisor.updates.attempts import Attempts, TooManyDeaths
-from supervisor.updates.binding import BindingBroken, Engine, check_binding
-from supervisor.workers.containers import ENDED_FROM_OUTSIDE, WorkerContainers
-from supervisor.workers.pool import NoPoll, Stopping, WorkerFailed, WorkerPool
+from supervisor.updates.attempts import TooManyDeaths
+from supervisor.updates.binding import BindingBroken, check_binding
+from supervisor.workers.containers import ENDED_FROM_OUTSIDE
+from supervisor.workers.pool import NoPoll, Stopping, WorkerFailed
 
 _LOG = structlog.get_logger()
 
 
-class Deployment:
+class Deployment(Part):
     """Takes an approved update to its probation, or leaves blue as it was."""
 
-    def __init__(
-        self,
-        *,
-        engine: Engine,
-        ledger: Ledger,
-        containers: WorkerContainers,
-        pool: WorkerPool,
-        activation: Activation,
-        outages: OutageMonitor,
-        paths: Paths,
-        attempts: Attempts,
-        bot_api_answers: Callable[[], bool],
-        clocks: Clocks,
-    ) -> None:
-        self._attempts = attempts
-        self._engine = engine
-        self._ledger = ledger
-        self._containers = containers
-        self._pool = pool
-        self._activation = activation
-        self._outages = outages
-        self._paths = paths
-        self._bot_api_answers = bot_api_answers
-        self._clocks = clocks
+    def __init__(self, context: Context, trial: Trial) -> None:
+        super().__init__(context)
+        self._trial = trial
 
     def begin(self, update: Update) -> None:
         """Start green beside blue, move the work over, and begin the probation."""
@@ -65,21 +40,21 @@ class Deployment:
         green: WorkerRow | None = None
         try:
             green = self._pool.living(update.revision.sha)
-            self._attempts.begin(update)
-            check_binding(update, self._engine)
+            self._trial.attempts.begin(update)
+            check_binding(update, self._trial.engine)
             self._snapshot(update)
             if green is None:
                 self._have_blue_serve()
                 green = self._pool.start(update.revision)
             self._pool.settle(green)
-            check_binding(update, self._engine, container=green.worker_id)
+            check_binding(update, self._trial.engine, container=green.worker_id)
             self._pool.hand_over(green)
             self._pool.first_poll(green)
         except (EngineUnreachable, LedgerError, Stopping):
             raise  # nobody's fault here: the same steps again, when it is back
         except Exception as failure:
             outside = green is not None and self._containers.ended_from_outside(green.worker_id)
-            if green is not None and outside and self._attempts.again(update):
+            if green is not None and outside and self._trial.attempts.again(update):
                 _LOG.warning("green ended from outside; another one is started", tx=update.tx_id, error=str(failure))
                 self._containers.end(green.worker_id, reason=ENDED_FROM_OUTSIDE)
                 return  # still deploying: the same steps again
@@ -108,10 +83,11 @@ class Deployment:
 
     def _snapshot(self, update: Update) -> None:
         """A copy of the worker's database as it is before the deploy."""
-        if update.snapshot or not self._paths.agent_db.exists():
+        paths = self._settings.paths
+        if update.snapshot or not paths.agent_db.exists():
             return
-        target = self._paths.snapshots / f"{update.tx_id}.db"
-        backup(self._paths.agent_db, target)
+        target = paths.snapshots / f"{update.tx_id}.db"
+        backup(paths.agent_db, target)
         self._ledger.amend(update.tx_id, {"snapshot": str(target)})
 
     def _abandon(self, update: Update, green: WorkerRow | None, failure: Exception, blame: Blame) -> None:
@@ -134,7 +110,7 @@ class Deployment:
 
     def _blame(self, failure: Exception) -> Blame:
         if isinstance(failure, NoPoll):
-            return Blame.OWN if self._bot_api_answers() else Blame.EXTERNAL
+            return Blame.OWN if self._trial.bot_api_answers() else Blame.EXTERNAL
         if not isinstance(failure, WorkerFailed) or self._outages.excuse():
             return Blame.EXTERNAL
         return Blame.OWN

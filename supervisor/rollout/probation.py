@@ -1,84 +1,68 @@
 """The probation: green works, blue stands by, and the first failure of green's own brings blue back."""
 
 import time
-from collections.abc import Callable
+from typing import Final
 
 import structlog
 
 from supervisor.contract import EventType
-from supervisor.ledger import Blame, Ledger, Update, WorkerRow
-from supervisor.outages import OutageMonitor
+from supervisor.ledger import Blame, Update, WorkerRow
 from supervisor.revisions import Revisions
-from supervisor.rollout.activation import Activation, supersede_others
+from supervisor.rollout.activation import supersede_others
+from supervisor.rollout.context import Context, Part, Trial
 from supervisor.rollout.pace import Pace
 from supervisor.rollout.rollback import Rollback
 from supervisor.rollout.standby import Standby
 from supervisor.rollout.window import WindowClock
 from supervisor.states import Status
-from supervisor.timing import Clocks, Timing
-from supervisor.updates.attempts import Attempts, TooManyDeaths
-from supervisor.updates.binding import BindingBroken, Engine, check_binding
-from supervisor.workers.containers import ENDED_FROM_OUTSIDE, WorkerContainers
-from supervisor.workers.pool import WorkerFailed, WorkerPool
+from supervisor.timing import Timing
+from supervisor.updates.attempts import TooManyDeaths
+from supervisor.updates.binding import BindingBroken, check_binding
+from supervisor.workers.containers import ENDED_FROM_OUTSIDE
+from supervisor.workers.pool import WorkerFailed
 
 _LOG = structlog.get_logger()
+#: A worker waits so long before it polls again, and then for the answer; 30 s each where they are not set.
+_POLL_PAUSES: Final = ("AUTONOUS_CONTROL_CIRCUIT_COOLDOWN_SECONDS", "TG_TIMEOUT")
 
 
-class Probation:
-    """Watches green for ``window`` seconds, and promotes it or asks for the way back.
-
-    ``poll_pause`` is how long it may take until a worker can tell that its polls go well again.
-    """
+class Probation(Part):
+    """Watches green for its window, and promotes it or asks for the way back."""
 
     def __init__(
         self,
+        context: Context,
+        trial: Trial,
         *,
-        attempts: Attempts,
-        engine: Engine,
-        ledger: Ledger,
         revisions: Revisions,
-        containers: WorkerContainers,
-        pool: WorkerPool,
-        activation: Activation,
         rollback: Rollback,
         standby: Standby,
-        outages: OutageMonitor,
         pace: Pace,
-        window: float,
-        poll_pause: float,
-        bot_api_answers: Callable[[], bool],
-        clocks: Clocks,
         timing: Timing,
     ) -> None:
-        self._attempts = attempts
-        self._engine = engine
-        self._ledger = ledger
+        super().__init__(context)
+        self._trial = trial
         self._revisions = revisions
-        self._containers = containers
-        self._pool = pool
-        self._activation = activation
         self._rollback = rollback
         self._standby = standby
-        self._outages = outages
         self._pace = pace
-        self._window = window
-        self._poll_pause = poll_pause
-        self._bot_api_answers = bot_api_answers
-        self._clocks = clocks
         self._timing = timing
+        values = context.settings.worker_values
+        #: How long it may take until a worker can tell that its polls go well again.
+        self._poll_pause = sum(float(values.get(name, 30)) for name in _POLL_PAUSES)
         self._polls_failing_since: float | None = None
 
     def prove(self, update: Update) -> None:
         """Watch green until its window has passed, or until its first failure of its own."""
         self._polls_failing_since = None
         try:
-            self._attempts.begin(update)
+            self._trial.attempts.begin(update)
         except TooManyDeaths as deaths:
             self._rollback.demand(
                 update, Status.DEPLOYED_UNSTABLE, self._pool.holder(), str(deaths), blame=Blame.EXTERNAL
             )
             return
-        clock = WindowClock.of(update, self._ledger, self._clocks, self._window)
+        clock = WindowClock.of(update, self._ledger, self._clocks, self._settings.stable_window_seconds)
         while not self._pace.stopping:
             self._pace.begin()
             if self._ledger.find(update.tx_id).status is not Status.DEPLOYED_UNSTABLE:
@@ -119,7 +103,7 @@ class Probation:
         if green is not None:
             self._containers.end(green.worker_id, reason=ENDED_FROM_OUTSIDE)
         try:
-            check_binding(update, self._engine)
+            check_binding(update, self._trial.engine)
             self._activation.make_active(update.revision, at_once=True)
         except (WorkerFailed, BindingBroken) as failure:
             if excuse := self._outages.excuse():
@@ -144,7 +128,7 @@ class Probation:
         elif now - self._polls_failing_since > self._timing.poll_errors:
             self._polls_failing_since = None
             # Only when the Bot API answers us is it the worker that cannot poll.
-            if self._bot_api_answers():
+            if self._trial.bot_api_answers():
                 return f"it cannot poll: {session.beat.poll_error}"
         return None
 

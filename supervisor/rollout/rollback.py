@@ -4,41 +4,25 @@ import structlog
 
 from supervisor.contract import EventType
 from supervisor.engine import EngineError, EngineUnreachable
-from supervisor.ledger import Blame, Ledger, Revision, Update, WorkerRow
-from supervisor.outages import OutageMonitor
+from supervisor.ledger import Blame, Revision, Update, WorkerRow
 from supervisor.revisions import Revisions
-from supervisor.rollout.activation import Activation, supersede_others
+from supervisor.rollout.activation import supersede_others
+from supervisor.rollout.context import Context, Part
 from supervisor.states import Status
-from supervisor.timing import Clocks
-from supervisor.workers.pool import WorkerFailed, WorkerPool
+from supervisor.workers.pool import WorkerFailed
 
 _LOG = structlog.get_logger()
 
 
-class Rollback:
+class Rollback(Part):
     """Asks for the way back, and carries it out.
 
-    Within ``window`` seconds after a way back, the revision that was gone back to may show that it fails alike.
+    Within the crash window after a way back, the revision that was gone back to may show that it fails alike.
     """
 
-    def __init__(
-        self,
-        *,
-        pool: WorkerPool,
-        ledger: Ledger,
-        revisions: Revisions,
-        activation: Activation,
-        outages: OutageMonitor,
-        window: float,
-        clocks: Clocks,
-    ) -> None:
-        self._outages = outages
-        self._window = window
-        self._clocks = clocks
-        self._pool = pool
-        self._ledger = ledger
+    def __init__(self, context: Context, revisions: Revisions) -> None:
+        super().__init__(context)
         self._revisions = revisions
-        self._activation = activation
 
     def demand(
         self, update: Update, status: Status, green: WorkerRow | None, failure: str, blame: Blame = Blame.OWN
@@ -71,7 +55,7 @@ class Rollback:
         """
         if self._outages.repeated():
             return True
-        since = self._clocks.wall() - self._window
+        since = self._clocks.wall() - self._settings.crash_window_seconds
         rolled_back = [update for update in self._ledger.having(Status.ROLLED_BACK) if update.base_sha == good.sha]
         former = max(rolled_back, key=lambda update: update.updated_at, default=None)
         if former is None or former.updated_at < since or former.blame != Blame.OWN:

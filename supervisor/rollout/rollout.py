@@ -5,7 +5,6 @@ half done is simply asked for again: every step may be repeated.
 """
 
 from collections.abc import Callable
-from typing import Final
 
 import structlog
 
@@ -14,6 +13,7 @@ from supervisor.ledger import Ledger, LostRace
 from supervisor.outages import OutageMonitor
 from supervisor.revisions import Revisions
 from supervisor.rollout.activation import Activation
+from supervisor.rollout.context import Context, Trial
 from supervisor.rollout.deployment import Deployment
 from supervisor.rollout.pace import Pace
 from supervisor.rollout.probation import Probation
@@ -31,8 +31,6 @@ from supervisor.workers.containers import WorkerContainers
 from supervisor.workers.pool import Stopping, WorkerFailed, WorkerPool
 
 _LOG = structlog.get_logger()
-#: A worker waits so long before it polls again, and then for the answer; 30 s each where they are not set.
-_POLL_PAUSES: Final = ("AUTONOUS_CONTROL_CIRCUIT_COOLDOWN_SECONDS", "TG_TIMEOUT")
 
 
 class Rollout:
@@ -59,62 +57,27 @@ class Rollout:
         self._ledger = ledger
         self._settings = settings
         self._timing = timing
+        self._attempts = Attempts(ledger)
         self._pace = pace = Pace(containers=containers, sessions=sessions, signal=signal, clocks=clocks)
-        self._activation = activation = Activation(pool=pool, containers=containers, ledger=ledger, rebuilder=rebuilder)
+        self._activation = Activation(pool=pool, containers=containers, ledger=ledger, rebuilder=rebuilder)
         standby = Standby(pool=pool, ledger=ledger, rebuilder=rebuilder, clocks=clocks, timing=timing, beside=beside)
-        self._rollback = rollback = Rollback(
-            pool=pool,
-            ledger=ledger,
-            revisions=revisions,
-            activation=activation,
-            outages=outages,
-            window=settings.crash_window_seconds,
-            clocks=clocks,
-        )
-        self._attempts = attempts = Attempts(ledger)
-        self._deployment = Deployment(
-            attempts=attempts,
-            engine=engine,
+        context = Context(
             ledger=ledger,
             containers=containers,
             pool=pool,
-            activation=activation,
+            activation=self._activation,
             outages=outages,
-            paths=settings.paths,
-            bot_api_answers=bot_api_answers,
-            clocks=clocks,
-        )
-        self._probation = Probation(
-            attempts=attempts,
-            engine=engine,
-            ledger=ledger,
-            revisions=revisions,
-            containers=containers,
-            pool=pool,
-            activation=activation,
-            rollback=rollback,
-            standby=standby,
-            outages=outages,
-            pace=pace,
-            window=settings.stable_window_seconds,
-            poll_pause=sum(float(settings.worker_values.get(name, 30)) for name in _POLL_PAUSES),
-            bot_api_answers=bot_api_answers,
-            clocks=clocks,
-            timing=timing,
-        )
-        self._upkeep = Upkeep(
-            ledger=ledger,
-            containers=containers,
-            pool=pool,
-            activation=activation,
-            rollback=rollback,
-            standby=standby,
-            outages=outages,
-            rebuilder=rebuilder,
-            pace=pace,
             settings=settings,
             clocks=clocks,
-            timing=timing,
+        )
+        trial = Trial(engine=engine, attempts=self._attempts, bot_api_answers=bot_api_answers)
+        self._rollback = rollback = Rollback(context, revisions)
+        self._deployment = Deployment(context, trial)
+        self._probation = Probation(
+            context, trial, revisions=revisions, rollback=rollback, standby=standby, pace=pace, timing=timing
+        )
+        self._upkeep = Upkeep(
+            context, rollback=rollback, standby=standby, rebuilder=rebuilder, pace=pace, timing=timing
         )
 
     def stop(self) -> None:

@@ -4,52 +4,39 @@ import structlog
 
 from supervisor.contract import EventType
 from supervisor.engine import EngineError
-from supervisor.ledger import Ledger, Revision, WorkerRow
-from supervisor.outages import OutageMonitor
-from supervisor.rollout.activation import Activation, supersede_others
+from supervisor.ledger import Revision, WorkerRow
+from supervisor.rollout.activation import supersede_others
+from supervisor.rollout.context import Context, Part
 from supervisor.rollout.pace import Pace
 from supervisor.rollout.rebuild import Rebuilder
 from supervisor.rollout.rollback import Rollback
 from supervisor.rollout.standby import Standby
-from supervisor.settings import Settings
 from supervisor.states import Status
-from supervisor.timing import Clocks, Timing
-from supervisor.workers.containers import ENDED_FROM_OUTSIDE, WorkerContainers
-from supervisor.workers.pool import WorkerFailed, WorkerPool
+from supervisor.timing import Timing
+from supervisor.workers.containers import ENDED_FROM_OUTSIDE
+from supervisor.workers.pool import WorkerFailed
 
 _LOG = structlog.get_logger()
 
 
-class Upkeep:
+class Upkeep(Part):
     """Keeps the good revision active and N-1 beside it, both with the settings of now."""
 
     def __init__(
         self,
+        context: Context,
         *,
-        ledger: Ledger,
-        containers: WorkerContainers,
-        pool: WorkerPool,
-        activation: Activation,
         rollback: Rollback,
         standby: Standby,
-        outages: OutageMonitor,
         rebuilder: Rebuilder,
         pace: Pace,
-        settings: Settings,
-        clocks: Clocks,
         timing: Timing,
     ) -> None:
-        self._ledger = ledger
-        self._containers = containers
-        self._pool = pool
-        self._activation = activation
+        super().__init__(context)
         self._rollback = rollback
         self._standby = standby
-        self._outages = outages
         self._rebuilder = rebuilder
         self._pace = pace
-        self._settings = settings
-        self._clocks = clocks
         self._timing = timing
         self._renew_not_before = 0.0
         self._renewal_failure = ""
