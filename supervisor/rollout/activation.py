@@ -1,12 +1,9 @@
 """Who comes next: the lease goes to a worker of a given revision, whatever that takes."""
 
-from contextlib import suppress
-
 import structlog
 
-from supervisor.ledger import Ledger, LostRace, Revision, Update, WorkerRow
+from supervisor.ledger import Ledger, Revision, WorkerRow
 from supervisor.rollout.rebuild import Rebuilder
-from supervisor.states import Status
 from supervisor.workers.containers import WorkerContainers
 from supervisor.workers.pool import WorkerFailed, WorkerPool
 
@@ -59,22 +56,3 @@ class Activation:
         except WorkerFailed as failure:
             self._pool.retire(worker, reason=str(failure), crashed=True)
             raise
-
-
-def supersede(ledger: Ledger, update: Update, good: Revision) -> None:
-    """Another revision than the update's base is the good one now."""
-    with suppress(LostRace):  # cancelled meanwhile; or approved, and then its deployment sees it
-        ledger.move(
-            update.tx_id,
-            update.status,
-            Status.SUPERSEDED,
-            changes={"last_error": f"{good.tx_id} is the good one now"},
-            payload={"by": good.tx_id},
-        )
-
-
-def supersede_others(ledger: Ledger, good: Revision) -> None:
-    """End what waits on any other base: none of it can be approved or deployed any more."""
-    for update in ledger.having(Status.STAGED, Status.APPROVED):
-        if update.base_sha != good.sha:
-            supersede(ledger, update, good)

@@ -5,11 +5,11 @@ import structlog
 from supervisor.agent_db.backup import BackupFailed, backup
 from supervisor.engine import EngineError, EngineUnreachable
 from supervisor.ledger import Blame, LedgerError, Update, WorkerRow
-from supervisor.rollout.activation import supersede
 from supervisor.rollout.context import Context, Part, Trial
 from supervisor.states import Status
 from supervisor.updates.attempts import TooManyDeaths
 from supervisor.updates.binding import BindingBroken, check_binding
+from supervisor.updates.superseding import supersede
 from supervisor.workers.containers import ENDED_FROM_OUTSIDE
 from supervisor.workers.pool import NoPoll, Stopping, WorkerFailed
 

@@ -8,7 +8,6 @@ import structlog
 from supervisor.contract import EventType
 from supervisor.ledger import Blame, Update, WorkerRow
 from supervisor.revisions import Revisions
-from supervisor.rollout.activation import supersede_others
 from supervisor.rollout.context import Context, Part, Trial
 from supervisor.rollout.pace import Pace
 from supervisor.rollout.rollback import Rollback
@@ -18,6 +17,7 @@ from supervisor.states import Status
 from supervisor.timing import Timing
 from supervisor.updates.attempts import TooManyDeaths
 from supervisor.updates.binding import BindingBroken, check_binding
+from supervisor.updates.superseding import supersede_others
 from supervisor.workers.containers import ENDED_FROM_OUTSIDE
 from supervisor.workers.pool import WorkerFailed
 

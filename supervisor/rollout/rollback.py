@@ -6,9 +6,9 @@ from supervisor.contract import EventType
 from supervisor.engine import EngineError, EngineUnreachable
 from supervisor.ledger import Blame, Revision, Update, WorkerRow
 from supervisor.revisions import Revisions
-from supervisor.rollout.activation import supersede_others
 from supervisor.rollout.context import Context, Part
 from supervisor.states import Status
+from supervisor.updates.superseding import supersede_others
 from supervisor.workers.pool import WorkerFailed
 
 _LOG = structlog.get_logger()

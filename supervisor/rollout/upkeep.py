@@ -5,7 +5,6 @@ import structlog
 from supervisor.contract import EventType
 from supervisor.engine import EngineError
 from supervisor.ledger import Revision, WorkerRow
-from supervisor.rollout.activation import supersede_others
 from supervisor.rollout.context import Context, Part
 from supervisor.rollout.pace import Pace
 from supervisor.rollout.rebuild import Rebuilder
@@ -13,6 +12,7 @@ from supervisor.rollout.rollback import Rollback
 from supervisor.rollout.standby import Standby
 from supervisor.states import Status
 from supervisor.timing import Timing
+from supervisor.updates.superseding import supersede_others
 from supervisor.workers.containers import ENDED_FROM_OUTSIDE
 from supervisor.workers.pool import WorkerFailed
 
