@@ -83,7 +83,7 @@ class WorkersDesk:
 
     def submit(self, worker_id: str, submission: Submission) -> Submitted | Problem:
         """A patch from the agent; only the holder of the lease may hand one in."""
-        if not self._holds_lease(worker_id):
+        if not self._ledger.holds_lease(worker_id):
             return Problem(code="not_active", reason="only the active worker submits patches")
         return submitted(
             self._pipeline.submit(
@@ -118,13 +118,13 @@ class WorkersDesk:
 
     def press(self, worker_id: str, press: Press) -> Pressed:
         """A button of a card; only the holder of the lease may relay one."""
-        if not self._holds_lease(worker_id):
+        if not self._ledger.holds_lease(worker_id):
             return Pressed(text="only the active worker relays presses", alert=True)
         return self._cards.press(press)
 
     def command(self, worker_id: str, command: Command) -> Told:
         """A direct command; only the holder of the lease may relay one."""
-        if not self._holds_lease(worker_id):
+        if not self._ledger.holds_lease(worker_id):
             return Told(text="only the active worker relays commands")
         if self._cards.knows(command.name):
             return Told(text=self._cards.answer(command))
@@ -132,20 +132,16 @@ class WorkersDesk:
 
     def kept(self, worker_id: str) -> Kept:
         """What came for the bot while no worker ran; only the holder of the lease is told."""
-        if not self._holds_lease(worker_id):
+        if not self._ledger.holds_lease(worker_id):
             return Kept()
         updates = self._ledger.kept(rescue.source(self._settings))
         return Kept(updates=[KeptUpdate(id=u.id, raw=u.raw, answered=u.answered) for u in updates])
 
     def taken(self, worker_id: str, taken: Taken) -> Kept:
         """The holder of the lease has stored these."""
-        if self._holds_lease(worker_id):
+        if self._ledger.holds_lease(worker_id):
             self._ledger.taken(rescue.source(self._settings), taken.ids)
         return self.kept(worker_id)
-
-    def _holds_lease(self, worker_id: str) -> bool:
-        lease = self._ledger.lease()
-        return lease is not None and lease.worker_id == worker_id
 
     def status(self) -> dict[str, Any]:
         """For ``status --json``."""

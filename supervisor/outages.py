@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -29,8 +30,6 @@ _LOOK_SECONDS: Final = 1.0
 _PROBE_SECONDS: Final = 5.0
 _DISK_FULL_BYTES: Final = 4 * 1024 * 1024
 _MODEL_URL: Final = "https://api.openai.com/v1"
-_TOO_MANY_REQUESTS: Final = 429
-_SERVER_ERROR: Final = 500
 
 
 class Part(StrEnum):
@@ -267,7 +266,7 @@ def model_trouble(settings: Settings) -> str:
             answer = client.get(url, headers={"Authorization": f"Bearer {key}"})
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return f"the model's server does not answer: {type(error).__name__}"
-    if answer.status_code == _TOO_MANY_REQUESTS or answer.status_code >= _SERVER_ERROR:
+    if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS or answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         return f"the model's server answers {answer.status_code}"
     return ""
 

@@ -42,6 +42,7 @@ _MAX_BODY_BYTES = 2 * 1024 * 1024
 _NDJSON = "application/x-ndjson"
 
 M = TypeVar("M", bound=Message)
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class Desk(Protocol):
@@ -101,8 +102,7 @@ def contract_app(desk: Desk, tools: ToolDesk | None = None) -> Starlette:
         return worker_id
 
     async def announce(request: Request) -> Response:
-        answer = sessions.announce(identify(request), await _read(request, Announcement))
-        return _json(answer, 409 if isinstance(answer, Problem) else 200)
+        return _answer(sessions.announce(identify(request), await _read(request, Announcement)))
 
     async def beat(request: Request) -> Response:
         grant = sessions.beat(identify(request), await _read(request, Beat))
@@ -113,14 +113,12 @@ def contract_app(desk: Desk, tools: ToolDesk | None = None) -> Starlette:
     async def role(request: Request) -> Response:
         return StreamingResponse(_grants(sessions, identify(request)), media_type=_NDJSON)
 
-    async def claim(request: Request) -> Response:
-        worker_id = identify(request)
-        return _json(await run_in_threadpool(desk.claim, worker_id, await _read(request, Claim)))
+    def relay(kind: type[M], answer: Callable[[str, M], Message]) -> Endpoint:
+        async def handler(request: Request) -> Response:
+            worker_id = identify(request)
+            return _answer(await run_in_threadpool(answer, worker_id, await _read(request, kind)))
 
-    async def submit(request: Request) -> Response:
-        worker_id = identify(request)
-        answer = await run_in_threadpool(desk.submit, worker_id, await _read(request, Submission))
-        return _json(answer, 409 if isinstance(answer, Problem) else 200)
+        return _guarded(handler)
 
     async def progress(request: Request) -> Response:
         identify(request)
@@ -128,20 +126,8 @@ def contract_app(desk: Desk, tools: ToolDesk | None = None) -> Starlette:
         lines = (step.model_dump_json() + "\n" async for step in iterate_in_threadpool(steps))
         return StreamingResponse(lines, media_type=_NDJSON)
 
-    async def press(request: Request) -> Response:
-        worker_id = identify(request)
-        return _json(await run_in_threadpool(desk.press, worker_id, await _read(request, Press)))
-
-    async def command(request: Request) -> Response:
-        worker_id = identify(request)
-        return _json(await run_in_threadpool(desk.command, worker_id, await _read(request, Command)))
-
     async def kept(request: Request) -> Response:
         return _json(await run_in_threadpool(desk.kept, identify(request)))
-
-    async def taken(request: Request) -> Response:
-        worker_id = identify(request)
-        return _json(await run_in_threadpool(desk.taken, worker_id, await _read(request, Taken)))
 
     async def status(request: Request) -> Response:
         identify(request)
@@ -156,13 +142,13 @@ def contract_app(desk: Desk, tools: ToolDesk | None = None) -> Starlette:
             Route("/v1/announce", _guarded(announce), methods=["POST"]),
             Route("/v1/beat", _guarded(beat), methods=["POST"]),
             Route("/v1/role", _guarded(role)),
-            Route("/v1/claim", _guarded(claim), methods=["POST"]),
-            Route("/v1/updates", _guarded(submit), methods=["POST"]),
+            Route("/v1/claim", relay(Claim, desk.claim), methods=["POST"]),
+            Route("/v1/updates", relay(Submission, desk.submit), methods=["POST"]),
             Route("/v1/updates/{tx_id}/progress", _guarded(progress)),
-            Route("/v1/press", _guarded(press), methods=["POST"]),
-            Route("/v1/command", _guarded(command), methods=["POST"]),
+            Route("/v1/press", relay(Press, desk.press), methods=["POST"]),
+            Route("/v1/command", relay(Command, desk.command), methods=["POST"]),
             Route("/v1/kept", _guarded(kept)),
-            Route("/v1/kept/taken", _guarded(taken), methods=["POST"]),
+            Route("/v1/kept/taken", relay(Taken, desk.taken), methods=["POST"]),
             Route("/v1/status", _guarded(status)),
             Route("/v1/history", _guarded(history)),
             *(tool_routes(tools, identify=identify, read=_read, answer=_answer, guarded=_guarded) if tools else ()),
@@ -215,7 +201,7 @@ def _answer(message: Message) -> Response:
     return _json(message, 409 if isinstance(message, Problem) else 200)
 
 
-def _guarded(handler: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+def _guarded(handler: Endpoint) -> Endpoint:
     async def endpoint(request: Request) -> Response:
         try:
             return await handler(request)

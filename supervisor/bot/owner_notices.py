@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from html import escape
+from http import HTTPStatus
 from typing import Final, Protocol
 
 import structlog
@@ -13,8 +14,6 @@ from supervisor.ledger import Ledger, LedgerError
 
 _LOG = structlog.get_logger()
 _LOOK_SECONDS: Final = 2.0
-_TOO_MANY_REQUESTS: Final = 429
-_SERVER_ERROR: Final = 500
 
 
 class Sender(Protocol):
@@ -71,7 +70,7 @@ def deliver(bot: Sender, chat_id: int, text: str) -> None:
     except BotApiAway:
         raise
     except BotApiRefused as refused:
-        if refused.code == _TOO_MANY_REQUESTS or refused.code >= _SERVER_ERROR:
+        if refused.code == HTTPStatus.TOO_MANY_REQUESTS or refused.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise
         _LOG.warning("a message is refused for good", chat=chat_id, error=str(refused))
     except BotApiError as error:  # perhaps it arrived: not twice

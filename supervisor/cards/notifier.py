@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Final, Protocol
 
 import structlog
@@ -30,7 +31,6 @@ LOOK_AGAIN_SECONDS: Final = 10.0
 _IDLE_SECONDS: Final = 10.0
 _FIRST_RETRY_SECONDS: Final = 1.0
 _LONGEST_RETRY_SECONDS: Final = 30.0
-_SERVER_ERROR: Final = 500
 
 
 class Bot(Protocol):
@@ -184,7 +184,7 @@ class Notifier:
             if refused.retry_after:
                 self._ledger.change_card(card.id, {"state": CardState.QUEUED})
                 raise
-            if refused.code < _SERVER_ERROR:
+            if refused.code < HTTPStatus.INTERNAL_SERVER_ERROR:
                 self._ledger.change_card(card.id, {"state": CardState.CLOSED})
             _LOG.warning("a card was refused", tx=update.tx_id, error=str(refused))
             return
@@ -228,7 +228,7 @@ class Notifier:
             try:
                 self._bot.edit(card.chat_id, card.message_id, text)
             except BotApiRefused as refused:
-                if refused.retry_after or refused.code >= _SERVER_ERROR:
+                if refused.retry_after or refused.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
                     raise
                 _LOG.warning("a card cannot be changed", tx=update.tx_id, error=str(refused))
         self._ledger.change_card(card.id, {"shown": shown})

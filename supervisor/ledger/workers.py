@@ -119,6 +119,11 @@ class Workers(Store):
         row = self._one(LeaseRecord.select().order_by(LeaseRecord.epoch.desc()).tuples())
         return None if row is None else Lease(*row)
 
+    def holds_lease(self, worker_id: str) -> bool:
+        """Whether the lease was granted to this worker last, living or ended."""
+        lease = self.lease()
+        return lease is not None and lease.worker_id == worker_id
+
     def _worker(self, wanted: Any) -> WorkerRow | None:
         row: WorkerRow | None = self._one(WorkerRecord.select(*_COLUMNS).where(wanted).objects(WorkerRow))
         return row

@@ -54,7 +54,7 @@ class ToolDesk:
 
     def open(self, worker_id: str, order: ToolboxOrder) -> ToolboxOpened | Problem:
         """A call was granted the network: whether it should be is the worker's policy; that it was is recorded."""
-        if not self._active(worker_id):
+        if not self._ledger.holds_lease(worker_id):
             return _NOT_ACTIVE
         try:
             return self._toolboxes.open(self._ledger.worker(worker_id), order)
@@ -99,12 +99,8 @@ class ToolDesk:
             return Problem(code=error.code, reason=str(error))
         return told(row, in_force=False)
 
-    def _active(self, worker_id: str) -> bool:
-        lease = self._ledger.lease()
-        return lease is not None and lease.worker_id == worker_id
-
     def _refused(self, worker_id: str, user_id: int) -> Problem | None:
-        if not self._active(worker_id):
+        if not self._ledger.holds_lease(worker_id):
             return _NOT_ACTIVE
         if user_id not in self._owners():
             return Problem(code="not_owner", reason="only an owner of the bot may do that")
