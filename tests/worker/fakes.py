@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections import deque
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import parse_qs
@@ -84,6 +84,7 @@ class FakeTelegram:
         self.fail_next: dict[str, deque[Response]] = {}
         self._news = asyncio.Condition()
         self._next_update = 1000
+        self._held: list[dict[str, object]] | None = None
 
     async def say(
         self, text: str, *, user: int = OWNER, chat: int | None = None, kind: str = "private", **more: object
@@ -111,7 +112,20 @@ class FakeTelegram:
         await self.deliver({"update_id": self._next_update, "callback_query": press})
         return str(self._next_update)
 
+    @asynccontextmanager
+    async def at_once(self) -> AsyncIterator[None]:
+        """What is said inside comes in one batch."""
+        self._held = []
+        yield
+        held, self._held = self._held, None
+        async with self._news:
+            self.updates += held
+            self._news.notify_all()
+
     async def deliver(self, update: dict[str, object]) -> None:
+        if self._held is not None:
+            self._held.append(update)
+            return
         async with self._news:
             self.updates.append(update)
             self._news.notify_all()

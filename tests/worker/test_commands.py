@@ -10,6 +10,7 @@ import pytest
 from tests.worker.fakes import OWNER
 from tests.worker.support import World, asynchronous, open_store, until, world
 from worker.agent.commands import HELP_TEXT, MENU, NEW_TEXT, NOTHING_TO_STOP_TEXT, START_TEXT, DirectCommands
+from worker.agent.intake import SPOILT_TEXT
 from worker.agent.dead_letters import AUTOMATIC_REPLAYS, DeadLetters
 from worker.agent.relaying import Relaying
 from worker.commander.base import Incoming, UpdateKind
@@ -74,6 +75,34 @@ def test_what_is_a_command(store: Store, text: str, answer: str | None) -> None:
     if found is not None:
         command, argument = found
         assert command(1, argument).text == answer
+
+
+@pytest.mark.parametrize("command", ["/replay {}", "/replay_{}", "/again {}", "/again_{}", "/forget #{}", "/forget_{}"])
+@pytest.mark.parametrize("number", ["9223372036854775807", "9223372036854775808", "99999999999999999999", "9" * 4300])
+def test_no_number_is_too_large(store: Store, command: str, number: str) -> None:
+    """What no row can have as its number is told to be none, like any other."""
+    found = direct_commands(store).find(command.format(number))
+    assert found is not None
+    assert found[0](1, found[1]).text.startswith("There is no ")
+
+
+@asynchronous
+async def test_a_command_that_breaks_down_takes_nothing_with_it() -> None:
+    """Its row keeps the error, its author gets an apology; the rest of its batch is served, and nothing comes twice."""
+    async with world() as here, here.active_worker():
+        await until(lambda: here.supervisor.beats[-1].polls_ok)
+        here.execute("ALTER TABLE chats RENAME COLUMN anew_after TO gone")
+        async with here.telegram.at_once():
+            await here.telegram.say("/status")
+            await here.telegram.say("/new")
+            await here.telegram.say("/help")
+        await until(lambda: len(here.telegram.texts()) == 3)
+        status, apology, help_text = here.telegram.texts()
+        assert ("revision" in status, apology, help_text) == (True, SPOILT_TEXT, HELP_TEXT)
+        errors = [error for (error,) in here.rows("SELECT error FROM inbox ORDER BY id")]
+        assert (errors[0], "gone" in errors[1] or "anew_after" in errors[1], errors[2]) == ("", True, "")
+        assert here.rows("SELECT COUNT(*) FROM inbox WHERE status = 'done'") == [(3,)]
+        await until(lambda: here.supervisor.beats[-1].internal_errors == 1)
 
 
 def test_the_menu_names_what_there_is(store: Store) -> None:

@@ -33,6 +33,8 @@ PATCH_TEXT: Final = "Say what you want to be different: /patch <what you want>"
 NOTHING_TO_STOP_TEXT: Final = "There is nothing to stop."
 #: So many messages does ``/recall`` show.
 RECALLED: Final = 5
+#: The database's numbers have 64 bits.
+_PAST_ALL_ROWS: Final = 2**63
 #: A tx_id, or a beginning of one.
 _PLAIN_ROLLBACK: Final = re.compile(r"rollback\s+(?P<tx>[0-9a-f]{4,8}[0-9a-f-]{0,28})", re.IGNORECASE)
 NEW_TEXT: Final = "A fresh start: I look back at nothing that was said before."
@@ -137,12 +139,14 @@ class DirectCommands:
         return Reply(NEW_TEXT)
 
     def _replay(self, chat_id: int, argument: str) -> Reply:
-        if not argument.isdecimal() or not self._dead.replay(chat_id, int(argument)):
+        number = _row_number(argument)
+        if number is None or not self._dead.replay(chat_id, number):
             return Reply("There is no such message that was given up. /dead lists them.")
         return Reply("I try that one again.")
 
     def _again(self, chat_id: int, argument: str) -> Reply:
-        if not argument.isdecimal() or not self._store.outbox.send_again(chat_id, int(argument)):
+        number = _row_number(argument)
+        if number is None or not self._store.outbox.send_again(chat_id, number):
             return Reply("There is no answer of that number that may be missing.")
         return Reply("")
 
@@ -166,7 +170,15 @@ class DirectCommands:
         return Reply(f"{lines}\n\nWhat is forgotten is not recalled again; it stays in the history.")
 
     def _forget(self, chat_id: int, argument: str) -> Reply:
-        number = argument.removeprefix("#")
-        if not number.isdecimal() or not self._store.words.forget(chat_id, int(number)):
+        number = _row_number(argument.removeprefix("#"))
+        if number is None or not self._store.words.forget(chat_id, number):
             return Reply("There is no message of that number here. /recall WORDS shows the numbers.")
         return Reply(f"I shall not recall #{number} any more.")
+
+
+def _row_number(text: str) -> int | None:
+    """The number of a row, None where no row could have it."""
+    if not text.isdecimal() or len(text) > len(str(_PAST_ALL_ROWS)):
+        return None
+    number = int(text)
+    return number if number < _PAST_ALL_ROWS else None

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from supervisor.contract import Claim, EventType, Redactor
 from worker.agent.claims import Claims
-from worker.agent.commands import DirectCommands
+from worker.agent.commands import DirectCommands, Reply
 from worker.agent.conflicts import Conflicts
 from worker.agent.inheritance import Inheritance, Keeper
 from worker.agent.owners import Owners
@@ -22,6 +22,7 @@ from worker.vitals import Vitals
 
 SHORTEST_PAUSE_SECONDS: Final = 0.01
 UNREADABLE_TEXT: Final = "I can only read text."
+SPOILT_TEXT: Final = "Sorry, that did not work: I made a mistake over it. It is written down in my log."
 FORWARDED_TEXT: Final = "I take no forwarded commands. Write it yourself if you mean it."
 
 logger = logging.getLogger(__name__)
@@ -118,8 +119,7 @@ class Intake:
                 raise
             except Exception:
                 # What was not stored is not acknowledged either: the same updates come again.
-                logger.exception("unexpected error in the intake")
-                self._vitals.internal_error()
+                self._spoilt("unexpected error in the intake")
                 wait = self._pause
             await asyncio.sleep(wait)
 
@@ -167,7 +167,7 @@ class Intake:
                 else:
                     self._admit(update, afterwards)
         for act in afterwards:
-            act()
+            self._see_to(act)
         for chat_id in {update.chat_id for update in updates}:
             self._queued(chat_id)
             self._answered(chat_id)
@@ -191,12 +191,40 @@ class Intake:
             row_id = self._add(update, "command")
             if row_id is not None:  # else it was obeyed before
                 command, argument = found
-                reply = command(update.chat_id, argument)
-                if reply.text:
-                    self._store.outbox.add(update.chat_id, reply.text, inbox_id=row_id)
-                afterwards.append(reply.then)
+                self._obey(update.chat_id, row_id, partial(command, update.chat_id, argument), afterwards)
         else:
             self._enqueue(update, update.text)
+
+    def _obey(
+        self, chat_id: int, row_id: int, command: Callable[[], Reply], afterwards: list[Callable[[], object]]
+    ) -> None:
+        """Carry a command out. One that breaks down takes nothing else of its batch with it."""
+        try:
+            with self._store.savepoint():
+                reply = command()
+                if reply.text:
+                    self._store.outbox.add(chat_id, reply.text, inbox_id=row_id)
+        except Fenced:
+            raise
+        except Exception as error:
+            self._spoilt("unexpected error in a command")
+            self._store.inbox.spoilt(row_id, self._redact(f"{type(error).__name__}: {error}"))
+            self._store.outbox.add(chat_id, SPOILT_TEXT, inbox_id=row_id)
+        else:
+            afterwards.append(reply.then)
+
+    def _see_to(self, act: Callable[[], object]) -> None:
+        """Do what follows from an update that is stored; what comes after it is done in any case."""
+        try:
+            act()
+        except Fenced:
+            raise
+        except Exception:
+            self._spoilt("unexpected error after an update was stored")
+
+    def _spoilt(self, what: str) -> None:
+        logger.exception(what)
+        self._vitals.internal_error()
 
     def _enqueue(self, update: Incoming, text: str, *, kind: str = UpdateKind.MESSAGE) -> None:
         if self._add(update, kind, InboxStatus.QUEUED, text) is not None:

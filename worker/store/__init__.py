@@ -54,6 +54,7 @@ class Store:
         self.costs = Costs(self.database)
         self.now = clock
         self.write = self.database.write
+        self.savepoint = self.database.savepoint
 
     def close(self) -> None:
         """Close the file."""

@@ -89,6 +89,12 @@ class Database:
                 self._sqlite.pragma("synchronous", "normal")
 
     @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """A part of the transaction that is under way: an exception undoes what was written inside, and no more."""
+        with self._sqlite.savepoint():
+            yield
+
+    @contextmanager
     def transaction(self) -> Iterator[None]:
         """An IMMEDIATE transaction without a look at the lease."""
         self.bind()

@@ -160,6 +160,11 @@ class Inbox:
         with self._database.write():
             self._set(task.id, InboxStatus.DONE, locked_at=None, error=reason)
 
+    def spoilt(self, row_id: int, error: str) -> None:
+        """A command came to nothing; it is not tried again."""
+        with self._database.write():
+            self._set(row_id, InboxStatus.DONE, error=error)
+
     def dead(self, task: Task, error: str) -> None:
         """No attempt is left."""
         with self._database.write():
