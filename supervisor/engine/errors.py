@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 import requests
 import urllib3
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound, StreamParseError
 
 
 class EngineError(Exception):
@@ -65,6 +65,7 @@ def translated(what: str) -> Iterator[None]:
         requests.exceptions.ConnectionError,
         requests.exceptions.Timeout,
         urllib3.exceptions.HTTPError,
+        StreamParseError,  # the engine was killed in the middle of a line
     ) as error:
         raise EngineUnreachable(f"the engine does not answer ({what})") from error
     except ImageNotFound as error:

@@ -71,6 +71,8 @@ def rendered(html: str) -> str:
 class FakeTelegram:
     """``fail_next`` holds answers for coming calls of a method, in place of what it would do.
 
+    ``slow`` is for how many seconds a method holds back its answer once it has done what it does.
+
     ``calls`` are all calls but the polls, ``sent`` the bot's messages as they are now, by chat and plain text.
     """
 
@@ -81,6 +83,7 @@ class FakeTelegram:
         self.sent: list[tuple[int, str]] = []
         self.polls: list[int | None] = []
         self.polling = 0
+        self.slow: dict[str, float] = {}
         self.fail_next: dict[str, deque[Response]] = {}
         self._news = asyncio.Condition()
         self._next_update = 1000
@@ -144,6 +147,11 @@ class FakeTelegram:
             self.calls.append((method, fields))
         if self.fail_next.get(method):
             return self.fail_next[method].popleft()
+        response = await self._do(method, fields)
+        await asyncio.sleep(self.slow.get(method, 0))
+        return response
+
+    async def _do(self, method: str, fields: dict[str, str]) -> Response:
         match method:
             case "getUpdates":
                 return _ok(await self._get_updates(fields))

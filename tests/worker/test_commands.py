@@ -10,8 +10,8 @@ import pytest
 from tests.worker.fakes import OWNER
 from tests.worker.support import World, asynchronous, open_store, until, world
 from worker.agent.commands import HELP_TEXT, MENU, NEW_TEXT, NOTHING_TO_STOP_TEXT, START_TEXT, DirectCommands
-from worker.agent.intake import SPOILT_TEXT
 from worker.agent.dead_letters import AUTOMATIC_REPLAYS, DeadLetters
+from worker.agent.intake import SPOILT_TEXT
 from worker.agent.relaying import Relaying
 from worker.commander.base import Incoming, UpdateKind
 from worker.context import Recaller

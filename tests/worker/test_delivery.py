@@ -1,7 +1,10 @@
 """What goes out: in order, whole, and accounted for."""
 
+import time
+
 import pytest
 
+from supervisor.contract import Role, WorkerState
 from tests.worker.fakes import OWNER, TOKEN, telegram_error
 from tests.worker.httpserver import Response
 from tests.worker.support import World, asynchronous, open_store, until, world
@@ -221,3 +224,58 @@ async def test_no_secret_leaves_in_a_reply() -> None:
         await until(lambda: here.events("reply.sent"))
         said = "".join(here.telegram.texts())
         assert said == f"{padding}[redacted]"
+
+
+@asynchronous
+async def test_what_is_out_is_not_sent_again_because_it_could_not_be_recorded() -> None:
+    """The database takes nothing for a while after the send: neither an answer nor a part of one comes twice."""
+    long, script = "word " * 1000, f"msg:{'word ' * 1000}end,ok"
+    async with world(owners=(OWNER, 43)) as here, here.active_worker(autonous_dummy_provider_script=script):
+        full = "SELECT RAISE(ABORT, 'database or disk is full')"
+        here.execute(f"CREATE TRIGGER full BEFORE UPDATE ON outbox BEGIN {full}; END")
+        await here.telegram.say("tell me a lot")
+        await until(lambda: here.telegram.sent)
+        await here.telegram.say("and me", user=43)
+        await until(lambda: len(here.telegram.sent) == 2)
+        await until(lambda: here.supervisor.beats[-1].internal_errors >= 3)  # one of them has failed twice by now
+        here.execute("DROP TRIGGER full")
+        await until(lambda: here.rows("SELECT DISTINCT status FROM outbox") == [("sent",)])
+        assert "".join(here.telegram.texts()) == f"{long}end"
+        assert here.telegram.texts(43) == ["dummy-ok"]
+        assert len(here.events("reply.sent")) == 2
+
+
+@asynchronous
+async def test_a_send_that_a_drain_cuts_has_a_moment_to_end() -> None:
+    """What Telegram takes in that moment is recorded, no further part is begun, and the next worker sends the rest."""
+    text = "word " * 1000
+    async with world() as here:
+        here.telegram.slow["sendMessage"] = 0.2
+        async with here.active_worker(autonous_dummy_provider_script=f"msg:{text}end"):
+            await here.telegram.say("tell me a lot")
+            await until(lambda: here.telegram.sent)
+            await here.supervisor.order(Role.DRAIN, deadline=0)
+            await here.supervisor.reaches(WorkerState.RELEASED)
+            assert len(here.telegram.sent) == 1
+            assert here.rows("SELECT status, parts_sent, error FROM outbox") == [("pending", 1, "")]
+        async with here.active_worker(epoch=2):
+            await until(lambda: here.rows("SELECT status FROM outbox") == [("sent",)])
+            assert "".join(here.telegram.texts()) == f"{text}end"
+
+
+@asynchronous
+async def test_a_send_that_outlives_the_drain_is_in_doubt() -> None:
+    """Telegram may have taken it: the next worker says so, and does not send it again."""
+    async with world() as here:
+        here.telegram.slow["sendMessage"] = 60
+        async with here.active_worker():
+            await here.telegram.say("hello")
+            await until(lambda: here.telegram.sent)
+            begun = time.monotonic()
+            await here.supervisor.order(Role.DRAIN, deadline=0)
+            await here.supervisor.reaches(WorkerState.RELEASED)
+            assert time.monotonic() - begun < 1
+            assert here.rows("SELECT status FROM outbox ORDER BY id") == [("ambiguous",), ("pending",)]
+        here.telegram.slow.clear()
+        async with here.active_worker(epoch=2):
+            await until(lambda: here.telegram.texts() == ["dummy-ok", uncertain_notice(1)])

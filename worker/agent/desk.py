@@ -35,7 +35,7 @@ class Desk:
     def open(self) -> None:
         """Take up work, beginning with what a predecessor left."""
         self._standing = [self._group.create_task(duty()) for duty in (self._intake.run, *self._beside)]
-        self._courier.wake_all()
+        self._courier.open()
         self._runs.resume()
 
     def pause(self) -> None:
@@ -49,9 +49,10 @@ class Desk:
     async def close(self) -> None:
         """Stop polling and cut what is still in hand: a run's message goes back to the queue."""
         self._runs.pause()
+        self._courier.begin_no_more()
         for duty in self._standing:
             duty.cancel()
         await asyncio.gather(*self._standing, return_exceptions=True)
         self._standing = []
         await self._runs.chats.close()
-        await self._courier.chats.close()
+        await self._courier.close()
