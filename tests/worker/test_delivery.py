@@ -5,11 +5,12 @@ import time
 import pytest
 
 from supervisor.contract import Role, WorkerState
-from tests.worker.fakes import OWNER, TOKEN, telegram_error
+from tests.worker.fakes import OWNER, TOKEN, FakeTelegram, telegram_error
 from tests.worker.httpserver import Response
-from tests.worker.support import World, asynchronous, open_store, until, world
+from tests.worker.support import World, asynchronous, open_store, short_directory, until, world
 from worker.agent.courier import uncertain_notice
-from worker.commander.base import Incoming, UpdateKind
+from worker.commander.base import Ambiguous, Incoming, UpdateKind
+from worker.commander.telegram import TelegramCommander
 from worker.store import InboxStatus
 from worker.store.outbox import ReplyKind
 
@@ -88,6 +89,36 @@ def test_a_gateway_that_fails_leaves_a_doubt(status: int) -> None:
                 await here.telegram.say("hello")
                 await until(lambda: here.telegram.texts() == [uncertain_notice(1)])
                 assert here.rows("SELECT status FROM outbox WHERE id = 1") == [("ambiguous",)]
+
+    run()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Response(b"<html>Welcome to this network</html>"),
+        Response(b"\xff", status=500),
+        Response({"ok": True}),
+        Response({"ok": True, "result": {"chat": {"id": OWNER, "type": "private"}}}),
+        Response({"ok": True, "result": [1]}),
+        Response(b"no gzip", headers={"Content-Encoding": "gzip"}),
+    ],
+)
+def test_an_answer_that_cannot_be_read_leaves_a_doubt(answer: Response) -> None:
+    """Telegram may have taken the message: it is not sent again, whatever in the answer is broken."""
+
+    @asynchronous
+    async def run() -> None:
+        with short_directory() as directory:
+            telegram = FakeTelegram(directory / "telegram.sock")
+            await telegram.server.start()
+            telegram.fail("sendMessage", answer)
+            socket = str(telegram.server.path)
+            commander = TelegramCommander(token=TOKEN, base_url=None, socket=socket, poll_timeout=0)
+            with pytest.raises(Ambiguous):
+                await commander.send(OWNER, "hello")
+            await commander.close()
+            await telegram.server.stop()
 
     run()
 

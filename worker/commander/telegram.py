@@ -23,6 +23,7 @@ from telegram.error import (
     BadRequest,
     ChatMigrated,
     Forbidden,
+    InvalidToken,
     NetworkError,
     RetryAfter,
     TelegramError,
@@ -56,6 +57,8 @@ _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.
 _FINAL = (ChatMigrated, Forbidden)
 #: A gateway answered in place of Telegram: what it had passed on may have been done.
 _GATEWAY = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
+#: How the SDK fails on an answer of another shape than it knows.
+_UNREADABLE = (AttributeError, KeyError, TypeError, ValueError)
 #: Telegram has a sentence for this, and no code of its own.
 _NOT_MODIFIED: Final = "message is not modified"
 
@@ -113,7 +116,7 @@ class TelegramCommander:
         """An update as the Bot API wrote it; None when it is none."""
         try:
             return incoming(Update.de_json(json.loads(raw), self._bot))
-        except (KeyError, TypeError, ValueError, AttributeError, TelegramError):
+        except (*_UNREADABLE, TelegramError):
             return None
 
     async def drop_pending(self) -> None:
@@ -249,6 +252,8 @@ def _translated() -> Iterator[None]:
         yield
     except TelegramError as error:
         raise _ours(error) from error
+    except _UNREADABLE as error:
+        raise Ambiguous(f"Telegram's answer cannot be read: {type(error).__name__}: {error}") from error
 
 
 def _ours(error: TelegramError) -> CommanderError:
@@ -262,9 +267,8 @@ def _ours(error: TelegramError) -> CommanderError:
         return _Malformed(message)
     if isinstance(error, _FINAL):
         return Rejected(message)
-    cause = error.__cause__
-    if isinstance(error, _GatewayFailed):
-        return Ambiguous(message)
-    if isinstance(cause, httpx.HTTPError) and not isinstance(cause, _NOT_SENT):
-        return Ambiguous(message)
-    return Unreachable(message)
+    if isinstance(error, InvalidToken):
+        return Unreachable(message)
+    # Whatever has another error behind it is no word of Telegram's: it broke on the way, or cannot be read.
+    broke = error.__cause__ is not None and not isinstance(error.__cause__, _NOT_SENT)
+    return Ambiguous(message) if broke or isinstance(error, _GatewayFailed) else Unreachable(message)
