@@ -2,7 +2,14 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable
+from typing import Final
+
+from worker.store.errors import is_out_of_our_hands
+
+#: What happened longer ago says nothing of how the worker is doing.
+REMEMBERED_SECONDS: Final = 600.0
 
 
 class Vitals:
@@ -14,11 +21,11 @@ class Vitals:
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.polls_ok = 0
         self.poll_error = ""
-        self.internal_errors = 0
         self.model_error = ""
         self.look = asyncio.Event()
         self.beat_now = asyncio.Event()
         self._monotonic = monotonic
+        self._internal_errors: deque[float] = deque()
         self._progressed = monotonic()
 
     def poll_succeeded(self, *, first: bool) -> None:
@@ -40,10 +47,18 @@ class Vitals:
             self.beat_now.set()
         self.model_error = model_error
 
-    def internal_error(self) -> None:
-        """Something happened that nobody foresaw."""
-        self.internal_errors += 1
-        self.beat_now.set()
+    def internal_error(self, error: Exception) -> None:
+        """Something happened that nobody foresaw. A disk that is full or broken is no fault of this revision."""
+        if not is_out_of_our_hands(error):
+            self._internal_errors.append(self._monotonic())
+            self.beat_now.set()
+
+    @property
+    def internal_errors(self) -> int:
+        """How many there were of late."""
+        while self._internal_errors and self._internal_errors[0] < self._monotonic() - REMEMBERED_SECONDS:
+            self._internal_errors.popleft()
+        return len(self._internal_errors)
 
     def busy_changed(self) -> None:
         """Some work began to wait, or ended."""

@@ -10,11 +10,13 @@ from tests.worker.fakes import completion
 from tests.worker.httpserver import Response
 from tests.worker.support import asynchronous, until, world
 from tests.worker.test_turns import openai
+from worker import scripts
 from worker.control.circuit import CircuitPolicy
 from worker.models import catalog
 from worker.models.base import CompletionResponse, ContextOverflow, Message, OnText, ProviderApiError, ToolSpec
 from worker.models.catalog import Prices
 from worker.models.chain import Chain
+from worker.models.dummy import DummyModel
 
 
 class Model:
@@ -70,6 +72,13 @@ def test_the_next_model_is_asked_while_the_breaker_of_the_first_is_open() -> Non
         assert second.closed
 
     asyncio.run(play())
+
+
+def test_a_scripted_outage_reaches_the_next_model() -> None:
+    """The offline model fails as a provider does, so a chain can be rehearsed with it."""
+    models = [DummyModel(scripts.parse("err:provider_api")), DummyModel(scripts.parse("msg:here"))]
+    chain = Chain(models, CircuitPolicy(threshold=1, cooldown_seconds=10), lambda: 0.0)
+    assert asyncio.run(chain.complete([])).text == "here"
 
 
 def test_an_overflow_is_nobodys_failure() -> None:

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from worker import scripts
-from worker.models.base import CompletionResponse, ModelError, ToolCall, ValidationError
+from worker.models.base import CompletionResponse, ModelError, ProviderApiError, ToolCall, ValidationError
 from worker.models.dummy import DummyModel
 
 
@@ -58,9 +58,10 @@ def test_sleep_waits_without_blocking() -> None:
 
 def test_errors_carry_their_class() -> None:
     """A scripted error has the class that the script names."""
-    with pytest.raises(ModelError) as caught:
-        replies("err:provider_api")
-    assert caught.value.error_class == "provider_api"
+    for name, error in (("provider_api", ProviderApiError), ("validation", ValidationError), ("db", ModelError)):
+        with pytest.raises(error) as caught:
+            replies(f"err:{name}")
+        assert caught.value.error_class == name
 
 
 def test_json_replies_stand_for_tool_calls_or_the_final_answer() -> None:

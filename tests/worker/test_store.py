@@ -1,5 +1,6 @@
 """The database: migrations, fencing, append-only events, the offset."""
 
+import json
 import sqlite3
 import time
 from contextlib import suppress
@@ -193,3 +194,13 @@ def test_an_answer_to_what_came_before_a_fresh_start_stays_out(tmp_path: Path) -
     store.history.add(1, Message(Speaker.USER, "new"), inbox_id=after)
     store.history.add(1, Message(Speaker.USER, "replayed"), inbox_id=before)
     assert [message.text for message in store.history.recent(1, 5)] == ["new", "replayed"]
+
+
+def test_an_event_takes_any_text(tmp_path: Path) -> None:
+    """Half a surrogate pair, which no database can hold, is replaced; two halves are put together."""
+    store = open_store(tmp_path / "agent.db")
+    store.events.append(EventType.AGENT_STARTED, {"text": "half \ud83d, whole \ud83d\ude00"})
+    row = store.database.first("SELECT payload FROM events")
+    assert row is not None
+    assert json.loads(row[0])["text"] == "half \ufffd, whole \U0001f600"
+    store.close()

@@ -158,6 +158,20 @@ async def test_tool_errors_are_the_models_to_mend() -> None:
 
 
 @asynchronous
+async def test_half_a_surrogate_pair_is_told_to_the_model() -> None:
+    """In a call's arguments: the call is not made. In the text of an answer it is replaced. Neither is an error."""
+    calls = [{"id": "1", "type": "function", "function": {"name": "time", "arguments": '{"zone":"\\ud83d"}'}}]
+    answers = (completion("look \ud83d", tool_calls=calls), completion("done \ud83d"))
+    async with world() as here, Clockwork().serve(here) as settings, openai(here, *answers) as (fake, model):
+        async with here.active_worker(**settings, **model):
+            await here.telegram.say("time?")
+            await until(lambda: here.telegram.texts() == ["done \ufffd"])
+        assert "surrogate" in said(fake, 1)[-1][1]
+        assert here.events("tool_call.failed")[0]["error_class"] == "validation"
+        assert here.events("agent.failed") == []
+
+
+@asynchronous
 async def test_a_retry_goes_on_from_the_recorded_turns() -> None:
     """The provider fails in the second turn: the next attempt shows it the first one, and runs no tool again."""
     answers = (completion("let me see", tool_calls=CALLS), Response(status=500), completion("noon it is"))

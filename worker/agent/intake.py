@@ -117,9 +117,9 @@ class Intake:
                 first = True  # whether it works again is to be known at once, too
             except Fenced:
                 raise
-            except Exception:
+            except Exception as error:
                 # What was not stored is not acknowledged either: the same updates come again.
-                self._spoilt("unexpected error in the intake")
+                self._spoilt("unexpected error in the intake", error)
                 wait = self._pause
             await asyncio.sleep(wait)
 
@@ -207,7 +207,7 @@ class Intake:
         except Fenced:
             raise
         except Exception as error:
-            self._spoilt("unexpected error in a command")
+            self._spoilt("unexpected error in a command", error)
             self._store.inbox.spoilt(row_id, self._redact(f"{type(error).__name__}: {error}"))
             self._store.outbox.add(chat_id, SPOILT_TEXT, inbox_id=row_id)
         else:
@@ -219,12 +219,12 @@ class Intake:
             act()
         except Fenced:
             raise
-        except Exception:
-            self._spoilt("unexpected error after an update was stored")
+        except Exception as error:
+            self._spoilt("unexpected error after an update was stored", error)
 
-    def _spoilt(self, what: str) -> None:
-        logger.exception(what)
-        self._vitals.internal_error()
+    def _spoilt(self, what: str, error: Exception) -> None:
+        logger.error(what, exc_info=error)
+        self._vitals.internal_error(error)
 
     def _enqueue(self, update: Incoming, text: str, *, kind: str = UpdateKind.MESSAGE) -> None:
         if self._add(update, kind, InboxStatus.QUEUED, text) is not None:

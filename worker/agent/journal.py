@@ -17,6 +17,7 @@ from worker.control.progress import Progress
 from worker.models.base import CompletionResponse
 from worker.store import Store, Task
 from worker.store.runs import CallRecord, CallStatus, RunRecord, TurnRecord
+from worker.text import sound
 from worker.tools import wire
 from worker.tools.base import ErrorClass, ToolError, ToolResult
 
@@ -33,7 +34,7 @@ INTERRUPTED_RESULT: Final = (
 
 def result_text(result: ToolResult) -> str:
     """What the model is given of a result."""
-    return json.dumps(wire.plain(result), ensure_ascii=False)
+    return sound(json.dumps(wire.plain(result), ensure_ascii=False))
 
 
 @dataclass

@@ -17,6 +17,7 @@ from worker.control.limits import LimitReached, LimitType, day_start
 from worker.control.progress import same_calls, short_hash
 from worker.models.base import CompletionResponse, ContextOverflow, ModelProvider, ToolCall, ValidationError
 from worker.store.runs import CallRecord, CallStatus, TurnRecord
+from worker.text import sound
 from worker.tools.base import ErrorClass, ToolError, ToolResult
 
 #: Nothing was begun, so the call can be made.
@@ -125,6 +126,7 @@ class AgentLoop:
         except ContextOverflow:
             messages = await conversation.after_overflow(turns)
             response = await self._model.complete(messages, self._toolset.specs(), on_text)
+        response = replace(response, text=sound(response.text))
         conversation.answered(response)
         answered = bool(response.tool_calls or response.text.strip())
         self._journal.turn_completed(attempt, event_id, number, response, kept=answered)

@@ -71,9 +71,9 @@ class PerChat:
                 await self._work(chat_id)
             except Fenced:
                 raise
-            except Exception:
+            except Exception as error:
                 logger.exception("unexpected error in chat %d", chat_id)
-                self._vitals.internal_error()
+                self._vitals.internal_error(error)
                 self._woken.add(chat_id)
                 await self.rest(PAUSE_AFTER_ERROR_SECONDS)
 

@@ -62,9 +62,9 @@ class Presses:
         handler = self._handlers.get(press.data.partition(":")[0] + ":")
         try:
             pressed = await handler(press) if handler else None
-        except Exception:
+        except Exception as error:
             logger.exception("unexpected error behind a button")
-            self._vitals.internal_error()
+            self._vitals.internal_error(error)
             pressed = FAILED
         try:
             if pressed is None:

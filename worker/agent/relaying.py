@@ -82,9 +82,9 @@ class Relaying:
                     await self._pass_on(relay, self._supervisor)
             except Fenced:
                 raise
-            except Exception:
+            except Exception as error:
                 logger.exception("unexpected error with a command for the supervisor")
-                self._vitals.internal_error()
+                self._vitals.internal_error(error)
                 await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
             else:
                 await self._news.wait()

@@ -21,6 +21,7 @@ from worker.control.verdict import GiveUp, Retry, after_failure
 from worker.models.base import CompletionResponse, Message, ModelError, RateLimited, Speaker
 from worker.store import Fenced, Store
 from worker.store.outbox import ReplyKind
+from worker.tools.base import ToolError
 from worker.vitals import Vitals
 
 STOPPED: Final = "stopped"
@@ -237,9 +238,9 @@ class Runs:
         task = attempt.task
         words = self._redact(str(error) or type(error).__name__)
         logger.warning("attempt %d on task %d failed: %s: %s", task.attempts, task.id, error_class, words)
-        if not isinstance(error, ModelError | Stalled):
+        if not isinstance(error, ModelError | Stalled | ToolError):
             logger.error("unexpected error in a run", exc_info=error)
-            self._vitals.internal_error()
+            self._vitals.internal_error(error)
         state = self._state(attempt, error_class)
         progress = attempt.run.progress.after(state)
         verdict = after_failure(self._retries, task.attempts, progress, self._k)

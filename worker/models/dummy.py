@@ -5,7 +5,17 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-from worker.models.base import CompletionResponse, Message, ModelError, OnText, ToolCall, ToolSpec, ValidationError
+from worker.models.arguments import tool_call
+from worker.models.base import (
+    CompletionResponse,
+    Message,
+    ModelError,
+    OnText,
+    ProviderApiError,
+    ToolCall,
+    ToolSpec,
+    ValidationError,
+)
 from worker.scripts import Action, Step, endless
 
 #: What the agent says to every message while it has neither a key nor a script.
@@ -41,7 +51,7 @@ class DummyModel:
     async def _step(self, step: Step) -> CompletionResponse:
         match step.action:
             case Action.ERR:
-                raise ModelError(f"scripted error of class {step.text}", step.text)
+                raise _error(step.text)
             case Action.SLEEP:
                 await asyncio.sleep(step.seconds)
                 return _completion(SLEPT_REPLY)
@@ -54,6 +64,13 @@ class DummyModel:
         """Nothing to free."""
 
 
+def _error(name: str) -> ModelError:
+    """The error whose class has that name; any other name is taken as it is."""
+    classes: tuple[type[ModelError], ...] = (ProviderApiError, ValidationError)
+    of_name = next((known for known in classes if known.error_class == name), ModelError)
+    return of_name(f"scripted error of class {name}", name)
+
+
 def _scripted(text: str) -> CompletionResponse:
     """A message that is a JSON object with ``tool_calls`` and ``final_answer`` stands for what it describes."""
     try:
@@ -64,7 +81,7 @@ def _scripted(text: str) -> CompletionResponse:
         return _completion(text)
     try:
         calls = tuple(
-            ToolCall(f"call-{number}", str(call["name"]), dict(call.get("arguments") or {}))
+            tool_call(number, "", str(call["name"]), json.dumps(dict(call.get("arguments") or {})))
             for number, call in enumerate(reply.get("tool_calls") or (), start=1)
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -84,9 +84,9 @@ class Watching:
             await self._follow(development)
         except Fenced:
             raise
-        except Exception:
+        except Exception as error:
             logger.exception("unexpected error in watching update %s", development.tx_id)
-            self._vitals.internal_error()
+            self._vitals.internal_error(error)
 
     async def _follow(self, development: Development) -> None:
         """Show each step until the gates have spoken."""

@@ -5,7 +5,13 @@ StoreError
 └── Fenced          another worker holds a later lease, or this one holds none
 """
 
+import sqlite3
+from typing import Final
+
 from peewee import PeeweeException
+
+#: The disk is full or broken, whatever was to be written.
+_DISK: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 
 
 class StoreError(Exception):
@@ -29,3 +35,15 @@ class Fenced(StoreError):
 def is_store_failure(error: BaseException) -> bool:
     """Whether an error came out of the store: one of ours, or the database's own."""
     return isinstance(error, StoreError | PeeweeException)
+
+
+def is_out_of_our_hands(error: BaseException) -> bool:
+    """Whether the database failed because of the disk, and not because of what was asked of it."""
+    # SQLite's own error is behind peewee's, and behind that of the rollback that follows it.
+    behind: BaseException | None = error if isinstance(error, PeeweeException) else None
+    while behind is not None:
+        code = getattr(behind, "sqlite_errorcode", None)
+        if isinstance(code, int) and code & 0xFF in _DISK:  # the other bits say more exactly what
+            return True
+        behind = behind.__context__
+    return False

@@ -9,6 +9,7 @@ from peewee import IntegrityError
 from supervisor.contract import EventIds, EventType, Redactor, Side
 from worker.store.database import Database
 from worker.store.tables import EventRow
+from worker.text import sound
 
 COLUMNS: Final = (EventRow.id, EventRow.timestamp, EventRow.parent_id, EventRow.event_type, EventRow.payload)
 
@@ -27,7 +28,8 @@ class Events:
 
     def append(self, event: EventType, payload: Mapping[str, object], *, parent_id: int | None = None) -> int:
         """Store one event and give its id. Needs no lease; inside a write it is part of that transaction."""
-        text = json.dumps(self._redact.deep({"sha": self._sha, **payload}), separators=(",", ":"), ensure_ascii=False)
+        redacted = self._redact.deep({"sha": self._sha, **payload})
+        text = sound(json.dumps(redacted, separators=(",", ":"), ensure_ascii=False))
         while True:
             event_id = self._ids.next()
             try:
