@@ -111,7 +111,7 @@ class CircuitMachine(RuleBasedStateMachine):
         if work is Work.POLL and any(each is Work.POLL for each, _ in self.under_way):
             return  # there is one poller
         if circuit.admits(self.state, work):
-            assert self.state.status is not CircuitStatus.OPEN
+            assert self.state.status is not CircuitStatus.OPEN or (work, self.state.probe) == (Work.POLL, Work.RUN)
             probe = circuit.is_probe(self.state, work)
             self.probes += probe
             self.state = circuit.begun(self.state, work)

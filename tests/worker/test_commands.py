@@ -12,6 +12,7 @@ from tests.worker.support import World, asynchronous, open_store, until, world
 from worker.agent.commands import HELP_TEXT, MENU, NEW_TEXT, NOTHING_TO_STOP_TEXT, START_TEXT, DirectCommands
 from worker.agent.dead_letters import AUTOMATIC_REPLAYS, DeadLetters
 from worker.agent.intake import SPOILT_TEXT
+from worker.agent.notices import STOPPED
 from worker.agent.relaying import Relaying
 from worker.commander.base import Incoming, UpdateKind
 from worker.context import Recaller
@@ -21,7 +22,7 @@ from worker.vitals import Vitals
 
 
 class Nothing:
-    def stop(self, chat_id: int) -> bool:
+    def stop(self, chat_id: int, *, up_to: int) -> bool:
         return False
 
 
@@ -158,6 +159,27 @@ async def test_stop_also_ends_a_wait_for_the_next_attempt() -> None:
         await here.telegram.say("fine")
         await until(lambda: here.telegram.texts()[-1] == "dummy-ok")
         assert here.rows("SELECT text, status FROM inbox WHERE text = 'broken'") == [("broken", "done")]
+
+
+@asynchronous
+async def test_stop_also_ends_what_has_not_begun() -> None:
+    """A message that waits for a slot, and one of the same batch; not one that comes after it."""
+    worker: dict[str, Any] = {"autonous_dummy_provider_script": "sleep:60000,ok", "autonous_max_concurrent_chats": 1}
+    async with world(owners=(OWNER, 43)) as here, here.active_worker(**worker):
+        await here.telegram.say("takes the only slot", user=43)
+        await until(lambda: here.events("turn.started"))
+        await here.telegram.say("waits")
+        await until(lambda: len(here.rows("SELECT 1 FROM inbox")) == 2)
+        await here.telegram.say("/stop")
+        await until(lambda: here.telegram.texts() == [STOPPED])
+        async with here.telegram.at_once():
+            await here.telegram.say("of one batch")
+            await here.telegram.say("/stop")
+            await here.telegram.say("after it")
+        await until(lambda: here.telegram.texts() == [STOPPED, STOPPED])
+        await here.telegram.say("/stop", user=43)
+        await until(lambda: here.telegram.texts() == [STOPPED, STOPPED, "dummy-ok"])
+        assert here.rows("SELECT text FROM history WHERE role = 'user' ORDER BY id")[-1] == ("after it",)
 
 
 @asynchronous

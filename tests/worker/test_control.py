@@ -135,9 +135,10 @@ def test_only_failures_of_one_class_in_a_row_open_the_circuit() -> None:
     [(ErrorClass.COMMAND_SOURCE_API, True, False), (ErrorClass.PROVIDER_API, True, True)],
 )
 def test_what_each_state_admits(error_class: ErrorClass, poll: bool, run: bool) -> None:
-    """Open: nothing. Half open: polls, and one run when a run is what decides."""
+    """Open: no run, and no poll where polls failed. Half open: polls, and one run when a run is what decides."""
     opened = failing(error_class, error_class, now=100)
-    assert not any(circuit.admits(opened, work) for work in Work)
+    assert not circuit.admits(opened, Work.RUN)
+    assert circuit.admits(opened, Work.POLL) == (error_class is ErrorClass.PROVIDER_API)
     assert circuit.cooled(opened, POLICY, 129.9) == opened
     half = circuit.cooled(opened, POLICY, 130)
     assert (circuit.admits(half, Work.POLL), circuit.admits(half, Work.RUN)) == (poll, run)

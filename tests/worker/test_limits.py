@@ -8,6 +8,7 @@ from tests.worker.fakes import FakeOpenAI, completion
 from tests.worker.httpserver import Response
 from tests.worker.support import asynchronous, open_store, until, world
 from tests.worker.test_turns import CALLS, Clockwork, asks, openai
+from worker.agent.notices import STOPPED
 
 BRIEF: dict[str, Any] = {"autonous_control_retry_base_seconds": 0.001}
 
@@ -202,6 +203,25 @@ async def test_the_circuit_opens_probes_and_closes() -> None:
         assert (first["error_class"], first["threshold"], first["cooldown_seconds"]) == ("provider_api", 2, 0.1)
         assert (first["reopened"], again["reopened"]) == (False, True)
         assert here.events("circuit.closed")[0] == {**here.events("circuit.half_open")[0], "recovered": True}
+
+
+@asynchronous
+async def test_an_owner_is_heard_while_the_circuit_is_open() -> None:
+    """The model is out of order: what needs none is answered at once, and /stop ends the wait for it."""
+    worker = {
+        **BRIEF,
+        "autonous_dummy_provider_script": "err:provider_api",
+        "autonous_control_circuit_threshold": 1,
+        "autonous_control_circuit_cooldown_seconds": 60,
+    }
+    async with world() as here, here.active_worker(**worker):
+        await here.telegram.say("hello")
+        await until(lambda: here.events("circuit.opened"))
+        await here.telegram.say("/status")
+        await until(lambda: len(here.telegram.texts()) == 1)
+        await here.telegram.say("/stop")
+        await until(lambda: here.telegram.texts()[1:] == [STOPPED])
+        assert here.rows("SELECT DISTINCT status FROM inbox") == [("done",)]
 
 
 @asynchronous

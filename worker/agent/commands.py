@@ -58,8 +58,8 @@ class Remembers(Protocol):
 class Stoppable(Protocol):
     """What works on the messages."""
 
-    def stop(self, chat_id: int) -> bool:
-        """End the chat's run and tell the chat; False when there is none."""
+    def stop(self, chat_id: int, *, up_to: int) -> bool:
+        """End the chat's oldest work up to a row of the inbox and tell the chat; False when there is none."""
 
 
 Command = Callable[[int, str], Reply]
@@ -104,8 +104,8 @@ class DirectCommands:
 
     def is_wish(self, text: str) -> bool:
         """Whether a text asks for a change of the agent itself, and says which one: that is for the model."""
-        command, _, wish = text.strip().partition(" ")
-        return command.partition("@")[0].lower() == "/patch" and bool(wish.strip()) and not self._relaying.alone
+        words = text.split(maxsplit=1)
+        return len(words) > 1 and words[0].partition("@")[0].lower() == "/patch" and not self._relaying.alone
 
     def find(self, text: str) -> tuple[Command, str] | None:
         """The command that a text is, and its argument; None when the text is for the model.
@@ -128,10 +128,11 @@ class DirectCommands:
         return Reply(self._relaying.take(chat_id, name, argument), then=self._relaying.wake)
 
     def _stop(self, chat_id: int, _: str) -> Reply:
-        return Reply("", then=lambda: self._stop_now(chat_id))
+        until_here = self._store.inbox.last_id()  # what comes in the same batch and after it is not meant
+        return Reply("", then=lambda: self._stop_now(chat_id, until_here))
 
-    def _stop_now(self, chat_id: int) -> None:
-        if not self._runs.stop(chat_id):
+    def _stop_now(self, chat_id: int, up_to: int) -> None:
+        if not self._runs.stop(chat_id, up_to=up_to):
             self._store.outbox.add(chat_id, NOTHING_TO_STOP_TEXT)
 
     def _new(self, chat_id: int, _: str) -> Reply:

@@ -90,14 +90,17 @@ class Runs:
         """Whether a run of this chat is under way."""
         return chat_id in self._in_hand
 
-    def stop(self, chat_id: int) -> bool:
-        """End the chat's run, also one that waits for its next attempt; whether there was one."""
+    def stop(self, chat_id: int, *, up_to: int) -> bool:
+        """End the chat's run, or the oldest one that has yet to begin or to begin again; whether there was one.
+
+        What came after the inbox's row ``up_to`` is left alone.
+        """
         running = self._in_hand.get(chat_id)
         if running is not None:
             running.stopped = True
             running.work.cancel()
             return True
-        task = self._store.inbox.retrying(chat_id)
+        task = self._store.inbox.oldest_open(chat_id, up_to=up_to)
         if task is None:
             return False
         attempt = self._journal.begin(task)  # an attempt that is over before it did anything

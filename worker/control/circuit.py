@@ -4,8 +4,8 @@
     half open --(the probe succeeds)--> closed;  --(the probe fails)--> open
 
 Two kinds of work are counted apart: polls, whose failures are all of one class, and runs. While the circuit is open
-neither is begun. Half open, it admits one probe of the kind that opened it: one poll, or one run. Polls go on beside
-a probing run, or no message would ever come that could be the probe.
+no run is begun, and no poll either when it was polls that opened it: while a model is out of order its owner must
+still be heard. Half open, it admits one probe of the kind that opened it: one poll, or one run.
 """
 
 from dataclasses import dataclass, replace
@@ -71,7 +71,7 @@ def admits(circuit: Circuit, work: Work) -> bool:
         case CircuitStatus.CLOSED:
             return True
         case CircuitStatus.OPEN:
-            return False
+            return work is Work.POLL and circuit.probe is Work.RUN
         case CircuitStatus.HALF_OPEN:
             return work is Work.POLL or (circuit.probe is Work.RUN and not circuit.probing)
 

@@ -179,11 +179,15 @@ class Inbox:
         """The row of the message that is being worked on, or waits for its next attempt; None when there is none."""
         return self._first(chat_id, InboxStatus.IN_PROGRESS) or self._first(chat_id, InboxStatus.FAILED)
 
-    def retrying(self, chat_id: int) -> Task | None:
-        """The message that failed and waits for its next attempt."""
-        row_id = self._first(chat_id, InboxStatus.FAILED)
+    def oldest_open(self, chat_id: int, *, up_to: int) -> Task | None:
+        """The chat's message whose turn it is, unless it came after the row ``up_to``."""
         found = self._next(chat_id)
-        return found[0] if found is not None and found[0].id == row_id else None
+        return found[0] if found is not None and found[0].id <= up_to else None
+
+    def last_id(self) -> int:
+        """The row of the latest update, 0 when there is none."""
+        self._database.bind()
+        return int(InboxRow.select(fn.MAX(InboxRow.id)).scalar() or 0)
 
     def waiting(self, chat_id: int) -> int:
         """How many messages of a chat wait for their first attempt."""
