@@ -76,10 +76,11 @@ def main() -> int:
         prompt = SystemPrompt.load(settings.autonous_config_dir, settings.worker_system_prompt)
         store = Store(settings.autonous_db_path, clock=time.time, sha=settings.autonous_worker_sha, redact=redact)
     except (SettingsError, PromptUnreadable, StoreUnusable) as error:
-        sys.stderr.write(redact(f"worker: {error}\n"))
-        return ExitCode.BAD_SETTINGS
+        return _cannot_start(redact(str(error)))
     try:
         asyncio.run(App(settings, prompt, store, redact).run())
+    except SettingsError as error:  # of what is only found out when a part is put together
+        return _cannot_start(redact(str(error)))
     except Exception as error:
         if isinstance(error, ExceptionGroup) and error.subgroup(Fenced) is not None:
             logger.error("fenced: another worker holds a later lease")  # noqa: TRY400 - expected, no traceback
@@ -89,6 +90,11 @@ def main() -> int:
     finally:
         store.close()
     return ExitCode.DONE
+
+
+def _cannot_start(why: str) -> ExitCode:
+    sys.stderr.write(f"worker: {why}\n")
+    return ExitCode.BAD_SETTINGS
 
 
 def _leave_at_once(*_: object) -> NoReturn:

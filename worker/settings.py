@@ -129,10 +129,10 @@ class Settings(BaseSettings):
     def _roots(cls, value: object) -> object:
         if not isinstance(value, str):
             return value
-        roots = [os.path.normpath(part.strip()) for part in value.split(",") if part.strip()]
-        if not all(root.startswith("/") and root.strip("/") for root in roots):
+        roots = [workplace.cleaned(part.strip()) for part in value.split(",") if part.strip()]
+        if not all(root.is_absolute() and root != Path("/") for root in roots):
             raise ValueError("only absolute paths other than / can be, comma separated")
-        return tuple(dict.fromkeys(map(Path, roots)))
+        return tuple(dict.fromkeys(roots))
 
     @field_validator(
         "autonous_dummy_provider_script",

@@ -110,6 +110,20 @@ def test_bad_settings_end_with_2_and_one_line(tmp_path: Path, name: str, value: 
         assert name in line
 
 
+def test_a_provider_without_its_sdk_ends_with_2_and_one_line(tmp_path: Path) -> None:
+    """As any other setting that cannot be used."""
+    (tmp_path / "anthropic.py").write_text("raise ImportError('no such SDK here')")
+    settings = {
+        "AUTONOUS_MODEL_PROVIDER": "anthropic",
+        "ANTHROPIC_API_KEY": "sk-very-secret",
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{BASE['PYTHONPATH']}",
+    }
+    with Process(tmp_path / "agent.db", **settings) as process:
+        assert process.wait() == 2
+        (line,) = process.stderr.splitlines()
+        assert "AUTONOUS_MODEL_PROVIDER=anthropic" in line
+
+
 def test_the_token_is_in_no_log_line(tmp_path: Path) -> None:
     """With Telegram out of reach the failures are logged, and the token is not."""
     settings = {

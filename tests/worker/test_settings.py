@@ -11,6 +11,7 @@ import pytest
 from worker.control.circuit import CircuitPolicy
 from worker.control.limits import Limits
 from worker.settings import Settings, SettingsError, load
+from worker.tools import workplace
 
 PLAIN = {"AUTONOUS_COMMANDER": "dummy"}
 
@@ -89,6 +90,16 @@ def test_a_bad_value_is_named_with_what_is_allowed(name: str, value: str, allowe
         loaded(**{name: value})
     assert allowed in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_paths_are_cleaned() -> None:
+    """Also of two slashes at their beginning; the root of everything is none that can be allowed."""
+    settings = loaded(AUTONOUS_TOOL_ALLOWED_ROOTS="//srv/x,/srv//x/../x/, /data")
+    assert settings.autonous_tool_allowed_roots == (Path("/srv/x"), Path("/data"))
+    place = workplace.from_environment({"WORKSPACE_DIR": "//srv//w", "AUTONOUS_TOOL_ALLOWED_ROOTS": "//srv/x,/srv/x"})
+    assert (str(place.workspace), list(map(str, place.roots))) == ("/srv/w", ["/srv/x"])
+    with pytest.raises(SettingsError, match="AUTONOUS_TOOL_ALLOWED_ROOTS"):
+        loaded(AUTONOUS_TOOL_ALLOWED_ROOTS="//")
 
 
 def test_a_bad_secret_is_not_shown() -> None:

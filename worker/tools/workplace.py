@@ -37,15 +37,15 @@ class Workplace:
 
 def from_environment(environment: Mapping[str, str] = os.environ) -> Workplace:
     """The workplace that the environment describes. Raises WorkplaceError; a missing directory is no error here."""
-    workspace = Path(environment.get("WORKSPACE_DIR") or DEFAULT_WORKSPACE)
+    workspace = cleaned(environment.get("WORKSPACE_DIR") or DEFAULT_WORKSPACE)
     named = [part.strip() for part in environment.get("AUTONOUS_TOOL_ALLOWED_ROOTS", "").split(",") if part.strip()]
-    paths = dict.fromkeys(Path(os.path.normpath(part)) for part in named) or {workspace: None}
+    paths = dict.fromkeys(cleaned(part) for part in named) or {workspace: None}
     for name, path in (("WORKSPACE_DIR", workspace), *(("AUTONOUS_TOOL_ALLOWED_ROOTS", path) for path in paths)):
         if not path.is_absolute():
             raise WorkplaceError(f"{name}={path} cannot be used: only absolute paths are")
     denied = environment.get("AUTONOUS_TOOL_BASH_DENYLIST", "").split(",")
     return Workplace(
-        workspace=Path(os.path.normpath(workspace)),
+        workspace=workspace,
         roots=tuple(paths),
         timeout_seconds=_number(environment, "AUTONOUS_TOOL_TIMEOUT_SECONDS", 30, least=1),
         max_lines=int(_number(environment, "AUTONOUS_TOOL_MAX_OUTPUT_LINES", 2000, least=1)),
@@ -54,6 +54,12 @@ def from_environment(environment: Mapping[str, str] = os.environ) -> Workplace:
         network=environment.get("AUTONOUS_TOOLBOX_NETWORK") == "1",
         min_free_bytes=int(_number(environment, "AUTONOUS_MIN_FREE_BYTES", 0, least=0)),
     )
+
+
+def cleaned(path: str) -> Path:
+    """A path without what is superfluous in it, also two slashes at its beginning, which POSIX lets stand."""
+    normal = os.path.normpath(path)
+    return Path(f"/{normal.lstrip('/')}" if normal.startswith("/") else normal)
 
 
 def _number(environment: Mapping[str, str], name: str, default: float, *, least: int) -> float:
