@@ -36,6 +36,9 @@ from tests.worker.httpserver import HttpServer, Request, Response
 TOKEN = "123456789:test-token-that-nobody-may-see"
 OWNER = 42
 BEAT_SECONDS = 0.05
+WEBHOOK_ACTIVE = (
+    "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook first"
+)
 
 
 class _Html(HTMLParser):
@@ -83,6 +86,7 @@ class FakeTelegram:
         self.sent: list[tuple[int, str]] = []
         self.polls: list[int | None] = []
         self.polling = 0
+        self.webhook = ""
         self.slow: dict[str, float] = {}
         self.fail_next: dict[str, deque[Response]] = {}
         self._news = asyncio.Condition()
@@ -153,6 +157,13 @@ class FakeTelegram:
 
     async def _do(self, method: str, fields: dict[str, str]) -> Response:
         match method:
+            case "getUpdates" if self.webhook:
+                return telegram_error(409, WEBHOOK_ACTIVE)
+            case "getWebhookInfo":
+                return _ok({"url": self.webhook, "has_custom_certificate": False, "pending_update_count": 0})
+            case "deleteWebhook":
+                self.webhook = ""
+                return _ok(True)
             case "getUpdates":
                 return _ok(await self._get_updates(fields))
             case "sendMessage":

@@ -167,6 +167,23 @@ async def test_pending_updates_are_dropped_only_on_request() -> None:
 
 
 @asynchronous
+async def test_a_webhook_of_earlier_days_is_removed() -> None:
+    """With it no poll would ever succeed. What waits at Telegram stays; a second one is left to whoever sets it."""
+    async with world() as here:
+        here.telegram.webhook = "https://example.org/hook"
+        await here.telegram.say("hello")
+        async with here.active_worker():
+            await until(lambda: here.telegram.texts() == ["dummy-ok"])
+            (deletion,) = here.telegram.called("deleteWebhook")
+            assert deletion.get("drop_pending_updates", "false") == "false"
+            here.telegram.webhook = "https://example.org/again"
+            await here.telegram.say("hello?")
+            await until(lambda: "webhook" in here.supervisor.beats[-1].poll_error)
+            assert here.telegram.webhook
+        assert len(here.telegram.called("getWebhookInfo")) == 1
+
+
+@asynchronous
 async def test_forwarded_commands_are_refused_and_forwarded_words_are_named() -> None:
     """Somebody else's words command nothing; the model is told whose they are."""
     origin = {"type": "hidden_user", "sender_user_name": "Mallory", "date": 1_700_000_000}

@@ -92,6 +92,7 @@ class TelegramCommander:
     def __init__(self, *, token: str, base_url: str | None, socket: str | None, poll_timeout: int) -> None:
         self.source = f"telegram:{token.partition(':')[0]}"
         self._poll_timeout = poll_timeout
+        self._webhook_removed = False
         root = (base_url or (uds.HOST if socket else PUBLIC_BASE_URL)).rstrip("/")
         self._requests = (_request(socket, connections=16), _request(socket, connections=2))
         self._bot = Bot(
@@ -103,14 +104,18 @@ class TelegramCommander:
         )
 
     async def poll(self, offset: int | None, *, at_once: bool) -> list[Incoming]:
-        """The updates from ``offset`` on. Raises CommanderError."""
-        with _translated():
-            updates = await self._bot.get_updates(
-                offset=offset,
-                timeout=0 if at_once else self._poll_timeout,
-                allowed_updates=ALLOWED_UPDATES,
-            )
-        return [incoming(update) for update in updates]
+        """The updates from ``offset`` on. Raises CommanderError.
+
+        A webhook that somebody set for this bot forbids to poll: the first one that is met is removed. It loses
+        nothing, and whoever sets it again while this runs is told like any other poller.
+        """
+        seconds = 0 if at_once else self._poll_timeout
+        try:
+            return await self._get_updates(offset, seconds)
+        except Conflict:
+            if self._webhook_removed or not await self._remove_webhook():
+                raise
+            return await self._get_updates(offset, seconds)
 
     def parse(self, raw: str) -> Incoming | None:
         """An update as the Bot API wrote it; None when it is none."""
@@ -183,6 +188,25 @@ class TelegramCommander:
         """Close the connections."""
         for request in self._requests:
             await request.shutdown()
+
+    async def _get_updates(self, offset: int | None, seconds: int) -> list[Incoming]:
+        with _translated():
+            updates = await self._bot.get_updates(offset=offset, timeout=seconds, allowed_updates=ALLOWED_UPDATES)
+        return [incoming(update) for update in updates]
+
+    async def _remove_webhook(self) -> bool:
+        """Remove the bot's webhook; False when it has none, or that cannot be found out."""
+        try:
+            with _translated():
+                if not (await self._bot.get_webhook_info()).url:
+                    return False
+                await self._bot.delete_webhook(drop_pending_updates=False)
+        except CommanderError as error:
+            logger.info("whether this bot has a webhook is not known: %s", error)
+            return False
+        logger.warning("this bot had a webhook, which keeps it from polling: it is removed, and no message with it")
+        self._webhook_removed = True
+        return True
 
     async def _deliver(self, chat_id: int, text: str, parse_mode: ParseMode | None, replaces: int | None) -> int:
         if replaces is not None:
