@@ -28,7 +28,7 @@ from worker.agent.preview import Previews
 from worker.agent.relaying import STAGE, Relaying
 from worker.agent.runs import Runs
 from worker.agent.seen import Seen
-from worker.agent.terms import same_for_all
+from worker.agent.terms import SameForAll
 from worker.agent.toolset import Toolset
 from worker.context import (
     ContextBuilder,
@@ -46,6 +46,7 @@ from worker.factory import make_commander, make_memory, make_model, make_operati
 from worker.selfupdate.assembly import SelfUpdate, assemble
 from worker.settings import Settings, SettingsError, load, secrets
 from worker.store import Fenced, Store, StoreUnusable
+from worker.tools.steady import SteadyToolbox
 from worker.vitals import Vitals
 
 if TYPE_CHECKING:
@@ -266,12 +267,12 @@ class App:
         self, journal: Journal, *, queued: Callable[[int], None], answered: Callable[[int], None]
     ) -> SelfUpdate | None:
         """How the worker changes itself; None without a supervisor, which alone can do that."""
-        settings = self._settings
-        if self._link is None:
+        settings, toolbox = self._settings, self._safeguards.toolbox
+        if self._link is None or not isinstance(toolbox, SteadyToolbox):
             return None
         return assemble(
             supervisor=self._link,
-            operations=make_operations(settings),
+            operations=make_operations(settings, toolbox),
             commander=self._commander,
             store=self._store,
             journal=journal,
@@ -302,7 +303,7 @@ class App:
             conversations=self._make_conversations(journal, toolset),
             toolset=toolset,
             journal=journal,
-            terms=self_update.developing.terms if self_update else same_for_all(settings.limits),
+            terms=self_update.developing if self_update else SameForAll(settings.limits),
             no_progress_k=settings.autonous_control_no_progress_k,
             progressed=vitals.progressed,
         )

@@ -143,6 +143,6 @@ def make_toolbox(settings: Settings, report: Report) -> SteadyToolbox | LocalToo
     return SteadyToolbox(client, report, tools=TOOLS, timeout_seconds=settings.autonous_tool_timeout_seconds)
 
 
-def make_operations(settings: Settings) -> ToolboxClient:
+def make_operations(settings: Settings, toolbox: SteadyToolbox) -> SteadyToolbox:
     """What the toolbox beside this worker does for the worker itself, out of every model's reach."""
-    return ToolboxClient(settings.autonous_toolbox_socket or DEFAULT_SOCKET, OPERATIONS)
+    return toolbox.beside(ToolboxClient(settings.autonous_toolbox_socket or DEFAULT_SOCKET, OPERATIONS), OPERATIONS)

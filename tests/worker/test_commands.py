@@ -11,8 +11,7 @@ from tests.worker.fakes import OWNER
 from tests.worker.support import World, asynchronous, open_store, until, world
 from worker.agent.commands import HELP_TEXT, MENU, NEW_TEXT, NOTHING_TO_STOP_TEXT, START_TEXT, DirectCommands
 from worker.agent.dead_letters import AUTOMATIC_REPLAYS, DeadLetters
-from worker.agent.intake import SPOILT_TEXT
-from worker.agent.notices import STOPPED
+from worker.agent.notices import SPOILT, STOPPED
 from worker.agent.relaying import Relaying
 from worker.commander.base import Incoming, UpdateKind
 from worker.context import Recaller
@@ -99,7 +98,7 @@ async def test_a_command_that_breaks_down_takes_nothing_with_it() -> None:
             await here.telegram.say("/help")
         await until(lambda: len(here.telegram.texts()) == 3)
         status, apology, help_text = here.telegram.texts()
-        assert ("revision" in status, apology, help_text) == (True, SPOILT_TEXT, HELP_TEXT)
+        assert ("revision" in status, apology, help_text) == (True, SPOILT, HELP_TEXT)
         errors = [error for (error,) in here.rows("SELECT error FROM inbox ORDER BY id")]
         assert (errors[0], "gone" in errors[1] or "anew_after" in errors[1], errors[2]) == ("", True, "")
         assert here.rows("SELECT COUNT(*) FROM inbox WHERE status = 'done'") == [(3,)]

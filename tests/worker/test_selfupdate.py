@@ -16,6 +16,7 @@ from tests.worker.fakes import OWNER, completion
 from tests.worker.support import SHA, World, asynchronous, until, world
 from tests.worker.test_turns import asks, openai, said
 from worker.agent.commands import PATCH_TEXT
+from worker.agent.notices import SPOILT
 from worker.agent.relaying import ALONE_TEXT
 from worker.selfupdate import developing, watching
 from worker.tools import selfsource
@@ -76,11 +77,11 @@ def pristine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @asynccontextmanager
-async def bench(pristine: Path, **more: Any) -> AsyncIterator[Bench]:
+async def bench(pristine: Path, *, min_free_bytes: int = 0, **more: Any) -> AsyncIterator[Bench]:
     async with world(**more) as here:
         stop, path, workspace = asyncio.Event(), here.directory / "toolbox.sock", pristine.parent / "workspace"
         workspace.mkdir()
-        toolbox = Toolbox(TOOLS | OPERATIONS, Workplace(workspace, (workspace,)))
+        toolbox = Toolbox(TOOLS | OPERATIONS, Workplace(workspace, (workspace,), min_free_bytes=min_free_bytes))
         serving = asyncio.create_task(toolbox.serve(path, stop))
         await until(path.exists)
         try:
@@ -355,3 +356,66 @@ def test_a_development_run_may_cost_more() -> None:
     """These are in the documentation."""
     limits = (developing.MAX_TURNS, developing.MAX_WALL_TIME_SECONDS, developing.MAX_TOKENS)
     assert limits == (200, 3600.0, 2_000_000)
+
+
+@asynccontextmanager
+async def deaf_toolbox(directory: Path) -> AsyncIterator[dict[str, Any]]:
+    """One that takes every call and answers nothing; the settings of a worker beside it."""
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_unix_server(listen, directory / "deaf.sock")
+    async with server:
+        yield {"autonous_toolbox_socket": str(directory / "deaf.sock")}
+
+
+@asynchronous
+async def test_a_deaf_toolbox_holds_up_nobody_else() -> None:
+    """While the worker waits for its working copy, what only the supervisor answers is answered."""
+    async with world() as here, deaf_toolbox(here.directory) as settings, here.active_worker(**settings):
+        await here.telegram.say("/stage")
+        await until(lambda: here.rows("SELECT 1 FROM relays"))
+        await here.telegram.say("/rollback 1a2b3c4d")
+        await until(lambda: here.telegram.texts() == ["about 1a2b3c4d"])
+        assert here.rows("SELECT name FROM relays WHERE answered_at IS NULL") == [("stage",)]
+
+
+@asynchronous
+async def test_the_wait_for_the_working_copy_is_the_runs_own_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends at the limit like any other wait."""
+    monkeypatch.setattr(developing, "MAX_WALL_TIME_SECONDS", 0.2)
+    async with world() as here, deaf_toolbox(here.directory) as settings:
+        async with here.active_worker(**settings, autonous_control_max_wall_time_seconds=0.2):
+            await here.telegram.say("/patch\ntell jokes")
+            await until(here.telegram.texts)
+        assert "AUTONOUS_CONTROL_MAX_WALL_TIME_SECONDS" in here.telegram.texts()[0]
+        assert here.rows("SELECT kind, status FROM inbox") == [("patch", "done")]
+
+
+@asynchronous
+async def test_a_toolbox_with_no_space_is_no_error_of_the_worker(pristine: Path) -> None:
+    """The wish is given up after its attempts and its author is told why; the beats count no internal error."""
+    async with bench(pristine, min_free_bytes=10**18) as b:
+        settings = {**b.settings, "autonous_control_max_retries": 1}
+        async with b.here.active_worker(**settings):
+            await b.here.telegram.say("/patch tell jokes")
+            await b.told("gave up after 2 attempts")
+            beats = len(b.here.supervisor.beats)
+            await until(lambda: len(b.here.supervisor.beats) > beats + 1)
+            assert b.here.supervisor.beats[-1].internal_errors == 0
+
+
+@asynchronous
+async def test_a_command_that_breaks_down_does_not_stand_before_the_others(pristine: Path) -> None:
+    """Its author gets an apology, once, and the next one is carried out."""
+    async with bench(pristine) as b, b.here.active_worker(**b.settings):
+        b.here.execute("ALTER TABLE developments RENAME COLUMN patch_sha256 TO gone")
+        b.check_out()
+        b.change("a = 2\n")
+        await b.here.telegram.say("/stage")
+        await b.told(SPOILT)
+        await b.here.telegram.say("/grants")
+        await b.told("Can be granted")
+        assert b.here.telegram.texts().count(SPOILT) == 1

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Final, Protocol
 
 from supervisor.contract import Claim, EventType, Redactor
+from worker.agent import notices
 from worker.agent.claims import Claims
 from worker.agent.commands import DirectCommands, Reply
 from worker.agent.conflicts import Conflicts
@@ -22,7 +23,6 @@ from worker.vitals import Vitals
 
 SHORTEST_PAUSE_SECONDS: Final = 0.01
 UNREADABLE_TEXT: Final = "I can only read text."
-SPOILT_TEXT: Final = "Sorry, that did not work: I made a mistake over it. It is written down in my log."
 FORWARDED_TEXT: Final = "I take no forwarded commands. Write it yourself if you mean it."
 
 logger = logging.getLogger(__name__)
@@ -209,7 +209,7 @@ class Intake:
         except Exception as error:
             self._spoilt("unexpected error in a command", error)
             self._store.inbox.spoilt(row_id, self._redact(f"{type(error).__name__}: {error}"))
-            self._store.outbox.add(chat_id, SPOILT_TEXT, inbox_id=row_id)
+            self._store.outbox.add(chat_id, notices.SPOILT, inbox_id=row_id)
         else:
             afterwards.append(reply.then)
 

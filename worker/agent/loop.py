@@ -11,7 +11,7 @@ from worker.agent.conversation import Conversation, Conversations
 from worker.agent.journal import Attempt, Journal
 from worker.agent.observer import RunObserver
 from worker.agent.scope import CallScope
-from worker.agent.terms import SetTerms
+from worker.agent.terms import SetTerms, Terms
 from worker.agent.toolset import Toolset
 from worker.control.limits import LimitReached, LimitType, day_start
 from worker.control.progress import same_calls, short_hash
@@ -73,11 +73,11 @@ class AgentLoop:
 
     async def run(self, attempt: Attempt, observer: RunObserver) -> CompletionResponse:
         """The answer to the attempt's message. Raises ModelError, ToolError, LimitHit, Stalled."""
-        attempt.terms = await self._set_terms(attempt.task)
-        limits = attempt.terms.limits
+        limits = self._set_terms.limits(attempt.task)
         left = limits.max_wall_time_seconds - self._journal.seconds(attempt)
         try:
             async with asyncio.timeout(left) as deadline:
+                attempt.terms = Terms(limits, await self._set_terms.brief(attempt.task))
                 return await self._until_answered(attempt, observer)
         except TimeoutError:
             if not deadline.expired():

@@ -8,6 +8,7 @@ from worker.control.limits import LimitReached, LimitType
 from worker.store.runs import TurnRecord
 
 STOPPED: Final = "Stopped."
+SPOILT: Final = "Sorry, that did not work: I made a mistake over it. It is written down in my log."
 
 _SETTINGS: Final = {
     LimitType.MAX_TURNS: "AUTONOUS_CONTROL_MAX_TURNS",

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from supervisor.contract import Command, Press, Pressed
+from worker.agent import notices
 from worker.agent.granting import ALONE_TEXT as NO_GRANTS_TEXT
 from worker.agent.granting import GRANTING
 from worker.selfupdate.base import Away, Supervisor, SupervisorError
@@ -54,7 +55,7 @@ class Relaying:
         self._store = store
         self._vitals = vitals
         self._answered = answered
-        self._news = asyncio.Event()
+        self._news = {own: asyncio.Event() for own in (True, False)}
 
     @property
     def alone(self) -> bool:
@@ -71,15 +72,27 @@ class Relaying:
 
     def wake(self) -> None:
         """There is a command to be passed on."""
-        self._news.set()
+        for news in self._news.values():
+            news.set()
 
     async def run(self) -> None:
-        """Pass commands on for ever, beginning with what a predecessor left."""
-        while self._supervisor is not None:
-            self._news.clear()
+        """Pass commands on for ever, beginning with what a predecessor left.
+
+        The worker's own, which need a toolbox or an owner's answer, hold up none of the supervisor's. Raises an
+        exception group with Fenced inside.
+        """
+        if self._supervisor is None:
+            return
+        async with asyncio.TaskGroup() as group:
+            for own, news in self._news.items():
+                group.create_task(self._answer_all(news, self._supervisor, own=own))
+
+    async def _answer_all(self, news: asyncio.Event, supervisor: Supervisor, *, own: bool) -> None:
+        while True:
+            news.clear()
             try:
-                while (relay := self._store.relays.next()) is not None:
-                    await self._pass_on(relay, self._supervisor)
+                while (relay := self._store.relays.next(list(self._own), among=own)) is not None:
+                    await self._answer(relay, supervisor)
             except Fenced:
                 raise
             except Exception as error:
@@ -87,18 +100,27 @@ class Relaying:
                 self._vitals.internal_error(error)
                 await asyncio.sleep(PAUSE_AFTER_ERROR_SECONDS)
             else:
-                await self._news.wait()
+                await news.wait()
 
-    async def _pass_on(self, relay: Relay, supervisor: Supervisor) -> None:
-        if own := self._own.get(relay.name):
-            text = await own(relay.chat_id, relay.argument)
-        else:
-            text = await _told(supervisor, relay)
+    async def _answer(self, relay: Relay, supervisor: Supervisor) -> None:
+        text = await self._text(relay, supervisor)
         with self._store.write():
             self._store.relays.answered(relay)
             if text:
                 self._store.outbox.add(relay.chat_id, text)
         self._answered(relay.chat_id)
+
+    async def _text(self, relay: Relay, supervisor: Supervisor) -> str:
+        """What the chat is told. A command that breaks down is not tried again: it would stand before all others."""
+        try:
+            own = self._own.get(relay.name)
+            return await (own(relay.chat_id, relay.argument) if own else _told(supervisor, relay))
+        except Fenced:
+            raise
+        except Exception as error:
+            logger.exception("unexpected error in /%s", relay.name)
+            self._vitals.internal_error(error)
+            return notices.SPOILT
 
     async def press(self, press: Press) -> Pressed | None:
         """Pass on a press of one of the supervisor's buttons."""

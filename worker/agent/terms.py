@@ -1,7 +1,7 @@
 """Under which terms a run works."""
 
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from worker.control.limits import Limits
 from worker.store import Task
@@ -15,15 +15,26 @@ class Terms:
     brief: str = ""
 
 
-#: Gives the terms of a task's run, at the beginning of each attempt. May raise ToolError.
-SetTerms = Callable[[Task], Awaitable[Terms]]
+class SetTerms(Protocol):
+    """Sets the terms of a task's run, at the beginning of each attempt."""
+
+    def limits(self, task: Task) -> Limits:
+        """What it may cost."""
+
+    async def brief(self, task: Task) -> str:
+        """What the model is told; the time that this takes is the run's. Raises ToolError."""
 
 
-def same_for_all(limits: Limits) -> SetTerms:
+class SameForAll:
     """The terms where every message is an ordinary one."""
-    terms = Terms(limits)
 
-    async def of(task: Task) -> Terms:  # noqa: ARG001 - a SetTerms
-        return terms
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
 
-    return of
+    def limits(self, task: Task) -> Limits:  # noqa: ARG002 - a SetTerms
+        """Those of every run."""
+        return self._limits
+
+    async def brief(self, task: Task) -> str:  # noqa: ARG002 - a SetTerms
+        """Nothing more is to be told."""
+        return ""

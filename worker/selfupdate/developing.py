@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from worker.agent.journal import Attempt, Journal
-from worker.agent.terms import Terms
 from worker.agent.toolset import OwnTool
 from worker.control.limits import Limits
 from worker.selfupdate import texts
@@ -23,6 +22,8 @@ MAX_WALL_TIME_SECONDS: Final = 3600.0
 MAX_TOKENS: Final = 2_000_000
 #: A copy whose last update got so far is done with: the next wish begins with a fresh one.
 _WORK_IN_HAND: Final = frozenset({"created", "building", "testing", "self_checking", "cancelled", *texts.FAILED})
+#: The kinds of tasks that develop.
+_DEVELOPMENT: Final = frozenset({PATCH, REPAIR})
 _MOST_FAILURES: Final = 3
 _CAME_TO_NOTHING: Final = frozenset({"deploy_failed", "rolled_back", *texts.FAILED})
 _HISTORY_SECONDS: Final = 5.0
@@ -68,7 +69,7 @@ class Developing:
         self._store = store
         self._journal = journal
         self._model_name = model_name
-        self._ordinary = Terms(ordinary)
+        self._ordinary = ordinary
         self._limits = replace(
             ordinary,
             max_turns=max(ordinary.max_turns, MAX_TURNS),
@@ -78,11 +79,13 @@ class Developing:
         self._sha = sha
         self._max_repairs = max_repairs
 
-    async def terms(self, task: Task) -> Terms:
-        """A development run has larger limits, a working copy, and a brief. Raises ToolError."""
-        if task.kind not in (PATCH, REPAIR):
-            return self._ordinary
-        return Terms(self._limits, await self._brief(task.chat_id))
+    def limits(self, task: Task) -> Limits:
+        """A development run may cost more."""
+        return self._limits if task.kind in _DEVELOPMENT else self._ordinary
+
+    async def brief(self, task: Task) -> str:
+        """A development run has a working copy, and is told of it. Raises ToolError."""
+        return await self._brief(task.chat_id) if task.kind in _DEVELOPMENT else ""
 
     def tools(self) -> Sequence[OwnTool]:
         """What the model can call in any run."""

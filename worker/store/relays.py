@@ -1,6 +1,6 @@
 """Commands on their way to the supervisor. They are stored, so that a worker that ends does not swallow one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from worker.store.database import Database
@@ -31,10 +31,11 @@ class Relays:
         with self._database.write():
             RelayRow.insert(**row, created_at=self._clock()).execute()
 
-    def next(self) -> Relay | None:
-        """The oldest one that has no answer."""
+    def next(self, names: Collection[str], *, among: bool) -> Relay | None:
+        """The oldest one that has no answer: among those with these names, or among all others."""
         self._database.bind()
-        row = RelayRow.select().where(RelayRow.answered_at.is_null()).order_by(RelayRow.id).first()
+        mine = RelayRow.name.in_(names) if among else RelayRow.name.not_in(names)
+        row = RelayRow.select().where(RelayRow.answered_at.is_null(), mine).order_by(RelayRow.id).first()
         return None if row is None else Relay(row.id, row.chat_id, row.user_id, row.name, row.argument)
 
     def answered(self, relay: Relay) -> None:

@@ -9,6 +9,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from copy import copy
+from dataclasses import dataclass
 from typing import Final
 
 from worker.models.base import ToolSpec
@@ -32,6 +34,13 @@ logger = logging.getLogger(__name__)
 
 #: Tells whoever makes toolboxes, in a line, that this one is of no use.
 Report = Callable[[str], Awaitable[None]]
+
+
+@dataclass
+class _Verdict:
+    """Which toolbox was told to be of no use. All who call at one socket share it, so that it is told once."""
+
+    useless: Identity | None = None
 
 
 class SteadyToolbox:
@@ -59,7 +68,13 @@ class SteadyToolbox:
         self._ping_every = ping_every
         self._ping_seconds = ping_seconds
         self._monotonic = monotonic
-        self._useless: Identity | None = None
+        self._verdict = _Verdict()
+
+    def beside(self, client: ToolboxClient, tools: Mapping[str, Tool]) -> "SteadyToolbox":
+        """Calls others of the same toolbox's tools, and knows what this one knows of it."""
+        other = copy(self)
+        other._client, other._tools = client, tools
+        return other
 
     def specs(self) -> tuple[ToolSpec, ...]:
         """The tools, as a model is told of them."""
@@ -132,9 +147,9 @@ class SteadyToolbox:
 
     async def _next_one(self, until: float) -> Identity | None:
         """Which toolbox is at the socket, None when none is; of one that was told to be of no use, the next."""
-        while (seen := self._client.identity()) is not None and seen == self._useless:
+        while (seen := self._client.identity()) is not None and seen == self._verdict.useless:
             if self._monotonic() >= until:
-                self._useless = None  # whoever was told may have missed it: the next call finds out again
+                self._verdict.useless = None  # whoever was told may have missed it: the next call finds out again
                 reason = "the toolbox is of no use, and no other one has come in its place yet: try again later"
                 raise ToolError("toolbox_unavailable", reason)
             await asyncio.sleep(LOOK_SECONDS)
@@ -142,9 +157,9 @@ class SteadyToolbox:
 
     async def _tell(self, reason: str, seen: Identity | None) -> None:
         """Once for each toolbox, however many calls have met it, and not of one that is gone already."""
-        if seen is None or seen == self._useless or seen != self._client.identity():
+        if seen is None or seen == self._verdict.useless or seen != self._client.identity():
             return
-        self._useless = seen
+        self._verdict.useless = seen
         logger.warning("the toolbox is of no use: %s", reason)
         await self._report(reason)
 

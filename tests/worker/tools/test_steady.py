@@ -29,6 +29,8 @@ TOOLS = by_name(
     (Tool("look", "Looks.", Arguments, nothing, Tier.READ), Tool("do", "Does.", Arguments, nothing, Tier.WRITE))
 )
 
+OPERATIONS = by_name([Tool("tidy", "Tidies.", Arguments, nothing, Tier.WRITE)])
+
 
 class Moody:
     """A toolbox that meets each call with the next of its ``moods``.
@@ -255,3 +257,22 @@ async def test_below_the_floor_nothing_that_writes_is_run(tmp_path: Path) -> Non
     with pytest.raises(ToolError, match="stopped: only 1 MiB"):
         await roomy.guard(TOOLS["do"], fills())
     assert cut.is_set()
+
+
+@asynchronous
+async def test_what_is_called_beside_shares_the_verdict() -> None:
+    """The worker's own operations find out that the toolbox is of no use: it is told once, and waited for by both."""
+    with short_directory() as directory:
+        moody, told = Moody(directory / "s", "hang", OK), list[str]()
+        await moody.start()
+        toolbox = steady(directory / "s", told)
+        operations = toolbox.beside(ToolboxClient(str(directory / "s"), OPERATIONS), OPERATIONS)
+        with pytest.raises(ToolError) as caught:
+            await operations.call("tidy", {})
+        assert caught.value.code == "toolbox_ended"
+        call = asyncio.create_task(toolbox.call("do", {}))
+        await asyncio.sleep(0.1)
+        assert (moody.calls, told) == (1, ["it does not answer"])
+        following = await moody.replaced(OK)
+        assert (await call).ok
+        assert following.calls == 1
