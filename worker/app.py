@@ -117,7 +117,7 @@ class App:
         self._memory = make_memory(settings, store)
         self._owners = Owners(settings.autonous_telegram_allowed_users or self._commander.owners)
         self._vitals = Vitals()
-        self._presses = Presses(commander=self._commander, vitals=self._vitals)
+        self._presses = Presses(commander=self._commander, store=store, vitals=self._vitals)
         self._process_event = self._record_start()
         self._link = self._make_link()
         self._safeguards = safeguards.assemble(
@@ -201,7 +201,7 @@ class App:
             vitals=vitals,
             answered=courier.chats.wake,
         )
-        self._presses.handle("s:", relaying.press)
+        self._presses.handle("s:", relaying.press, kept=True)
         intake = Intake(
             commander=self._commander,
             store=store,

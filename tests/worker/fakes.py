@@ -222,6 +222,7 @@ class FakeSupervisor:
     """Gives roles, and remembers what the worker told. While ``away`` it hangs up on every claim.
 
     A submission gets the next of ``verdicts``, and then its ``steps``. Routes in ``unknown`` are such as it has not.
+    ``slow`` is for how many seconds it holds back the answer of a route once it has done what was asked.
     """
 
     def __init__(self, path: Path, *, owners: tuple[int, ...] = (OWNER,)) -> None:
@@ -243,6 +244,7 @@ class FakeSupervisor:
         self.taken: list[int] = []
         self.fails: deque[str] = deque()  # paths whose next request is hung up on
         self.unknown: set[str] = set()
+        self.slow: dict[str, float] = {}
         self.grant = RoleGrant(role=Role.STANDBY)
         self._changed = asyncio.Condition()
 
@@ -268,7 +270,9 @@ class FakeSupervisor:
         if request.path in self.fails:
             self.fails.remove(request.path)
             return Response(hang_up=True)
-        return self._serve_agent(request) or await self._serve_process(request)
+        response = self._serve_agent(request) or await self._serve_process(request)
+        await asyncio.sleep(self.slow.get(request.path, 0))
+        return response
 
     def _serve_agent(self, request: Request) -> Response | None:
         """What the agent asks."""

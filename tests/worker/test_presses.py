@@ -4,7 +4,7 @@ import asyncio
 
 from supervisor.contract import Press, Pressed
 from tests.worker.fakes import OWNER, FakeTelegram
-from tests.worker.support import asynchronous, short_directory, until, world
+from tests.worker.support import asynchronous, open_store, short_directory, until, world
 from worker.agent.presses import EXPIRED, FAILED, Presses
 from worker.commander.base import Incoming, UpdateKind
 from worker.commander.telegram import TelegramCommander
@@ -26,8 +26,8 @@ async def test_a_press_goes_by_its_prefix_and_is_answered() -> None:
         commander = TelegramCommander(
             token=TOKEN, base_url=None, socket=str(directory / "telegram.sock"), poll_timeout=0
         )
-        vitals, told = Vitals(), []
-        presses = Presses(commander=commander, vitals=vitals)
+        vitals, told, store = Vitals(), [], open_store(directory / "agent.db")
+        presses = Presses(commander=commander, store=store, vitals=vitals)
 
         async def note(press: Press) -> Pressed:
             told.append(press)
@@ -39,7 +39,7 @@ async def test_a_press_goes_by_its_prefix_and_is_answered() -> None:
         presses.handle("a:", note)
         presses.handle("b:", break_down)
         for data in ("a:1", "b:1", "c:1"):
-            presses.take(pressed(data))
+            presses.take(pressed(data))()
         await until(lambda: len(telegram.called("answerCallbackQuery")) == 3)
         assert [press.data for press in told] == ["a:1"]
         answers = {fields["text"]: fields.get("show_alert") for fields in telegram.called("answerCallbackQuery")}
@@ -49,6 +49,7 @@ async def test_a_press_goes_by_its_prefix_and_is_answered() -> None:
         # Nobody knows the third one: its message loses its buttons.
         assert [fields["message_id"] for fields in telegram.called("editMessageReplyMarkup")] == ["7"]
         await presses.close()
+        store.close()
         await commander.close()
         await telegram.server.stop()
 

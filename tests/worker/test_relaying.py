@@ -1,13 +1,16 @@
 """What only the supervisor answers reaches it as it was meant, and no model sees it."""
 
+from pathlib import Path
+
 import pytest
 
 from supervisor.contract import Command, Press, Role, WorkerState
 from tests.worker.fakes import OWNER
-from tests.worker.support import asynchronous, until, world
+from tests.worker.support import asynchronous, open_store, until, world
 from worker.agent.granting import GRANTING
 from worker.agent.intake import FORWARDED_TEXT
 from worker.agent.relaying import ALONE_TEXT, AWAY_TEXT, RELAYED, STAGE
+from worker.store.presses import WAITING_SECONDS
 
 
 @pytest.mark.parametrize("name", sorted(RELAYED.keys() - {STAGE, *GRANTING}))
@@ -103,6 +106,38 @@ async def test_a_press_of_the_supervisors_button_is_relayed() -> None:
         assert press == Press(
             data="s:nonce", user_id=OWNER, chat_id=OWNER, message_id=7, callback_id=answer["callback_query_id"]
         )
+
+
+@asynchronous
+async def test_a_press_that_was_not_relayed_is_left_to_the_next_worker() -> None:
+    """Its worker ended while the supervisor had not answered: the one after it relays it, once, and answers it."""
+    async with world() as here:
+        here.supervisor.slow["/v1/press"] = 60
+        async with here.active_worker():
+            await here.telegram.press("s:nonce", 7)
+            await here.telegram.press("w:nobody knows it any more", 7)
+            await until(lambda: here.supervisor.presses)
+        here.supervisor.slow.clear()
+        for epoch in (2, 3):
+            async with here.active_worker(epoch=epoch):
+                await until(lambda: here.supervisor.beats[-1].polls_ok)
+                await until(lambda: len(here.telegram.called("answerCallbackQuery")) == 2)
+        assert [press.data for press in here.supervisor.presses] == ["s:nonce"] * 2
+        assert here.telegram.called("answerCallbackQuery")[1]["text"] == "Approved."
+        assert here.rows("SELECT COUNT(*) FROM presses WHERE answered_at IS NULL") == [(0,)]
+
+
+def test_no_press_waits_for_ever(tmp_path: Path) -> None:
+    """After ten minutes it is no answer to anything any more."""
+    now = 1_700_000_000.0
+    store = open_store(tmp_path / "agent.db", clock=lambda: now)
+    store.lease.take(1)
+    press = Press(data="s:nonce", user_id=OWNER, chat_id=OWNER, message_id=7, callback_id="1")
+    row_id = store.presses.add(press)
+    assert store.presses.waiting() == [(row_id, press)]
+    now += WAITING_SECONDS
+    assert store.presses.waiting() == []
+    store.close()
 
 
 @asynchronous

@@ -90,6 +90,7 @@ class Intake:
 
         So is the first after one that failed.
         """
+        self._presses.go_on()
         try:
             await self._run()
         finally:
@@ -180,7 +181,7 @@ class Intake:
         if update.kind is not UpdateKind.MESSAGE:
             stored = self._add(update, update.kind)
             if stored is not None and update.kind is UpdateKind.CALLBACK:
-                afterwards.append(partial(self._presses.take, update))
+                afterwards.append(self._presses.take(update))
         elif not update.text.strip():
             self._add_answered(update, "unreadable", UNREADABLE_TEXT)
         elif update.forwarded_from:

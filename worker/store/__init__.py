@@ -13,6 +13,7 @@ from worker.store.history import History
 from worker.store.inbox import Inbox, InboxStatus, Task
 from worker.store.lease import Lease
 from worker.store.outbox import Outbox, OutboxStatus, Reply
+from worker.store.presses import PressLog
 from worker.store.recall import WordIndex
 from worker.store.relays import Relays
 from worker.store.runs import RunLog
@@ -48,6 +49,7 @@ class Store:
         self.outbox = Outbox(self.database, clock)
         self.developments = Developments(self.database, clock)
         self.relays = Relays(self.database, clock)
+        self.presses = PressLog(self.database, clock)
         self.runs = RunLog(self.database, clock)
         self.summaries = Summaries(self.database, clock)
         self.words = WordIndex(self.database, clock)

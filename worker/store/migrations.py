@@ -170,4 +170,16 @@ MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {
             model TEXT NOT NULL,
             vector BLOB NOT NULL)""",
     ),
+    9: (
+        """CREATE TABLE presses (
+            id INTEGER PRIMARY KEY AUTOINCREMENT,
+            data TEXT NOT NULL,
+            user_id INTEGER NOT NULL,
+            chat_id INTEGER NOT NULL,
+            message_id INTEGER NOT NULL,
+            callback_id TEXT NOT NULL,
+            created_at REAL NOT NULL,
+            answered_at REAL)""",
+        "CREATE INDEX presses_answered_at ON presses (answered_at)",
+    ),
 }

@@ -184,6 +184,22 @@ class RelayRow(Model):
         table_name = "relays"
 
 
+class PressRow(Model):
+    """One pressed button on its way to the supervisor."""
+
+    id = AutoField()
+    data = TextField()
+    user_id = BigIntegerField()
+    chat_id = BigIntegerField()
+    message_id = BigIntegerField()
+    callback_id = TextField()
+    created_at = DoubleField()
+    answered_at = DoubleField(null=True)
+
+    class Meta:
+        table_name = "presses"
+
+
 class DevelopmentRow(Model):
     """One update that was submitted from a chat."""
 
@@ -238,6 +254,7 @@ TABLES = (
     SummaryRow,
     OutboxRow,
     RelayRow,
+    PressRow,
     DevelopmentRow,
     LeaseRow,
     MigrationRow,
