@@ -19,6 +19,7 @@ from worker.agent.seen import Seen
 from worker.commander.base import Commander, CommanderError, Conflict, Incoming, RateLimited, UpdateKind
 from worker.selfupdate.proposals import PATCH
 from worker.store import Fenced, InboxStatus, Store
+from worker.store.errors import is_out_of_our_hands
 from worker.vitals import Vitals
 
 SHORTEST_PAUSE_SECONDS: Final = 0.01
@@ -208,6 +209,8 @@ class Intake:
         except Fenced:
             raise
         except Exception as error:
+            if is_out_of_our_hands(error):  # a full disk takes the whole transaction back
+                raise
             self._spoilt("unexpected error in a command", error)
             self._store.inbox.spoilt(row_id, self._redact(f"{type(error).__name__}: {error}"))
             self._store.outbox.add(chat_id, notices.SPOILT, inbox_id=row_id)
