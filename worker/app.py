@@ -233,13 +233,7 @@ class App:
             beside.append(claims.run)
         if self_update is not None:
             beside.append(self_update.watching.run)
-        return Desk(
-            group=group,
-            intake=intake,
-            runs=runs,
-            courier=courier,
-            beside=beside,
-        )
+        return Desk(group=group, intake=intake, runs=runs, courier=courier, beside=beside)
 
     def _make_claims(self, *, answered: Callable[[int], None]) -> Claims | None:
         """Who relays claims; None without a supervisor, which alone knows the code."""
