@@ -244,3 +244,15 @@ async def test_that_polling_works_again_is_known_at_once() -> None:
         await here.telegram.say("hello")
         await until(lambda: here.supervisor.beats[-1].poll_error)
         await until(lambda: not here.supervisor.beats[-1].poll_error)
+
+
+@asynchronous
+async def test_an_update_that_cannot_be_read_holds_up_no_other() -> None:
+    """It is stored as one that nothing is to be done about; what came with it is answered."""
+    async with world() as here, here.active_worker():
+        async with here.telegram.at_once():
+            first = await here.telegram.say("before")
+            await here.telegram.deliver({"update_id": first + 1000, "message": {"message_id": 7}})
+        await until(lambda: here.telegram.texts() == ["dummy-ok"])
+        assert here.rows("SELECT status FROM inbox WHERE text = ''") == [("done",)]
+        assert here.rows("SELECT MAX(update_id) FROM inbox") == [(first + 1000,)]

@@ -191,8 +191,20 @@ class TelegramCommander:
 
     async def _get_updates(self, offset: int | None, seconds: int) -> list[Incoming]:
         with _translated():
-            updates = await self._bot.get_updates(offset=offset, timeout=seconds, allowed_updates=ALLOWED_UPDATES)
+            try:
+                updates = await self._bot.get_updates(offset=offset, timeout=seconds, allowed_updates=ALLOWED_UPDATES)
+            except _UNREADABLE:
+                # One update of a shape that the SDK does not know would hold up all that come after it.
+                wanted = {"offset": offset, "timeout": 0, "allowed_updates": ALLOWED_UPDATES}
+                return [self._readable(raw) for raw in await self._bot.do_api_request("getUpdates", api_kwargs=wanted)]
         return [incoming(update) for update in updates]
+
+    def _readable(self, raw: dict[str, Any]) -> Incoming:
+        try:
+            return incoming(Update.de_json(dict(raw), self._bot))
+        except _UNREADABLE as error:
+            logger.warning("update %s cannot be read, and is passed over: %r", raw.get("update_id"), error)
+            return Incoming(raw["update_id"], UpdateKind.OTHER, 0, None, private=False, text="", date=None)
 
     async def _remove_webhook(self) -> bool:
         """Remove the bot's webhook; False when it has none, or that cannot be found out."""
