@@ -1,5 +1,7 @@
 """Messages of earlier times: found by words in any language, shown to the model, never in the way of a reply."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -64,6 +66,21 @@ def test_what_an_older_revision_left_out_is_indexed(tmp_path: Path) -> None:
     store.history.add(1, Message(Speaker.USER, "two"))
     store.history.add_notice(1, "Stopped.")
     assert (store.words.catch_up(10), store.words.catch_up(10)) == (1, 0)
+
+
+def test_a_lock_that_passes_is_no_lack_of_an_index(tmp_path: Path) -> None:
+    """While another worker holds the database nothing is found; afterwards everything is."""
+    store = open_store(tmp_path / "agent.db")
+    store.lease.take(1)
+    store.history.add(1, Message(Speaker.USER, "the anchor"))
+    store.database.execute("PRAGMA busy_timeout = 0")
+    with closing(sqlite3.connect(store.database.path)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert store.words.catch_up(10) == 0
+        assert store.words.find(1, "anchor", limit=1) == []
+        other.rollback()
+    assert store.words.catch_up(10) == 1
+    assert [found.history_id for found in store.words.find(1, "anchor", limit=1)] == [1]
 
 
 def test_rankings_are_fused_by_their_ranks() -> None:

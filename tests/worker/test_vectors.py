@@ -1,7 +1,7 @@
 """Recall by meaning. It wants sqlite-vec and a Python that can load it; where these are missing, words do alone."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from worker.agent.indexing import Indexing
 from worker.context import Recaller
 from worker.factory import make_memory
 from worker.models.base import Message, ProviderApiError, Speaker
+from worker.models.embeddings_base import TextsRefused
 from worker.settings import Settings
 from worker.store import Store
 from worker.store.vectors import VectorIndex, VectorsUnavailable
@@ -33,11 +34,14 @@ class Embedder:
     def __init__(self, model_name: str = "first") -> None:
         self.model_name = model_name
         self.failing = False
+        self.refuses: Callable[[str], bool] = lambda _: False
         self.embedded: list[str] = []
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         if self.failing:
             raise ProviderApiError("down")
+        if any(map(self.refuses, texts)):
+            raise TextsRefused("too long")
         self.embedded += texts
         ships = ("anchor", "boat", "sail")
         return [[1.0, -1.0] * 8 if any(word in text for word in ships) else [-1.0, 1.0] * 8 for text in texts]
@@ -111,6 +115,72 @@ def test_vectors_are_made_anew_for_another_model(store: Store) -> None:
     assert former.find(1, [-1.0, 1.0] * 8, limit=200) == []
     models = store.database.cursor("SELECT model, COUNT(*) FROM recall_vectors GROUP BY model").fetchall()
     assert models == [("second", 151)]
+
+
+def test_a_text_that_is_refused_keeps_no_other_from_its_vector(store: Store) -> None:
+    """A batch is halved until it is taken; of a lone text the beginning is tried, and then it is left out."""
+    texts = [f"bread {number}" for number in range(100)]
+    texts[30], texts[60] = "the anchor" + " of bread" * 1000, "unspeakable"
+    store.history.add(1, *[Message(Speaker.USER, text) for text in texts])
+    embedder = Embedder()
+    embedder.refuses = lambda text: len(text) > 2000 or text == "unspeakable"
+    vectors = VectorIndex(store.database, embedder.model_name)
+
+    async def run() -> None:
+        task = asyncio.create_task(Indexing(store.words, store.history, vectors, embedder).run())
+        await asyncio.wait_for(until(lambda: "bread 0" in embedder.embedded), 5)
+        store.history.add(1, Message(Speaker.USER, "and now?"))
+        await asyncio.wait_for(until(lambda: "and now?" in embedder.embedded), 5)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(run())
+    assert {text for text in embedder.embedded if len(text) > 20} == {texts[30][:2000]}
+    assert sorted(set(embedder.embedded)) == sorted(
+        {*texts, "and now?", "hello", texts[30][:2000]} - {*texts[30:61:30]}
+    )
+    assert vectors.missing(1, 200, 10) == [(61, 1, "unspeakable")]
+
+
+def test_a_server_that_refuses_everything_costs_no_text_its_vector(store: Store) -> None:
+    """It is the server's fault then, and all are tried again later."""
+    store.history.add(1, Message(Speaker.USER, "bread"))
+    embedder = Embedder()
+    embedder.refuses = lambda _: True
+    vectors = VectorIndex(store.database, embedder.model_name)
+    indexing = Indexing(store.words, store.history, vectors, embedder)
+    with pytest.raises(TextsRefused):
+        asyncio.run(indexing._embed_all())
+    embedder.refuses = lambda _: False
+    asyncio.run(indexing._embed_all())
+    assert embedder.embedded == ["bread"]
+
+
+def test_what_is_forgotten_while_its_vector_is_made_stays_forgotten(store: Store) -> None:
+    """The vector that comes afterwards is not kept."""
+    store.history.add(1, Message(Speaker.USER, "the anchor"))
+    vectors = VectorIndex(store.database, "any")
+    assert store.words.forget(1, 1)
+    vectors.add({(1, 1): [1.0, -1.0] * 8})
+    assert vectors.find(1, [1.0, -1.0] * 8, limit=1) == []
+    assert store.database.first("SELECT (SELECT COUNT(*) FROM recall_codes) + COUNT(*) FROM recall_vectors") == (0,)
+
+
+def test_searches_follow_what_is_added(store: Store) -> None:
+    """Also in the order of a back-fill, after a fresh start, and for vectors of another length."""
+    store.history.add(1, *[Message(Speaker.USER, f"text {number}") for number in range(6)])
+    vectors = VectorIndex(store.database, "any")
+    ship, bread = [1.0, -1.0] * 8, [-1.0, 1.0] * 8
+    vectors.add({(5, 1): ship, (6, 1): bread})
+    assert [found.history_id for found in vectors.find(1, ship, limit=9)] == [5, 6]
+    vectors.add({(3, 1): ship, (4, 1): bread, (2, 7): ship})
+    vectors.add({(6, 1): ship})
+    assert {found.history_id for found in vectors.find(1, ship, limit=3)} == {3, 5, 6}
+    assert [found.history_id for found in vectors.find(7, ship, limit=9)] == [2]
+    assert {found.history_id for found in vectors.find(1, bread, limit=9, after=4)} == {5, 6}
+    vectors.add({(1, 1): ship * 2})
+    assert [found.history_id for found in vectors.find(1, ship * 2, limit=9)] == [1]
+    assert {found.history_id for found in vectors.find(1, ship, limit=9)} == {3, 4, 5, 6}
 
 
 def test_without_the_extension_words_do_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -14,9 +14,12 @@ class Memory:
         self.recaller = Recaller(store.words, store.history, vectors, embedder)
         self.provider = WithRecalled(RecentHistory(store.history, shown, store.summaries), self.recaller)
         self.indexing = Indexing(store.words, store.history, vectors, embedder)
+        self._vectors = vectors
         self._embedder = embedder
 
     async def close(self) -> None:
         """Free the connections."""
         if self._embedder is not None:
             await self._embedder.close()
+        if self._vectors is not None:
+            self._vectors.close()

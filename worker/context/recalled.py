@@ -49,13 +49,13 @@ class Hit:
         return f"#{self.message.history_id}, {day}, {self.message.role}: {cut_text(self.message.text, EXCERPT_CHARS)}"
 
 
-def fused(ways: Mapping[str, Sequence[Found]]) -> list[tuple[int, float, tuple[str, ...]]]:
+def fused(ways: Mapping[str, Sequence[Found]], offset: int = RANK_OFFSET) -> list[tuple[int, float, tuple[str, ...]]]:
     """Several rankings as one, by the sum of their reciprocal ranks: number, score, and the ways it was found by."""
     scores: dict[int, float] = {}
     by: dict[int, list[str]] = {}
     for way, found in ways.items():
         for rank, hit in enumerate(found, start=1):
-            scores[hit.history_id] = scores.get(hit.history_id, 0.0) + 1 / (RANK_OFFSET + rank)
+            scores[hit.history_id] = scores.get(hit.history_id, 0.0) + 1 / (offset + rank)
             by.setdefault(hit.history_id, []).append(way)
     ranked = sorted(scores, key=lambda history_id: (-scores[history_id], -history_id))
     return [(history_id, scores[history_id], tuple(by[history_id])) for history_id in ranked]

@@ -3,6 +3,12 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from worker.models.base import ProviderApiError
+
+
+class TextsRefused(ProviderApiError):
+    """The server does not take these texts; fewer or shorter ones it may take."""
+
 
 class Embedder(Protocol):
     """Makes vectors of texts."""
@@ -12,7 +18,7 @@ class Embedder(Protocol):
         """The model's name; vectors of different models cannot be compared."""
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """The vectors of texts, in their order. Raises ModelError."""
+        """The vectors of texts, in their order. Raises ModelError, as TextsRefused when it is the texts' fault."""
 
     async def close(self) -> None:
         """Free the connections."""

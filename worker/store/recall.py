@@ -26,12 +26,13 @@ COMMON_SHARE: Final = 0.2
 ROLES: Final = "('user', 'assistant')"
 
 _TOKENIZER: Final = "tokenize = 'porter unicode61 remove_diacritics 2'"
+_HAS_FTS5: Final = "SELECT 1 FROM pragma_module_list WHERE name = 'fts5'"
 _CREATE: Final = (
     f"CREATE VIRTUAL TABLE IF NOT EXISTS recall_words USING fts5(words, chat_id UNINDEXED, {_TOKENIZER})",
     # Of this connection alone: how often each word occurs, and the question's words as the index would write them.
-    "CREATE VIRTUAL TABLE temp.recall_terms USING fts5vocab('main', 'recall_words', 'row')",
-    f"CREATE VIRTUAL TABLE temp.recall_question USING fts5(words, {_TOKENIZER})",
-    "CREATE VIRTUAL TABLE temp.recall_stems USING fts5vocab('temp', 'recall_question', 'instance')",
+    "CREATE VIRTUAL TABLE IF NOT EXISTS temp.recall_terms USING fts5vocab('main', 'recall_words', 'row')",
+    f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.recall_question USING fts5(words, {_TOKENIZER})",
+    "CREATE VIRTUAL TABLE IF NOT EXISTS temp.recall_stems USING fts5vocab('temp', 'recall_question', 'instance')",
 )
 _UNINDEXED: Final = f"""
 SELECT id, chat_id, text FROM history
@@ -77,16 +78,21 @@ class WordIndex:
 
     @property
     def ready(self) -> bool:
-        """Whether this SQLite has FTS5; where it has not, that is told once and nothing is found."""
+        """Whether there is an index; without FTS5 that is told once, and nothing is ever found."""
         if self._ready is None:
             try:
-                for statement in _CREATE:
-                    self._database.execute(statement)
-                self._ready = True
-            except DatabaseError as error:
-                logger.warning("old messages cannot be recalled, as this SQLite has no FTS5: %s", error)
-                self._ready = False
-        return self._ready
+                self._ready = self._created()
+            except DatabaseError as error:  # somebody migrates, or the disk is full: that passes
+                logger.warning("old messages cannot be recalled now: %s", error)
+        return bool(self._ready)
+
+    def _created(self) -> bool:
+        if self._database.first(_HAS_FTS5) is None:
+            logger.warning("old messages cannot be recalled, as this SQLite has no FTS5")
+            return False
+        for statement in _CREATE:
+            self._database.execute(statement)
+        return True
 
     def catch_up(self, limit: int) -> int:
         """Index the oldest ``limit`` messages that are not indexed, in one short transaction; how many they were."""

@@ -1,19 +1,23 @@
 """Vectors of messages, and the search for those that are near, with the functions of sqlite-vec.
 
-A vector is kept as one byte a dimension, and as one bit a dimension: the bits are compared first, as they are an eighth
-as much to read, and the nearest hundred once more by their bytes. These are ordinary tables, so that a revision without
-the extension can read and clear them.
+A vector is kept as one byte a dimension, and as one bit a dimension: the bits are compared first, all of them in
+memory, and the nearest hundred once more by their bytes. These are ordinary tables, so that a revision without the
+extension can read and clear them.
 """
 
 import array
+import json
 import logging
 import math
 import sqlite3
+import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from worker.store.codes import Codes, code_of
 from worker.store.database import Database
 from worker.store.recall import ROLES, Found
 
@@ -26,14 +30,22 @@ WHERE history.id >= ? AND history.id < ? AND role IN {ROLES} AND recall_vectors.
     AND history.id NOT IN (SELECT history_id FROM recall_forgotten)
 ORDER BY history.id DESC LIMIT ?
 """  # noqa: S608 - words of ours
-_OUTDATED: Final = "SELECT history_id FROM recall_vectors WHERE model != ? LIMIT ?"
-_NEAREST: Final = """
-WITH near AS MATERIALIZED (
-    SELECT history_id FROM recall_codes WHERE chat_id = :chat AND history_id > :after AND length(code) = length(:code)
-    ORDER BY vec_distance_hamming(vec_bit(code), vec_bit(:code)) LIMIT :compared
+_OUTDATED: Final = "SELECT history_id FROM recall_vectors WHERE model != ?"
+_REMOVE_VECTOR: Final = "DELETE FROM recall_vectors WHERE history_id = ? AND model != ?"
+_REMOVE_CODE: Final = (
+    "DELETE FROM recall_codes WHERE history_id = ?"
+    " AND NOT EXISTS (SELECT 1 FROM recall_vectors WHERE recall_vectors.history_id = ?)"
 )
-SELECT history_id, vec_distance_cosine(vec_int8(vector), vec_int8(:vector)) AS distance
-FROM recall_vectors JOIN near USING (history_id) WHERE model = :model ORDER BY distance LIMIT :limit
+_KNOWN: Final = "SELECT history_id, chat_id, code FROM recall_codes WHERE length(code) = ? ORDER BY history_id"
+_UNFORGOTTEN: Final = "WHERE NOT EXISTS (SELECT 1 FROM recall_forgotten WHERE history_id = ?)"
+_ADD: Final = (
+    f"INSERT OR REPLACE INTO recall_codes (history_id, chat_id, code) SELECT ?, ?, ? {_UNFORGOTTEN}",
+    f"INSERT OR REPLACE INTO recall_vectors (history_id, chat_id, model, vector) SELECT ?, ?, ?, ? {_UNFORGOTTEN}",
+)
+_NEAREST: Final = """
+SELECT history_id, vec_distance_cosine(vec_int8(vector), vec_int8(:vector)) AS distance FROM recall_vectors
+WHERE history_id IN (SELECT value FROM json_each(:near)) AND model = :model AND length(vector) = length(:vector)
+ORDER BY distance LIMIT :limit
 """
 
 logger = logging.getLogger(__name__)
@@ -44,12 +56,20 @@ class VectorsUnavailable(Exception):
 
 
 class VectorIndex:
-    """Finds messages by vectors of one embeddings model. Raises VectorsUnavailable."""
+    """Finds messages by vectors of one embeddings model. Raises VectorsUnavailable.
+
+    The codes of all messages are read into memory by the first search, and followed from then on.
+    """
 
     def __init__(self, database: Database, model: str) -> None:
         self._database = database
         self._model = model
-        _connected(database.path).close()
+        self._reading = _connected(database.path)
+        #: Held by whichever thread searches. The event loop's never waits for it: it leaves what is new in ``_added``.
+        self._searching = threading.Lock()
+        self._codes: dict[int, Codes] = {}
+        self._code_bytes = 0
+        self._added: deque[tuple[int, int, bytes]] = deque()
 
     def newest(self) -> int:
         """The number of the newest message there is."""
@@ -61,53 +81,68 @@ class VectorIndex:
             rows: list[tuple[int, int, str]] = cursor.fetchall()
             return rows
 
-    def clear_outdated(self, limit: int) -> int:
-        """Remove up to ``limit`` vectors of other models; how many there were."""
-        with closing(self._database.cursor(_OUTDATED, (self._model, limit))) as cursor:
-            rows = cursor.fetchall()
-        if rows:
-            with self._database.write():
-                for row in rows:
-                    self._database.execute("DELETE FROM recall_codes WHERE history_id = ?", row)
-                    self._database.execute("DELETE FROM recall_vectors WHERE history_id = ?", row)
-        return len(rows)
+    def outdated(self) -> list[int]:
+        """The numbers of all messages with a vector of another model. It reads them all, so it is for a thread."""
+        with closing(sqlite3.connect(self._database.path, timeout=2.0)) as connection:
+            return [history_id for (history_id,) in connection.execute(_OUTDATED, (self._model,))]
+
+    def remove(self, ids: Sequence[int]) -> None:
+        """Remove the vectors of these messages, in one transaction, unless they were made anew meanwhile."""
+        with self._database.write():
+            for history_id in ids:
+                self._database.execute(_REMOVE_VECTOR, (history_id, self._model))
+                self._database.execute(_REMOVE_CODE, (history_id, history_id))
 
     def add(self, vectors: Mapping[tuple[int, int], Sequence[float]]) -> None:
-        """Keep vectors, by number and chat of their messages."""
+        """Keep vectors, by number and chat of their messages; but for those that were forgotten meanwhile."""
+        made = [(*message, code_of(vector), _bytes(vector)) for message, vector in vectors.items()]
+        add_code, add_vector = _ADD
         with self._database.write():
-            for (history_id, chat_id), vector in vectors.items():
-                self._database.execute(
-                    "INSERT OR REPLACE INTO recall_codes (history_id, chat_id, code) VALUES (?, ?, ?)",
-                    (history_id, chat_id, _bits(vector)),
-                )
-                self._database.execute(
-                    "INSERT OR REPLACE INTO recall_vectors (history_id, chat_id, model, vector) VALUES (?, ?, ?, ?)",
-                    (history_id, chat_id, self._model, _bytes(vector)),
-                )
+            for history_id, chat_id, code, vector in made:
+                self._database.execute(add_code, (history_id, chat_id, code, history_id))
+                self._database.execute(add_vector, (history_id, chat_id, self._model, vector, history_id))
+        if self._code_bytes:
+            self._added.extend((history_id, chat_id, code) for history_id, chat_id, code, _ in made)
 
     def find(self, chat_id: int, vector: Sequence[float], *, limit: int, after: int = 0) -> list[Found]:
         """The chat's messages with the nearest vectors, nearest first. May be called in a thread of its own."""
-        parameters: dict[str, Any] = {
-            "chat": chat_id,
-            "after": after,
-            "code": _bits(vector),
-            "vector": _bytes(vector),
-            "model": self._model,
-            "compared": COMPARED,
-            "limit": limit,
-        }
-        with closing(_connected(self._database.path)) as connection:
-            rows = connection.execute(_NEAREST, parameters).fetchall()
+        code = code_of(vector)
+        with self._searching:
+            self._catch_up(len(code))
+            near = self._codes[chat_id].nearest(code, limit=COMPARED, after=after) if chat_id in self._codes else []
+            if not near:
+                return []
+            asked = {"near": json.dumps(near), "vector": _bytes(vector), "model": self._model, "limit": limit}
+            rows = self._reading.execute(_NEAREST, asked).fetchall()
         return [Found(history_id, 1.0 - distance) for history_id, distance in rows]
+
+    def close(self) -> None:
+        """Close the connection that searches use, once the last of them is done."""
+        with self._searching:
+            self._reading.close()
+
+    def _catch_up(self, code_bytes: int) -> None:
+        """Have all codes of this length in memory. One that is gone from the table does no harm: its vector is, too."""
+        if code_bytes != self._code_bytes:
+            self._added.clear()
+            self._code_bytes, self._codes = code_bytes, {}
+            for known in self._reading.execute(_KNOWN, (code_bytes,)):
+                self._put(*known)
+        while self._added:
+            self._put(*self._added.popleft())
+
+    def _put(self, history_id: int, chat_id: int, code: bytes) -> None:
+        if len(code) == self._code_bytes:
+            self._codes.setdefault(chat_id, Codes()).put(history_id, code)
 
 
 def _connected(path: Path) -> sqlite3.Connection:
-    """A connection of its own, with the extension. Raises VectorsUnavailable."""
+    """A connection of its own for any thread, with the extension. Raises VectorsUnavailable."""
     try:
         import sqlite_vec
     except ImportError as error:
         raise VectorsUnavailable("sqlite-vec is not installed") from error
-    connection = sqlite3.connect(path, timeout=2.0)
+    connection = sqlite3.connect(path, timeout=2.0, check_same_thread=False)
     try:
         connection.enable_load_extension(True)
         sqlite_vec.load(connection)
@@ -116,13 +151,6 @@ def _connected(path: Path) -> sqlite3.Connection:
         connection.close()
         raise VectorsUnavailable(f"this Python cannot load extensions into SQLite: {error}") from error
     return connection
-
-
-def _bits(vector: Sequence[float]) -> bytes:
-    """One bit a dimension, set where it is positive; the number of dimensions is rounded down to whole bytes."""
-    return bytes(
-        sum((vector[start + bit] > 0) << bit for bit in range(8)) for start in range(0, len(vector) // 8 * 8, 8)
-    )
 
 
 def _bytes(vector: Sequence[float]) -> bytes:
