@@ -16,6 +16,7 @@ import pytest
 from supervisor.engine import Engine
 from supervisor.hostengine import EngineMissing, find_engine
 from supervisor.images.builds import Deps, ensure_deps
+from tests.support import figures
 
 TESTS = Path(__file__).parent
 WANT_ENGINE = (TESTS / "engine", TESTS / "e2e", TESTS / "crash")
@@ -48,12 +49,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say what was left out; without this a run with no engine looks like a whole one."""
+    """Say what was left out, without which a run with no engine looks like a whole one, and what was measured."""
     skipped = terminalreporter.stats.get("skipped", [])
     left_out = [report for report in skipped if "engine" in report.keywords]
     if left_out and (reason := why_no_engine()):
         terminalreporter.section("left out")
         terminalreporter.line(f"{len(left_out)} tests want a container engine and did not run: {reason}")
+    figures.print_all(terminalreporter)
 
 
 @pytest.fixture(scope="session", autouse=True)

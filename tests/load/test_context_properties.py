@@ -1,6 +1,5 @@
 """Whatever a conversation holds, what the model is shown fits, is in order, and parts no call from its results."""
 
-import json
 from collections.abc import Sequence
 
 from hypothesis import example, given, settings
@@ -17,7 +16,7 @@ from worker.context.compressor import (
     newest_question,
 )
 from worker.context.cutting import SHORTEST_CHARS, cut_text
-from worker.context.summary import divided, request
+from worker.context.summary import chunks, divided, request
 from worker.context.tokens import total_tokens
 from worker.models.base import Message, Speaker, ToolCall
 
@@ -141,6 +140,9 @@ def test_the_older_part_ends_between_blocks(messages: list[Message], keep: int, 
     asked = newest_question(messages)
     rest = [m for n, m in enumerate(messages) if n != asked and not m.pinned and m.role is not Speaker.SYSTEM]
     assert joined(older) + joined(newer) == rest
-    made = request(None, joined(older), "question", limit)
-    assert len(made[1].text) <= limit + 200
-    assert json.dumps([message.text for message in made])
+    limit = max(limit, SHORTEST_CHARS)
+    pieces = chunks(joined(older), limit)
+    assert all(len(piece) <= limit for piece in pieces)
+    assert sum(piece.count("\n[") + 1 for piece in pieces) >= len(joined(older))
+    for piece in pieces:
+        assert len(request(None, piece, "question")[1].text) <= limit + 200

@@ -1,25 +1,30 @@
 """Five hundred turns with results of 200 KB: never over the window, and what was said first is known at the end."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
+from tests.support.figures import FIGURE
 from tests.worker.fakes import FakeOpenAI, completion
 from tests.worker.httpserver import HttpServer, Request, Response
 from tests.worker.support import World, until, within, world
 from tests.worker.test_turns import Clockwork
 from worker.context.summary import INSTRUCTION
+from worker.models import catalog
+from worker.models.base import CompletionResponse
 
-MESSAGES: Final = 10
 TURNS: Final = 50
 RESULT: Final = "a line of a log that nobody will ever read to its end\n" * 3800
 #: What a model says beside its calls, in some thousand tokens.
 PLAN: Final = "Now I look at that, then I change it, then I see whether it works. " * 45
 CONSTRAINT: Final = "never touch the folder billing/"
-WINDOW: Final = 128_000
 CHARS_A_TOKEN: Final = 3
+SMALL: Final = 32_768
+#: So that the cost can be told in dollars.
+MODEL: Final = "gpt-5.4-mini"
 
 
 class Developer(FakeOpenAI):
@@ -28,8 +33,9 @@ class Developer(FakeOpenAI):
     It counts a token for every three characters, refuses what is over its window, and its summaries fail when told.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, window: int) -> None:
         super().__init__(path, completion("unused"))
+        self.window = window
         self.server = HttpServer(path, self._develop)
         self.largest = 0
         self.overflows = 0
@@ -40,11 +46,11 @@ class Developer(FakeOpenAI):
     async def _develop(self, request: Request) -> Response:
         body = json.loads(request.body)
         tokens = _characters(body["messages"]) // CHARS_A_TOKEN
-        if tokens > WINDOW:
+        self.largest = max(self.largest, tokens)
+        if tokens > self.window:
             self.overflows += 1
             error = {"message": "too long", "code": "context_length_exceeded"}
             return Response({"error": error}, status=400)
-        self.largest = max(self.largest, tokens)
         if body["messages"][0]["content"] == INSTRUCTION:
             return self._sum_up(body["messages"][1]["content"], tokens)
         self.requests.append(body)
@@ -78,9 +84,9 @@ async def _develop(here: World, fake: Developer, messages: int) -> None:
     settings: dict[str, Any] = {
         "autonous_model_provider": "openai",
         "openai_api_key": "sk-test",
-        "openai_model": "a-model-of-this-test",
+        "openai_model": MODEL,
         "autonous_openai_uds": str(fake.server.path),
-        "autonous_model_context_window": WINDOW,
+        "autonous_model_context_window": fake.window,
         "autonous_control_max_turns": TURNS,
         "autonous_control_max_tokens": 10**9,
     }
@@ -93,44 +99,60 @@ async def _develop(here: World, fake: Developer, messages: int) -> None:
             await until(lambda number=number: len(here.events("reply.sent")) == number)  # type: ignore[misc]
 
 
-@pytest.mark.parametrize(("failing", "messages"), [(0, MESSAGES), (2, 2)])
-def test_a_long_development_run(failing: int, messages: int, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("window", "failing", "messages"),
+    [(128_000, 0, 10), (128_000, 2, 2), (SMALL, 0, 4)],
+    ids=["large window", "failing summaries", "small window"],
+)
+def test_a_long_development_run(
+    window: int, failing: int, messages: int, record_property: Callable[[str, object], None]
+) -> None:
     """Every request fits, summaries are few and billed, and the first constraint is in the last request."""
 
     @within(300)
     async def run() -> None:
         async with world() as here:
-            fake = Developer(here.directory / "openai.sock")
+            fake = Developer(here.directory / "openai.sock", window)
             fake.failing_summaries = failing
             await fake.server.start()
             try:
                 await _develop(here, fake, messages)
             finally:
                 await fake.server.stop()
-            _judge(here, fake, failing, messages, capsys)
+            record_property(FIGURE, _judge(here, fake, failing, messages))
 
     run()
 
 
-def _judge(here: World, fake: Developer, failing: int, messages: int, capsys: pytest.CaptureFixture[str]) -> None:
+def _judge(here: World, fake: Developer, failing: int, messages: int) -> str:
+    """What it took, in words."""
     made = here.events("context.compacted")
     summed_up = [event for event in made if "summary" in event["rules"]]
     failed = [event for event in made if "summary_error" in event]
     paid = sum(event["input_tokens"] + event["output_tokens"] for event in summed_up)
-    total = sum(event["input_tokens"] + event["output_tokens"] for event in here.events("turn.completed"))
-    with capsys.disabled():
-        print(  # noqa: T201 - figures to be seen
-            f"\n{fake.turns} turns, largest request {fake.largest} of {WINDOW} tokens, {fake.overflows} refused, "
-            f"{len(summed_up)} summaries ({paid} tokens, {paid / total:.1%} of the turns), {len(failed)} failed"
-        )
+    turns = here.events("turn.completed")
+    total = sum(event["input_tokens"] + event["output_tokens"] for event in turns)
+    dollars, in_all = (sum(price(MODEL, event) for event in events) for events in (summed_up, turns))
     assert fake.turns == messages * TURNS
-    assert fake.largest <= WINDOW
-    assert fake.overflows <= 1, "what the provider counts is learnt from the first answer, or the first refusal"
+    assert fake.largest <= fake.window
+    assert fake.overflows == 0
     assert len(failed) == (1 if failing else 0), "a failure is followed by a rest"
     if not failing:
-        assert 1 <= len(summed_up) <= messages * TURNS // 20
+        assert 1 <= len(summed_up) <= messages * TURNS // (20 if fake.window > SMALL else 5)
         assert all(event["after_tokens"] < event["before_tokens"] for event in summed_up)
         assert CONSTRAINT in json.dumps(fake.requests[-1]["messages"])
     rows = here.rows("SELECT SUM(input_tokens + output_tokens) FROM turns WHERE NOT kept")
     assert (rows[0][0] or 0) == paid
     assert here.rows("SELECT COUNT(*) FROM history")[0][0] == 2 * messages
+    return (
+        f"{fake.turns} turns, largest request {fake.largest:,} of {fake.window:,} tokens, {fake.overflows} refused; "
+        f"{len(made)} compactions, {len(summed_up)} summaries: {paid:,} tokens, ${dollars:.2f} "
+        f"({paid / total:.1%} of the turns' {total:,}, ${in_all:.2f}), {len(failed)} failed"
+    )
+
+
+def price(model: str, event: dict[str, Any]) -> float:
+    """What an answer costs by the list, in US dollars; the server of this test is no provider's own."""
+    known = catalog.facts("openai", model).price
+    assert known is not None
+    return known.of(CompletionResponse("", event["input_tokens"], event["output_tokens"]))

@@ -1,17 +1,19 @@
 """A conversation that is longer than the window: summed up, cut, or tried with less, and never lost."""
 
 import json
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from tests.worker.fakes import FakeOpenAI, completion
+from tests.worker.fakes import OWNER, FakeOpenAI, completion
 from tests.worker.httpserver import Request, Response
 from tests.worker.support import World, asynchronous, open_store, until, world
 from tests.worker.test_turns import openai
 from worker.context.summary import INSTRUCTION, checked, files_of
+from worker.context.window import LearnedWindow
 from worker.models.base import Message, Speaker, ToolCall, ValidationError
 from worker.store.summaries import Covered, Files, Summary
 
@@ -20,33 +22,52 @@ TOO_LONG: Final = Response({"error": {"message": "too long", "code": "context_le
 
 
 class Teller(FakeOpenAI):
-    """Tells long stories, and sums up with ``summary``."""
+    """Tells long stories, or another one, and sums up with ``summary``.
 
-    def __init__(self, path: Path, summary: str) -> None:
-        super().__init__(path, completion(LONG))
+    It refuses what has more than ``window`` tokens, of four characters each.
+    """
+
+    def __init__(self, path: Path, summary: str, *, story: str = LONG, window: int = 10**9) -> None:
+        super().__init__(path, completion(story))
         self._summary = summary
+        self._story = story
+        self._window = window
+        self.refused: list[int] = []
         self.asked_to_sum_up: list[str] = []
         self.server._handler = self._tell
 
     async def _tell(self, request: Request) -> Response:
         body = json.loads(request.body)
+        tokens = len(request.body) // 4
+        if tokens > self._window:
+            self.refused.append(tokens)
+            return TOO_LONG
         if body["messages"][0]["content"] == INSTRUCTION:
             self.asked_to_sum_up.append(body["messages"][1]["content"])
-            return completion(self._summary)
+            return counted(self._summary, tokens)
         self.requests.append(body)
-        return completion(LONG)
+        return counted(self._story, tokens)
 
 
-async def talk(here: World, teller: Teller, *texts: str) -> None:
+def counted(text: str, tokens: int) -> Response:
+    """An answer to so many tokens."""
+    answer = completion(text)
+    assert isinstance(answer.body, dict)
+    usage = {"prompt_tokens": tokens, "completion_tokens": 3, "total_tokens": tokens + 3}
+    return Response({**answer.body, "usage": usage})
+
+
+async def talk(here: World, teller: Teller, *texts: str, epoch: int = 1, **more: Any) -> None:
     settings: dict[str, Any] = {
         "autonous_model_provider": "openai",
         "openai_api_key": "sk-test",
         "autonous_openai_uds": str(teller.server.path),
         "autonous_model_context_window": 24_000,
+        **more,
     }
     await teller.server.start()
     try:
-        async with here.active_worker(**settings):
+        async with here.active_worker(epoch=epoch, **settings):
             for number, text in enumerate(texts, start=1):
                 await here.telegram.say(text)
                 await until(partial(_replied, here, number))
@@ -77,7 +98,8 @@ async def test_the_older_part_is_summed_up_and_the_former_summary_merged() -> No
         assert "No dragons." not in json.dumps(teller.requests[9]["messages"])
         assert here.rows("SELECT COUNT(*) FROM history")[0][0] == 20
         summed_up = [event for event in here.events("context.compacted") if "summary" in event["rules"]]
-        assert len(summed_up) == here.rows("SELECT COUNT(*) FROM summaries")[0][0] == len(teller.asked_to_sum_up)
+        assert len(summed_up) == here.rows("SELECT COUNT(*) FROM summaries")[0][0]
+        assert len(summed_up) <= len(teller.asked_to_sum_up), "what is too long for one request is asked for in pieces"
         assert all(event["input_tokens"] and event["after_tokens"] < event["before_tokens"] for event in summed_up)
         assert len(summed_up) == here.rows("SELECT COUNT(*) FROM turns WHERE NOT kept")[0][0]
 
@@ -96,12 +118,90 @@ async def test_a_summary_that_fails_is_cut_instead() -> None:
         assert here.rows("SELECT COUNT(*) FROM summaries") == [(0,)]
 
 
+@asynchronous
+async def test_what_is_shown_no_more_is_summed_up_first() -> None:
+    """Where only so many recent messages are shown, a summary stands for those before them, however short they are."""
+    async with world() as here:
+        teller = Teller(here.directory / "openai.sock", "## Constraints\nNo dragons.", story="Once.")
+        texts = ["Never a dragon.", *(f"Story {number}?" for number in range(1, 12))]
+        await talk(here, teller, *texts, tg_history_window=4)
+        assert "Never a dragon." in teller.asked_to_sum_up[0]
+        assert len(teller.asked_to_sum_up) == 2
+        assert "No dragons." in teller.asked_to_sum_up[1]
+        shown = [json.dumps(request["messages"]) for request in teller.requests]
+        assert ["No dragons." in messages for messages in shown] == [False] * 6 + [True] * 6
+        assert all(f"Story {number}?" in shown[number + 1] for number in range(1, 11))
+        compacted = here.events("context.compacted")
+        assert [event["rules"] for event in compacted if "rules" in event] == [["summary"]] * 2
+
+
+@asynchronous
+async def test_the_stand_in_for_a_model_is_asked_for_no_summary() -> None:
+    """Its script is for answers."""
+    async with world() as here, here.active_worker(tg_history_window=2):
+        for number in range(1, 9):
+            await here.telegram.say(f"Story {number}?")
+            await until(partial(_replied, here, number))
+        assert here.rows("SELECT COUNT(*) FROM summaries") == [(0,)]
+        assert not [event for event in here.events("context.compacted") if "summary_error" in event]
+
+
+@asynchronous
+async def test_a_window_that_is_smaller_than_it_is_said_to_be_is_learned() -> None:
+    """What is tried once more is shorter than what was refused, and later requests fit at once."""
+    async with world() as here:
+        teller = Teller(here.directory / "openai.sock", "## Goal\nTell.", window=18_000)
+        with closing(open_store(here.database)) as store:
+            store.lease.take(1)
+            store.history.add(OWNER, *[Message(Speaker.USER, f"Story {number}: {LONG}") for number in range(12)])
+        large: dict[str, Any] = {"autonous_model_context_window": 400_000, "autonous_model_provider": "openai"}
+        await talk(here, teller, "hello", "and now?", "go on", "and on", epoch=2, **large)
+        assert len(teller.refused) == 1
+        assert len(json.dumps(teller.requests[0])) < teller.refused[0] * 4
+        assert here.rows("SELECT MAX(attempts) FROM inbox") == [(1,)]
+        assert "Story 11" in json.dumps(teller.requests[0])
+
+
+@asynchronous
+async def test_a_retry_after_an_overflow_is_within_the_limits() -> None:
+    """A summary that was made for it counts: what it used up is not spent twice."""
+    async with world() as here:
+        teller = Teller(here.directory / "openai.sock", "## Goal\nTell.", window=18_000)
+        with closing(open_store(here.database)) as store:
+            store.lease.take(1)
+            store.history.add(OWNER, *[Message(Speaker.USER, f"Story {number}: {LONG}") for number in range(12)])
+        limits: dict[str, Any] = {"autonous_model_context_window": 400_000, "autonous_control_max_tokens": 5000}
+        await talk(here, teller, "hello", epoch=2, **limits)
+        assert teller.asked_to_sum_up
+        assert teller.requests == []
+        assert [event["limit_type"] for event in here.events("control.limit_reached")] == ["max_tokens"]
+        assert "AUTONOUS_CONTROL_MAX_TOKENS" in here.telegram.texts()[0]
+
+
+def test_only_a_refusal_of_more_than_what_fits_tells_of_the_window() -> None:
+    """What was refused is half at first; then it is known in the provider's own tokens how long it was."""
+    window = LearnedWindow(100_000)
+    window.refused(1, estimated=40_000, messages=36_000)
+    assert window.ceiling(1) == 18_000
+    assert window.ceiling(2) is None
+    window.answered(1, estimated=20_000, factor=1.5)
+    assert (window.ceiling(1), window.tokens) == (None, 57_000)
+    window.refused(1, estimated=10_000, messages=9000)
+    window.answered(1, estimated=20_000, factor=1.5)
+    assert window.tokens == 57_000, "more than that has fitted"
+    window.refused(1, estimated=60_000, messages=9000)
+    window.answered(1, estimated=20_000, factor=4.0)
+    assert window.tokens == 57_000, "it was longer than any window that is known"
+
+
 @pytest.mark.parametrize(("text", "replaced"), [("", 1000), (" \n", 1000), ("x" * 400, 100)])
 def test_what_is_no_summary_is_not_used(text: str, replaced: int) -> None:
     """Nothing, or what is not shorter than what it stands for; one that is too long is cut."""
     with pytest.raises(ValidationError):
         checked(text, replaced, longest=10_000)
-    assert len(checked("x" * 4000, 1000, longest=2000)) == 2000
+    assert len(checked("x" * 4000, 1000, longest=2000).text) == 2000
+    with pytest.raises(ValidationError):
+        checked("x" * 4000, 1000, longest=2000, files=Files(read=tuple(f"src/a/long/path/{n}.py" for n in range(90))))
 
 
 @asynchronous

@@ -4,16 +4,29 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
+from supervisor.contract.providers import Provider
 from worker.agent.journal import INTERRUPTED_RESULT, Attempt, Journal
 from worker.context import ContextBuilder
 from worker.context.blocks import joined
 from worker.context.compressor import TokenBudget, ToolResults
-from worker.context.summary import KEPT_TOKENS, LONGEST_CHARS, as_message, checked, divided, files_of, request
+from worker.context.cutting import cut_text
+from worker.context.summary import (
+    INSTRUCTION,
+    KEPT_TOKENS,
+    LONGEST_CHARS,
+    MESSAGE_CHARS,
+    as_message,
+    checked,
+    chunks,
+    divided,
+    files_of,
+    request,
+)
 from worker.context.tokens import Calibration, message_tokens, tool_tokens, total_tokens
-from worker.context.window import Window
+from worker.context.window import LearnedWindow, Window
 from worker.models.base import (
     CompletionResponse,
     Message,
@@ -32,8 +45,18 @@ SUMMARY_SECONDS: Final = 120.0
 COOLDOWN_SECONDS: Final = 300.0
 #: Of the window, the most that is kept word for word when the rest is summed up.
 KEPT_SHARE: Final = 3
-#: So many rows of the history are summed up at most; those before them can be recalled.
+#: So many rows of the history are summed up at most, by so many requests; those before them can be recalled.
 ROWS: Final = 500
+PIECES: Final = 4
+#: A summary must be worth its price: it stands for so many tokens at least, and for this part of the room.
+LEAST_REPLACED: Final = 2000
+LEAST_SHARE: Final = 4
+#: One batch of results has a third of the room, when the conversation does not fit otherwise.
+RESULTS_SHARE: Final = 3
+#: Rows that are shown no more, and that no summary stands for, before they are summed up. As they take no room, their
+#: summary need not be shorter than they are, up to so many tokens.
+UNSHOWN_ROWS: Final = 8
+SHORT_SUMMARY: Final = 1000
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +95,10 @@ class _Made:
     seconds: float = 0.0
     error: str = ""
 
+    def bill(self, response: CompletionResponse) -> None:
+        """A request for a summary was answered."""
+        self.response = response if self.response is None else response.after(self.response)
+
 
 class Conversations:
     """Opens conversations. ``window`` is the model's in tokens; ``tools`` gives the tools that it is offered."""
@@ -96,15 +123,26 @@ class Conversations:
         self.recall = recall
         self.journal = journal
         self.calibration = Calibration()
+        self.learned = LearnedWindow(window)
         self.cooldown = Cooldown(monotonic)
         self.monotonic = monotonic
-        self._window = window
         self._tools = tools
 
     @property
     def window(self) -> Window:
         """What there is room for."""
-        return Window(self._window, taken=tool_tokens(self._tools()))
+        return Window(self.learned.tokens, taken=tool_tokens(self._tools()))
+
+    def budget(self, chat_id: int) -> int:
+        """The most that a chat's messages may have, in tokens as they are estimated."""
+        budget = self.window.budget(self.calibration.factor(chat_id))
+        ceiling = self.learned.ceiling(chat_id)
+        return budget if ceiling is None else min(budget, ceiling)
+
+    @property
+    def can_summarise(self) -> bool:
+        """Whether there is a model to ask for a summary, and none has failed just now. The stand-in is none."""
+        return self.model.provider != Provider.DUMMY and self.cooldown.over
 
     async def open(self, attempt: Attempt) -> "Conversation":
         """The conversation of an attempt, with the context that its message needs."""
@@ -126,6 +164,7 @@ class Conversation:
 
     async def messages(self, turns: Sequence[TurnRecord]) -> Sequence[Message]:
         """Everything so far, made to fit. Raises Fenced."""
+        await self._sum_up_unshown(turns)
         whole = self._whole(turns)
         if not self._fits(whole):
             whole = await self._compacted(whole, turns)
@@ -137,15 +176,17 @@ class Conversation:
 
     async def after_overflow(self, turns: Sequence[TurnRecord]) -> Sequence[Message]:
         """The provider found that what it was given last does not fit: fewer."""
-        estimated = total_tokens(self._shown)
-        self._home.calibration.overflowed(self._chat_id, estimated=estimated, limit=self._home.window.tokens)
+        shown = total_tokens(self._shown)
+        estimated = shown + self._home.window.taken
+        self._home.learned.refused(self._chat_id, estimated=estimated, messages=shown)
         return await self.messages(turns)
 
     def answered(self, response: CompletionResponse) -> None:
         """The provider has counted what it was given last."""
+        home, estimated = self._home, total_tokens(self._shown) + self._home.window.taken
         if not response.estimated:
-            estimated = total_tokens(self._shown) + self._home.window.taken
-            self._home.calibration.counted(self._chat_id, estimated=estimated, counted=response.input_tokens)
+            home.calibration.counted(self._chat_id, estimated=estimated, counted=response.input_tokens)
+        home.learned.answered(self._chat_id, estimated=estimated, factor=home.calibration.factor(self._chat_id))
 
     def _build(self) -> None:
         task = self._attempt.task
@@ -169,7 +210,7 @@ class Conversation:
 
     @property
     def _budget(self) -> int:
-        return self._home.window.budget(self._home.calibration.factor(self._chat_id))
+        return self._home.budget(self._chat_id)
 
     def _fits(self, messages: Sequence[Message]) -> bool:
         return total_tokens(messages) <= self._budget
@@ -177,13 +218,15 @@ class Conversation:
     async def _compacted(self, whole: list[Message], turns: Sequence[TurnRecord]) -> list[Message]:
         """Fewer or shorter messages: first by the cheapest rule, and by force when nothing else helps."""
         made = _Made(before_tokens=total_tokens(whole))
-        shorter = ToolResults().compress(whole)
-        if shorter != whole:
-            made.rules.append(ToolResults().name)
-        if not self._fits(shorter) and await self._summarise(shorter, turns, made):
-            made.rules.append("summary")
-            self._build()
-            shorter = ToolResults().compress(self._whole(turns))
+        for results in (ToolResults(), ToolResults(newest=self._budget * 4 // RESULTS_SHARE)):
+            shorter = results.compress(whole)
+            if not self._fits(shorter) and await self._summarise(shorter, turns, made):
+                self._build()
+                whole = self._whole(turns)
+                shorter = results.compress(whole)
+            if self._fits(shorter):
+                break
+        made.rules = ["tool_results"] * (shorter != whole) + made.rules
         if not self._fits(shorter):
             budget = TokenBudget(self._budget)
             shorter = budget.compress(shorter)
@@ -207,25 +250,57 @@ class Conversation:
         self._home.journal.compacted(self._attempt, payload, made.response)
 
     async def _summarise(self, messages: Sequence[Message], turns: Sequence[TurnRecord], made: _Made) -> bool:
-        """Put a summary in the place of the older part; False when none could be had."""
-        home = self._home
-        if not home.cooldown.over or home.journal.used_up(self._attempt, self._attempt.terms.limits):
+        """Put a summary in the place of the older part; False when none could be had, or it would not help."""
+        former = self._summary()
+        older, _ = divided(messages, min(KEPT_TOKENS, self._budget // KEPT_SHARE))
+        if made.response is not None or not self._worth_it(messages, joined(older), former):
             return False
         uncovered = self._uncovered(turns)
-        older, _ = divided(messages, min(KEPT_TOKENS, self._budget // KEPT_SHARE))
-        if not older:
-            return False
-        former = self._summary()
         covered = self._covered(joined(older), [block.has_calls for block in older].count(True), uncovered, former)
         told = [message for message in joined(older) if not message.history_id]
         behind = former.covered.history_id if former else 0
-        history = home.history.recent(self._chat_id, ROWS, after=behind, up_to=covered.history_id)
-        asked = request(former, [*history, *told], self._attempt.task.text, self._room)
+        history = self._home.history.recent(self._chat_id, ROWS, after=behind, up_to=covered.history_id)
+        files = files_of(_calls(uncovered, covered.turn_id))
+        replaced = total_tokens(joined(older)) + _tokens(former)
+        return await self._sum_up([*history, *told], covered, files, replaced, made)
+
+    def _worth_it(self, messages: Sequence[Message], older: Sequence[Message], former: Summary | None) -> bool:
+        """Whether enough is replaced by a summary, and whether the rest will fit beside it."""
+        replaced, budget = total_tokens(older), self._budget
+        rest = total_tokens(messages) - replaced - _tokens(former)
+        longest = min(budget, LONGEST_CHARS) // 4
+        return replaced >= max(LEAST_REPLACED, budget // LEAST_SHARE) and rest + longest <= budget
+
+    async def _sum_up_unshown(self, turns: Sequence[TurnRecord]) -> None:
+        """Put a summary in the place of what is shown no more, as there are only so many recent messages."""
+        shown = [message.history_id for message in self._context.messages if message.history_id]
+        former = self._summary()
+        behind = former.covered.history_id if former else 0
+        if not shown or not self._home.can_summarise:
+            return
+        unshown = self._home.history.recent(self._chat_id, ROWS, after=behind, up_to=min(shown) - 1)
+        if len(unshown) < UNSHOWN_ROWS:
+            return
+        made = _Made(before_tokens=total_tokens(self._whole(turns)))
+        replaced = max(total_tokens(unshown) + _tokens(former), SHORT_SUMMARY)
+        covered = Covered(unshown[-1].history_id)
+        if await self._sum_up(unshown, covered, Files(), replaced, made):
+            self._build()
+        if made.response is not None or made.error:
+            self._tell(made, self._whole(turns))
+
+    async def _sum_up(
+        self, messages: Sequence[Message], covered: Covered, files: Files, replaced: int, made: _Made
+    ) -> bool:
+        """Sum messages up, in place of ``replaced`` tokens; False when that could not be had."""
+        home, former = self._home, self._summary()
+        if not home.can_summarise or home.journal.used_up(self._attempt, self._attempt.terms.limits):
+            return False
+        files = (former.files if former else Files()).joined(files)
         begun = home.monotonic()
         try:
-            made.response = await self._ask(asked)
-            replaced = total_tokens(joined(older)) + (message_tokens(as_message(former)) if former else 0)
-            text = checked(made.response.text, replaced, longest=self._budget)
+            text = await self._merged(former, messages, made)
+            summary = checked(text, replaced, longest=self._budget, files=files)
         except (ModelError, TimeoutError) as error:
             made.error = str(error) or f"it took longer than {SUMMARY_SECONDS:g} s"
             home.cooldown.begin()
@@ -233,15 +308,31 @@ class Conversation:
             return False
         finally:
             made.seconds = home.monotonic() - begun
-        files = (former.files if former else Files()).joined(files_of(_calls(uncovered, covered.turn_id)))
         after = home.history.context_after(self._chat_id)
-        home.summaries.add(self._chat_id, Summary(text, covered, files), context_after=after)
+        home.summaries.add(self._chat_id, replace(summary, covered=covered), context_after=after)
+        made.rules.append("summary")
         return True
+
+    async def _merged(self, former: Summary | None, messages: Sequence[Message], made: _Made) -> str:
+        """The text of a summary. What is too long for one request is summed up in pieces, each merged into the next."""
+        pieces = chunks(messages, self._room)
+        if len(pieces) > PIECES:  # what was said first is the goal
+            pieces = [pieces[0], *pieces[1 - PIECES :]]
+        text = ""
+        for piece in pieces:
+            response = await self._ask(request(former, piece, self._attempt.task.text))
+            made.bill(response)
+            text = response.text
+            if not text.strip():
+                break
+            former = Summary(cut_text(text, min(self._budget, LONGEST_CHARS)))
+        return text
 
     @property
     def _room(self) -> int:
-        """How many characters of a conversation fit into the request for its summary."""
-        return max((self._budget - estimated_tokens("x" * LONGEST_CHARS)) * 4 // 2, LONGEST_CHARS // 4)
+        """How many characters of a conversation fit into a request for its summary, beside the former one."""
+        beside = estimated_tokens(INSTRUCTION) + (min(self._budget, LONGEST_CHARS) + MESSAGE_CHARS) // 4
+        return max((self._budget - beside) * 4, MESSAGE_CHARS)
 
     async def _ask(self, messages: Sequence[Message]) -> CompletionResponse:
         async with asyncio.timeout(SUMMARY_SECONDS):
@@ -259,6 +350,10 @@ class Conversation:
         shown = [message.history_id for message in self._context.messages]
         history_id = max([history_id, *shown])
         return Covered(history_id, self._attempt.run.id, uncovered[batches - 1].id)
+
+
+def _tokens(summary: Summary | None) -> int:
+    return message_tokens(as_message(summary)) if summary else 0
 
 
 def _calls(turns: Sequence[TurnRecord], up_to: int) -> Iterator[Message]:

@@ -13,7 +13,7 @@ from worker.agent.observer import RunObserver
 from worker.agent.scope import CallScope
 from worker.agent.terms import SetTerms, Terms
 from worker.agent.toolset import Toolset
-from worker.control.limits import LimitReached, LimitType, day_start
+from worker.control.limits import LimitReached, LimitType, Spent, day_start
 from worker.control.progress import same_calls, short_hash
 from worker.models.base import CompletionResponse, ContextOverflow, ModelProvider, ToolCall, ValidationError
 from worker.store.runs import CallRecord, CallStatus, TurnRecord
@@ -107,13 +107,7 @@ class AgentLoop:
         """Ask the model once."""
         number = len(turns) + 1
         messages = await conversation.messages(turns)
-        limits = attempt.terms.limits
-        day = day_start(self._clock()) if limits.budget_tokens_per_day is not None else None
-        today = 0 if day is None else self._journal.tokens_since(day)
-        spent = self._journal.spent(attempt, turns=number - 1, tokens_today=today)
-        if (limit := limits.reached(spent)) is not None:
-            self._tell(attempt, limit, observer)
-            raise LimitHit(limit)
+        spent = self._within_limits(attempt, number, observer)
         event_id = self._journal.turn_started(attempt, number)
         self._progressed()
 
@@ -125,6 +119,7 @@ class AgentLoop:
             response = await self._model.complete(messages, self._toolset.specs(), on_text)
         except ContextOverflow:
             messages = await conversation.after_overflow(turns)
+            spent = self._within_limits(attempt, number, observer)  # a summary may have cost what was left
             response = await self._model.complete(messages, self._toolset.specs(), on_text)
         response = replace(response, text=sound(response.text))
         conversation.answered(response)
@@ -132,22 +127,34 @@ class AgentLoop:
         self._journal.turn_completed(attempt, event_id, number, response, kept=answered)
         self._progressed()
         attempt.seen.reply_hash = short_hash(response.text)
-        if day is not None:
-            self._watch_budget(attempt, response, day)
+        self._watch_budget(attempt, response)
         if not answered:
             raise ValidationError("the model's answer is empty")
         after = replace(spent, tokens=spent.tokens + response.tokens)
-        if not response.tool_calls and (over := limits.overrun(after)) is not None:
+        if not response.tool_calls and (over := attempt.terms.limits.overrun(after)) is not None:
             self._journal.limit_reached(attempt, over)
         return response
 
-    def _watch_budget(self, attempt: Attempt, response: CompletionResponse, day: float) -> None:
-        """Warn when just this answer brought the day's tokens, which other runs add to as well, near the budget."""
-        today = self._journal.tokens_since(day)
+    def _within_limits(self, attempt: Attempt, number: int, observer: RunObserver) -> Spent:
+        """What the run has used before its turn of this ``number``. Raises LimitHit."""
         limits = attempt.terms.limits
+        budgeted = limits.budget_tokens_per_day is not None
+        today = self._journal.tokens_since(day_start(self._clock())) if budgeted else 0
+        spent = self._journal.spent(attempt, turns=number - 1, tokens_today=today)
+        if (limit := limits.reached(spent)) is not None:
+            self._tell(attempt, limit, observer)
+            raise LimitHit(limit)
+        return spent
+
+    def _watch_budget(self, attempt: Attempt, response: CompletionResponse) -> None:
+        """Warn when just this answer brought the day's tokens, which other runs add to as well, near the budget."""
+        limits = attempt.terms.limits
+        if limits.budget_tokens_per_day is None:
+            return
+        today = self._journal.tokens_since(day_start(self._clock()))
         near = limits.warning(today - response.tokens, today)
         if near is not None:
-            self._journal.budget_warned(attempt, near, limits.budget_tokens_per_day or 0)
+            self._journal.budget_warned(attempt, near, limits.budget_tokens_per_day)
 
     async def _work_off(self, attempt: Attempt, turns: Sequence[TurnRecord], observer: RunObserver) -> None:
         """Run the calls of the last turn that have not been made, in order."""

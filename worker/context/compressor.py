@@ -77,8 +77,12 @@ class LongMessages:
 
 @dataclass(frozen=True, slots=True)
 class ToolResults:
-    """The newest batch of results stays whole; older ones are cut, and those before them dropped for a word on it."""
+    """The newest batch of results stays whole; older ones are cut, and those before them dropped for a word on it.
 
+    With ``newest`` that batch may have so many characters in all.
+    """
+
+    newest: int | None = None
     name: str = "tool_results"
 
     def compress(self, messages: Sequence[Message]) -> list[Message]:
@@ -87,16 +91,16 @@ class ToolResults:
         batches = [number for number, block in enumerate(blocks) if block.has_calls]
         for age, number in enumerate(reversed(batches)):
             if age:
-                blocks[number] = _shortened(blocks[number], dropped=age > CUT_BATCHES)
+                limit = OLD_RESULT_CHARS if age <= CUT_BATCHES else SHORTEST_CHARS
+                blocks[number] = _shortened(blocks[number], limit)
+            elif self.newest is not None:
+                results = len(blocks[number].messages) - 1
+                blocks[number] = _shortened(blocks[number], self.newest // results)
         return joined(blocks)
 
 
-def _shortened(block: Block, *, dropped: bool) -> Block:
-    results = []
-    for result in block.messages[1:]:
-        limit = SHORTEST_CHARS if dropped else OLD_RESULT_CHARS
-        results.append(cut_message(result, limit))
-    return Block((block.first, *results))
+def _shortened(block: Block, limit: int) -> Block:
+    return Block((block.first, *(cut_message(result, limit) for result in block.messages[1:])))
 
 
 class InTurn:

@@ -22,6 +22,8 @@ LISTED_FILES: Final = 100
 READING_TOOLS: Final = frozenset({"read", "grep", "find", "ls"})
 CHANGING_TOOLS: Final = frozenset({"edit", "write"})
 
+NO_FILES: Final = Files()
+
 INSTRUCTION: Final = """\
 You keep the memory of an agent whose conversation has grown too long. Write the summary that will stand in the place \
 of the conversation below. Whoever goes on with the work sees only your summary and what comes after it, so leave out \
@@ -53,26 +55,37 @@ def divided(messages: Sequence[Message], keep: int) -> tuple[list[Block], list[B
     return candidates[:first], candidates[first:]
 
 
-def request(former: Summary | None, older: Iterable[Message], question: str, limit: int) -> list[Message]:
-    """What the model is asked, in at most some ``limit`` characters beside the instruction."""
+def chunks(messages: Iterable[Message], limit: int) -> list[str]:
+    """A conversation as it is written down, in pieces of at most ``limit`` characters, none parted from its message."""
+    pieces: list[str] = []
+    for message in messages:
+        written = cut_text(_written(message), limit)
+        if pieces and len(pieces[-1]) + 1 + len(written) <= limit:
+            pieces[-1] += f"\n{written}"
+        else:
+            pieces.append(written)
+    return pieces
+
+
+def request(former: Summary | None, conversation: str, question: str) -> list[Message]:
+    """What the model is asked, of one piece of a conversation."""
     parts = [f"<former-summary>\n{cut_text(former.text, LONGEST_CHARS)}\n</former-summary>"] if former else []
-    transcript = "\n".join(map(_written, older))
-    parts += [f"<conversation>\n{cut_text(transcript, limit)}\n</conversation>"]
+    parts += [f"<conversation>\n{conversation}\n</conversation>"]
     parts += [f"<request-in-hand>\n{cut_text(question, MESSAGE_CHARS)}\n</request-in-hand>"] if question else []
     return [Message(Speaker.SYSTEM, INSTRUCTION), Message(Speaker.USER, "\n\n".join(parts))]
 
 
-def checked(text: str, replaced: int, *, longest: int) -> str:
-    """The summary, of at most ``longest`` characters, when it is one.
+def checked(text: str, replaced: int, *, longest: int, files: Files = NO_FILES) -> Summary:
+    """The summary, of at most ``longest`` characters beside the list of ``files``, when it is one.
 
     Raises ValidationError when it is empty, or not shorter than the ``replaced`` tokens that it stands for.
     """
     if not text.strip():
         raise ValidationError("the summary is empty")
-    text = cut_text(text.strip(), min(longest, LONGEST_CHARS))
-    if message_tokens(as_message(Summary(text))) >= replaced:
+    summary = Summary(cut_text(text.strip(), min(longest, LONGEST_CHARS)), files=files)
+    if message_tokens(as_message(summary)) >= replaced:
         raise ValidationError("the summary is not shorter than what it stands for")
-    return text
+    return summary
 
 
 def _written(message: Message) -> str:

@@ -47,11 +47,6 @@ class Calibration:
             return
         self._remember(chat_id, min(max(counted / estimated, LEAST), MOST))
 
-    def overflowed(self, chat_id: int, *, estimated: int, limit: int) -> None:
-        """What was estimated did not fit into ``limit`` tokens, so it was at least a quarter more than that."""
-        needed = max(self.factor(chat_id), limit / max(estimated, 1)) * 1.25
-        self._remember(chat_id, min(needed, MOST))
-
     def _remember(self, chat_id: int, factor: float) -> None:
         self._factors.pop(chat_id, None)
         if len(self._factors) >= REMEMBERED:

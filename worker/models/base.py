@@ -1,7 +1,7 @@
 """What the agent knows of a model: messages in, a completion out, whoever provides it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -85,6 +85,16 @@ class CompletionResponse:
     def tokens(self) -> int:
         """Tokens in both directions."""
         return self.input_tokens + self.output_tokens
+
+    def after(self, earlier: "CompletionResponse") -> "CompletionResponse":
+        """The same answer, with the tokens of an earlier one counted in."""
+        return replace(
+            self,
+            input_tokens=earlier.input_tokens + self.input_tokens,
+            output_tokens=earlier.output_tokens + self.output_tokens,
+            cached_tokens=earlier.cached_tokens + self.cached_tokens,
+            estimated=earlier.estimated or self.estimated,
+        )
 
 
 #: Is given each piece of the answer's text as it comes.
