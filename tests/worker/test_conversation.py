@@ -136,6 +136,20 @@ async def test_what_is_shown_no_more_is_summed_up_first() -> None:
 
 
 @asynchronous
+async def test_an_answer_that_was_cut_says_so() -> None:
+    """The chat is told where the provider's limit ended it; the history keeps what the model said."""
+    cut = completion("half of i")
+    assert isinstance(cut.body, dict)
+    cut.body["choices"][0]["finish_reason"] = "length"
+    async with world() as here, openai(here, cut) as (_, model):
+        async with here.active_worker(**model):
+            await here.telegram.say("hello")
+            await until(here.telegram.texts)
+        assert here.telegram.texts()[0].startswith("half of i\n\n(the answer ends here")
+        assert here.rows("SELECT text FROM history WHERE role = 'assistant'") == [("half of i",)]
+
+
+@asynchronous
 async def test_the_stand_in_for_a_model_is_asked_for_no_summary() -> None:
     """Its script is for answers."""
     async with world() as here, here.active_worker(tg_history_window=2):

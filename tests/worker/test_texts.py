@@ -53,12 +53,31 @@ def test_a_code_block_is_cut_into_code_blocks(inside: str) -> None:
     assert shown.replace("\n", "") == inside.replace("\n", "")
 
 
+def test_a_code_block_in_a_list_is_cut_into_code_blocks() -> None:
+    """However deep it stands: each piece opens and closes it, and the text after it is none of it."""
+    text = "1. so:\n        ```py\n" + "        x = 1\n" * 900 + "        ```\nThat was **it**."
+    pieces = split_markdown(text, 4096)
+    assert len(pieces) > 2
+    found = [to_html(piece) or "" for piece in pieces]
+    assert all(html.count('<pre><code class="language-py">') == html.count("</code></pre>") == 1 for html in found)
+    assert found[-1].endswith("\nThat was <b>it</b>.")
+
+
 @pytest.mark.parametrize(
     ("markdown", "html"),
     [
         ("nothing special: 1 < 2 & 3 * 4 * 5, snake_case_name, 2**3**4 x", None),
         ("**bold** and *italic*, _too_, ~~gone~~", "<b>bold</b> and <i>italic</i>, <i>too</i>, <s>gone</s>"),
-        ("__bold__ 1 < 2", "<b>bold</b> 1 &lt; 2"),
+        ("__quite bold__ 1 < 2", "<b>quite bold</b> 1 &lt; 2"),
+        (
+            "`x` in worker/__init__.py, __init__ and pkg.__main__.x",
+            "<code>x</code> in worker/__init__.py, __init__ and pkg.__main__.x",
+        ),
+        ("see src/_static_/a and *this*", "see src/_static_/a and <i>this</i>"),
+        (
+            "**https://docs.python.org/3/library/__future__.html** (https://x.y/_a_?b=1&c=*d*).",
+            "<b>https://docs.python.org/3/library/__future__.html</b> (https://x.y/_a_?b=1&amp;c=*d*).",
+        ),
         ("`a < b` and ``x`y``", "<code>a &lt; b</code> and <code>x`y</code>"),
         ("`**not bold**`", "<code>**not bold**</code>"),
         ("## Title **here** ##", "<b>Title here</b>"),
@@ -67,6 +86,10 @@ def test_a_code_block_is_cut_into_code_blocks(inside: str) -> None:
         ("```\na < b\n**x**\n```", "<pre>a &lt; b\n**x**</pre>"),
         ("~~~py\nx\n~~~", '<pre><code class="language-py">x</code></pre>'),
         ("```\nnever closed", "<pre>never closed</pre>"),
+        (
+            "1. so:\n      ```py\n      if x:\n          ```\n    y\n      ```\ndone",
+            '1. so:\n<pre><code class="language-py">if x:\n    ```\ny</code></pre>\ndone',
+        ),
     ],
 )
 def test_markdown_as_html(markdown: str, html: str | None) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from worker.control.limits import LimitReached, LimitType
+from worker.models.base import CompletionResponse, Stop
 from worker.store.runs import TurnRecord
 
 STOPPED: Final = "Stopped."
@@ -30,9 +31,12 @@ def limit_reached(limit: LimitReached, turns: Sequence[TurnRecord]) -> str:
     return f"I stopped before I had an answer: {why} ({_SETTINGS[limit.limit_type]}).\n\n{_so_far(turns)}"
 
 
-def spoken(text: str, spoken_by: str) -> str:
-    """An answer, with who gave it when that was not the model that is asked first."""
-    return f"{text}\n\n(answered by {spoken_by}, as the first model fails)" if spoken_by else text
+def sent(answer: CompletionResponse) -> str:
+    """An answer as the chat is given it: with who gave it when that was not the first model, and where it was cut."""
+    cut = "(the answer ends here: it has reached the longest that the model's provider gives)"
+    other = f"(answered by {answer.spoken_by}, as the first model fails)"
+    notes = [cut] * (answer.stop is Stop.LENGTH) + [other] * bool(answer.spoken_by)
+    return "\n\n".join([answer.text, *notes])
 
 
 def budget_warning(near: LimitReached, budget: int) -> str:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import string
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -21,6 +22,7 @@ LONGEST_PREVIEW: Final = 2000
 #: What is shown of the output of a tool that is at work.
 OUTPUT_LINES: Final = 8
 WIDEST_OUTPUT: Final = 100
+ASCII_SIGNS: Final = string.ascii_letters + string.digits + string.punctuation
 #: How long the end of a run waits for a call under way: only then it is known which message the answer replaces.
 GRACE_SECONDS: Final = 2.0
 CUT_GRACE_SECONDS: Final = 0.2
@@ -114,9 +116,7 @@ class Preview:
     def text(self) -> str:
         """What to show now: whole words only, as half a secret is not yet known to be one."""
         written = self._redact("".join(self._pieces))
-        if written[-1:].strip():
-            written = written[: -len(written.split()[-1])]
-        shown = written.strip()
+        shown = written.rstrip(ASCII_SIGNS).strip()  # keys are ASCII; other scripts may do without spaces for long
         if len(shown) > LONGEST_PREVIEW:
             shown = "… " + shown[-LONGEST_PREVIEW:]
         doing = f"⚙ {self._tool} …\n{self._last_lines()}".rstrip() if self._tool else ""

@@ -210,7 +210,7 @@ class Runs:
             self._store.inbox.done(task)
             question, answer = Message(Speaker.USER, task.text), Message(Speaker.ASSISTANT, response.text)
             self._store.history.add(task.chat_id, question, answer, inbox_id=task.id)
-            self._tell(attempt, notices.spoken(response.text, response.spoken_by), kind=ReplyKind.ANSWER)
+            self._tell(attempt, notices.sent(response), kind=ReplyKind.ANSWER)
             self._journal.completed(attempt)
         self._answered(task.chat_id)
 

@@ -8,15 +8,21 @@ import html
 import re
 from typing import Final
 
-FENCE: Final = re.compile(r"^ {0,3}(?P<marks>`{3,}|~{3,})[ \t]*(?P<info>[^`\n]*)$")
+#: Indented as deep as it may be: blocks stand in lists, and in lists in those.
+FENCE: Final = re.compile(r"^(?P<indent>[ \t]*)(?P<marks>`{3,}|~{3,})[ \t]*(?P<info>[^`\n]*)$")
 
+#: So much deeper than its first line the last one of a block does not stand.
+DEEPER: Final = 4
 _CODE: Final = re.compile(r"(?<!`)(`+)(?!`)(.+?)(?<!`)\1(?!`)")
 _LINK: Final = re.compile(r"\[([^\[\]\n]+)\]\((https?://[^\s()]*(?:\([^\s()]*\)[^\s()]*)*)\)")
+#: An address as it is; what may end a sentence or a style around it is no part of it.
+_ADDRESS: Final = re.compile(r"https?://[^\s<>\0]*[^\s<>\0.,:;!?()\[\]*_~'\"]")
 _STYLES: Final = (
     (re.compile(r"(?<![0-9*])\*\*(?=\S)(.+?)(?<=\S)\*\*(?![0-9*])"), "b"),
-    (re.compile(r"(?<!\w)__(?=\S)(.+?)(?<=\S)__(?!\w)"), "b"),
+    # Not in paths, and no single name: `__init__` is Python's.
+    (re.compile(r"(?<![\w/.\\])__(?=\S)(?![a-z0-9_]+__)(.+?)(?<=\S)__(?![\w/\\]|\.\w)"), "b"),
     (re.compile(r"(?<![*\w])\*(?=[^\s*])([^*\n]+?)(?<=[^\s*])\*(?![*\w])"), "i"),
-    (re.compile(r"(?<![_\w])_(?=[^\s_])([^_\n]+?)(?<=[^\s_])_(?![_\w])"), "i"),
+    (re.compile(r"(?<![_\w/.\\])_(?=[^\s_])([^_\n]+?)(?<=[^\s_])_(?![_\w/\\]|\.\w)"), "i"),
     (re.compile(r"~~(?=\S)(.+?)(?<=\S)~~"), "s"),
 )
 _HEADING: Final = re.compile(r"^ {0,3}#{1,6}[ \t]+(.+?)(?:[ \t]+#+)?[ \t]*$")
@@ -29,29 +35,37 @@ def to_html(text: str) -> str | None:
     """The HTML, None when there is nothing in the text to be formatted. It shows no more characters than the text."""
     lines: list[str] = []
     code: list[str] = []
-    language = closing = ""
+    opening: re.Match[str] | None = None
     found = False
     for line in text.replace(_HOLD, "").split("\n"):
         fence = FENCE.match(line)
-        if closing:
-            if fence and fence["marks"].startswith(closing) and not fence["info"]:
-                lines.append(_block(code, language))
-                closing = ""
+        if opening:
+            if closes(fence, opening):
+                lines.append(_block(code, opening["info"]))
+                opening = None
             else:
-                code.append(line)
+                indent = len(opening["indent"])
+                code.append(line[:indent].lstrip() + line[indent:])
         elif fence:
-            found, closing, language, code = True, fence["marks"], fence["info"].strip(), []
+            found, opening, code = True, fence, []
         else:
             lines.append(_line(line))
             found = found or "<" in lines[-1]
-    if closing:
-        lines.append(_block(code, language))
+    if opening:
+        lines.append(_block(code, opening["info"]))
     return "\n".join(lines) if found else None
 
 
-def _block(code: list[str], language: str) -> str:
+def closes(fence: re.Match[str] | None, opening: re.Match[str]) -> bool:
+    """Whether a line ends the code block that ``opening`` began; one that stands much deeper is part of the code."""
+    if fence is None or fence["info"] or not fence["marks"].startswith(opening["marks"]):
+        return False
+    return len(fence["indent"]) < len(opening["indent"]) + DEEPER
+
+
+def _block(code: list[str], info: str) -> str:
     inner = html.escape("\n".join(code), quote=False)
-    words = language.split()
+    words = info.split()
     if not words:
         return f"<pre>{inner}</pre>"
     return f'<pre><code class="language-{html.escape(words[0])}">{inner}</code></pre>'
@@ -70,6 +84,7 @@ def _line(line: str) -> str:
         lambda m: hold(f'<a href="{html.escape(m[2])}">') + m[1] + hold("</a>"),
         line,
     )
+    line = _ADDRESS.sub(lambda m: hold(html.escape(m[0], quote=False)), line)
     line = html.escape(line, quote=False)
     if heading := _HEADING.match(line):
         line = f"<b>{heading[1].replace('**', '')}</b>"

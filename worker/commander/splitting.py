@@ -1,8 +1,9 @@
 """Long texts in pieces."""
 
+import re
 from typing import Final
 
-from worker.commander.markup import FENCE
+from worker.commander.markup import FENCE, closes
 
 #: A code block's first line is repeated in every piece that goes on with it, as long as it is no longer than this.
 _LONGEST_OPENING: Final = 64
@@ -34,7 +35,8 @@ def split_markdown(text: str, limit: int) -> list[str]:
         piece = text[: _cut(text, limit - _LONGEST_OPENING - 1, least=2 * _LONGEST_OPENING)]
         rest = text[len(piece) :]
         if opening := _open_fence(piece):
-            closing = opening[: len(opening) - len(opening.lstrip(opening[0]))]
+            found = FENCE.match(opening)
+            closing = found["indent"] + found["marks"] if found else ""
             piece += closing if piece.endswith("\n") else f"\n{closing}"
             rest = f"{opening}\n{rest}"
         pieces.append(piece)
@@ -53,17 +55,17 @@ def _cut(text: str, limit: int, *, least: int = 0) -> int:
 
 def _open_fence(text: str) -> str:
     """The first line of the code block that the text leaves open, empty when it leaves none."""
-    opening = marks = ""
+    opening: re.Match[str] | None = None
     for line in text.split("\n"):
         fence = FENCE.match(line)
-        if fence is None:
-            continue
-        if not marks:
-            marks = fence["marks"]
-            opening = line.strip() if len(line.strip()) <= _LONGEST_OPENING else marks
-        elif fence["marks"].startswith(marks) and not fence["info"]:
-            opening = marks = ""
-    return opening
+        if opening is None:
+            opening = fence
+        elif closes(fence, opening):
+            opening = None
+    if opening is None:
+        return ""
+    line = opening[0].rstrip()
+    return line if len(line) <= _LONGEST_OPENING else opening["marks"]
 
 
 def _fitting(text: str, limit: int) -> int:

@@ -16,8 +16,6 @@ _PICTURES: Final = {
 _PICTURES_IN_NAMES: Final = {**_PICTURES, 9: 0x2409, 10: 0x240A}
 # CSI, OSC and the other strings, and what has one more character.
 _ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|[\]PX^_][^\x07\x1b]*(?:\x07|\x1b\\)?|[ -/]*[0-~])")
-#: What stands before a carriage return is written over, as progress bars do.
-_WRITTEN_OVER: Final = re.compile(r"[^\n\r]*\r+(?=[^\n\r])")
 
 
 def is_binary(data: bytes) -> bool:
@@ -43,8 +41,13 @@ def output(data: bytes) -> str:
     if "\x1b" in text:
         text = _ESCAPES.sub("", text)
     if "\r" in text:
-        text = _WRITTEN_OVER.sub("", text).replace("\r", "")
+        text = "\n".join(map(_last_state, text.split("\n")))
     return text if text.isprintable() else text.translate(_PICTURES)
+
+
+def _last_state(line: str) -> str:
+    """What is left of a line when all that stands before a carriage return is written over, as progress bars do."""
+    return line.rstrip("\r").rpartition("\r")[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.worker.tools.calling import call_apart, refusal, watched, workplace
+from worker.tools import text
 from worker.tools.workplace import Workplace
 
 
@@ -165,3 +166,12 @@ def test_orphans_do_not_pile_up(here: Workplace) -> None:
     command = "for i in $(seq 1 20); do (sleep 0.01 &) ; done; sleep 0.3; "
     command += "cat /proc/[0-9]*/stat 2>/dev/null | awk -v p=$PPID '$4 == p && $3 == \"Z\"' | wc -l"
     assert call_apart("bash", here, command=command).stdout == "0\n"
+
+
+@pytest.mark.parametrize("line", [b"x" * 1_000_000 + b"\r", b"50%\r" * 250_000, b"\r" * 1_000_000 + b"\n"])
+def test_a_long_line_that_is_written_over_takes_no_time(line: bytes) -> None:
+    """A megabyte of it: each character is looked at a few times, however many carriage returns there are."""
+    begun = time.thread_time()
+    shown = text.output(b"a\r\nold\rnew\n" + line)
+    assert shown.startswith("a\nnew\n")
+    assert time.thread_time() - begun < 2
