@@ -2,14 +2,26 @@
 
 import json
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from tests.models.wires import TOKENS_CACHED, TOKENS_IN, TOKENS_OUT, WIRES, Answer, Asked, Call, TcpServer, Wire
+from tests.models.wires import (
+    TOKENS_CACHED,
+    TOKENS_IN,
+    TOKENS_OUT,
+    WIRES,
+    Answer,
+    Asked,
+    Call,
+    Gemini,
+    TcpServer,
+    Wire,
+)
+from tests.support.figures import CELL
 from tests.worker.httpserver import Request, Response
 from tests.worker.support import asynchronous
 from worker.models.base import (
@@ -27,11 +39,25 @@ from worker.models.base import (
     ToolSpec,
     ValidationError,
 )
+from worker.models.dummy import DummyModel
+from worker.scripts import Action, Step
 
 QUESTION = (Message(Speaker.SYSTEM, "Be brief."), Message(Speaker.USER, "hello"))
 TOOLS = (ToolSpec("time", "Tells the time.", {"type": "object", "properties": {"zone": {"type": "string"}}}),)
 STREAMED = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 EVERY = pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
+
+
+RecordProperty = Callable[[str, object], None]
+
+
+@pytest.fixture(autouse=True)
+def _in_the_report(request: pytest.FixtureRequest, record_property: RecordProperty) -> None:
+    """Each test is a cell of the table at the end."""
+    callspec = getattr(request.node, "callspec", None)
+    if callspec is not None and "wire" in callspec.params:
+        case = request.node.originalname.removeprefix("test_").replace("_", " ")
+        record_property(CELL, (case, callspec.params["wire"].name))
 
 
 class Stage:
@@ -198,20 +224,103 @@ async def test_an_answer_that_is_none(wire: Wire) -> None:
                 await here.ask(model)
 
 
-#: Gemini's arguments come as an object within the answer, so they cannot be other than JSON.
-@pytest.mark.parametrize("wire", [wire for wire in WIRES if wire.name != "gemini"], ids=lambda wire: wire.name)
+@EVERY
+@pytest.mark.parametrize("kind", ["server", "rate"])
+def test_an_error_in_the_middle_of_a_stream(wire: Wire, kind: str) -> None:
+    """It is the provider's, and what was said before it is no answer."""
+
+    @asynchronous
+    async def ask() -> None:
+        async with stage(wire, wire.failing(kind)) as (here, model):
+            with pytest.raises(ProviderApiError):
+                await here.ask(model, streamed=True)
+            assert len(here.requests) == 1
+
+    ask()
+
+
+@pytest.mark.parametrize("wire", [WIRES[1]], ids=["openai-responses"])
+@asynchronous
+async def test_a_failure_that_names_its_reason(wire: Wire) -> None:
+    """A response that failed for want of quota is a rate limit, though its status was 200."""
+    async with stage(wire, wire.failing("rate")) as (here, model):
+        with pytest.raises(RateLimited):
+            await here.ask(model, streamed=True)
+
+
+@pytest.mark.parametrize("wire", [WIRES[3]], ids=["gemini"])
+@asynchronous
+async def test_a_wait_that_the_body_asks_for(wire: Wire) -> None:
+    """Gemini says it in a detail of its error, and in no header."""
+    refused = wire.error(429, "rate")
+    assert isinstance(refused.body, dict)
+    named = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "37.5s"}
+    quota = {"@type": "type.googleapis.com/google.rpc.QuotaFailure", "violations": []}
+    refused.body["error"]["details"] = [quota, named]
+    async with stage(wire, refused) as (here, model):
+        with pytest.raises(RateLimited) as caught:
+            await here.ask(model)
+        assert caught.value.retry_after == 37.5
+
+
+#: In an answer in one piece, Anthropic's arguments are an object; Gemini's always are.
+WRITTEN = [
+    (wire, streamed) for wire in WIRES for streamed in (True, False) if wire.name in ("openai", "openai-responses")
+] + [(WIRES[2], True)]
+
+
+@pytest.mark.parametrize(("wire", "streamed"), WRITTEN, ids=lambda value: getattr(value, "name", value))
 @pytest.mark.parametrize(("written", "problem"), [('{"zone', "not JSON"), ("[1]", "not an object")])
-def test_malformed_arguments_are_the_models_to_mend(wire: Wire, written: str, problem: str) -> None:
+def test_malformed_arguments_are_the_models_to_mend(wire: Wire, streamed: bool, written: str, problem: str) -> None:
     """The call comes with the reason, and can be sent back with its error."""
 
     @asynchronous
     async def ask() -> None:
-        asked = wire.answer(Answer(calls=(Call("a1", "time", written),)), streamed=True)
-        async with stage(wire, asked, wire.answer(Answer("sorry"), streamed=True)) as (here, model):
-            (call,) = (await here.ask(model, streamed=True)).tool_calls
+        asked = wire.answer(Answer(calls=(Call("a1", "time", written),)), streamed=streamed)
+        async with stage(wire, asked, wire.answer(Answer("sorry"), streamed=streamed)) as (here, model):
+            (call,) = (await here.ask(model, streamed=streamed)).tool_calls
             assert (call.id, call.name, call.arguments) == ("a1", "time", {})
             assert problem in call.problem
             said = (Message(Speaker.ASSISTANT, "", (call,)), Message(Speaker.TOOL, "no", tool_call_id="a1"))
-            assert (await here.ask(model, *QUESTION, *said, streamed=True)).text == "sorry"
+            assert (await here.ask(model, *QUESTION, *said, streamed=streamed)).text == "sorry"
+
+    ask()
+
+
+@pytest.mark.parametrize("wire", [WIRES[3]], ids=["gemini"])
+@STREAMED
+def test_a_call_that_the_provider_could_not_read(wire: Gemini, streamed: bool) -> None:
+    """Gemini keeps what the model wrote to itself: there is nothing to mend, and the attempt is made again."""
+
+    @asynchronous
+    async def ask() -> None:
+        async with stage(wire, wire.malformed_call(streamed=streamed)) as (here, model):
+            with pytest.raises(ValidationError, match="MALFORMED_FUNCTION_CALL"):
+                await here.ask(model, streamed=streamed)
+
+    ask()
+
+
+@STREAMED
+def test_the_stand_in_answers_like_the_others(streamed: bool, record_property: RecordProperty) -> None:
+    """Text, pieces, several calls, and errors of the classes that the control layer knows."""
+    record_property(CELL, ("text, calls and errors by a script", "dummy"))
+    calls = {"tool_calls": [{"name": "time", "arguments": {"zone": "UTC"}}, {"name": "time"}], "final_answer": "Wait."}
+    steps = (Step(Action.MSG, "  Hello."), Step(Action.MSG, json.dumps(calls)), Step(Action.ERR, "provider_api"))
+
+    @asynchronous
+    async def ask() -> None:
+        model, pieces = DummyModel(steps), list[str]()
+        on_text = pieces.append if streamed else None
+        answer = await model.complete(QUESTION, TOOLS, on_text)
+        assert (answer.text, answer.stop, answer.tool_calls) == ("  Hello.", Stop.END, ())
+        answer = await model.complete(QUESTION, TOOLS, on_text)
+        assert [(call.name, call.arguments) for call in answer.tool_calls] == [("time", {"zone": "UTC"}), ("time", {})]
+        assert len({call.id for call in answer.tool_calls}) == 2
+        assert "".join(pieces) == ("  Hello.Wait." if streamed else "")
+        with pytest.raises(ModelError) as caught:
+            await model.complete(QUESTION, TOOLS, on_text)
+        assert caught.value.error_class == "provider_api"
+        await model.close()
 
     ask()

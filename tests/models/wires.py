@@ -60,6 +60,9 @@ class Wire(Protocol):
     def error(self, status: int, kind: str) -> Response:
         """A refusal: ``rate``, ``server``, ``overflow`` or ``key``."""
 
+    def failing(self, kind: str) -> Response:
+        """A stream with an error after its first words: ``server`` or ``rate``."""
+
     def asked(self, body: dict[str, Any]) -> Asked:
         """A request, understood."""
 
@@ -93,6 +96,11 @@ def halves(text: str) -> list[str]:
     """A text in two pieces, as a stream brings it."""
     middle = len(text) // 2
     return [piece for piece in (text[:middle], text[middle:]) if piece]
+
+
+def begun(events: Sequence[str]) -> Response:
+    """A stream that ends with an event of its own."""
+    return Response(stream=_pieces(events, cut=False), content_type="text/event-stream")
 
 
 OVERFLOW_WORDS = "This model's maximum context length is 8192 tokens. However, your messages resulted in 9000 tokens."
@@ -149,6 +157,11 @@ class Chat:
             return stream([*events, ""], answer)
         events += [chunk({}, finish), data({**head, "choices": [], "usage": usage}), "data: [DONE]\n\n"]
         return stream(events, answer)
+
+    def failing(self, kind: str) -> Response:
+        head = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+        first = {**head, "choices": [{"index": 0, "delta": {"content": "Half of"}, "finish_reason": None}]}
+        return begun([data(first), data(self.error(500, kind).body)])
 
     def error(self, status: int, kind: str) -> Response:
         code = {"overflow": "context_length_exceeded", "rate": "rate_limit_exceeded"}.get(kind)
@@ -235,6 +248,16 @@ class Responses:
     def _message(self, part: dict[str, Any]) -> dict[str, Any]:
         return {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
 
+    def failing(self, kind: str) -> Response:
+        code = "rate_limit_exceeded" if kind == "rate" else "server_error"
+        where = {"item_id": "msg_1", "output_index": 1, "content_index": 0, "logprobs": []}
+        first = {"type": "response.output_text.delta", "delta": "Half of", "sequence_number": 0, **where}
+        body = self.answer(Answer(), streamed=False).body
+        assert isinstance(body, dict)
+        failed = {**body, "status": "failed", "output": [], "usage": None, "error": {"code": code, "message": kind}}
+        last = {"type": "response.failed", "response": failed, "sequence_number": 1}
+        return begun([data(first, str(first["type"])), data(last, "response.failed")])
+
     def error(self, status: int, kind: str) -> Response:
         return Chat().error(status, kind)
 
@@ -309,6 +332,12 @@ class Anthropic:
         events.append({"type": "message_stop"})
         return stream([data(event, event["type"]) for event in events], answer)
 
+    def failing(self, kind: str) -> Response:
+        body = self.answer(Answer("Half of it", cut=True), streamed=False).body
+        assert isinstance(body, dict)
+        start = {"type": "message_start", "message": {**body, "content": [], "stop_reason": None}}
+        return begun([data(start, "message_start"), data(self.error(500, kind).body, "error")])
+
     def error(self, status: int, kind: str) -> Response:
         types = {"rate": "rate_limit_error", "server": "overloaded_error", "key": "authentication_error"}
         message = "prompt is too long: 9000 tokens > 8192 maximum" if kind == "overflow" else f"error of kind {kind}"
@@ -370,6 +399,15 @@ class Gemini:
         events = [data(body([{"text": piece}], None)) for piece in halves(answer.text)]
         events.append(data(body(calls, finish, usage=usage)))
         return stream(events, answer)
+
+    def failing(self, kind: str) -> Response:
+        first = {"candidates": [{"content": {"role": "model", "parts": [{"text": "Half of"}]}, "index": 0}]}
+        return begun([data(first), data(self.error(429 if kind == "rate" else 503, kind).body)])
+
+    def malformed_call(self, *, streamed: bool) -> Response:
+        """The model wrote a call that its provider could not read."""
+        body = {"candidates": [{"finishReason": "MALFORMED_FUNCTION_CALL", "index": 0}], "modelVersion": "m"}
+        return begun([data(body)]) if streamed else Response(body)
 
     def error(self, status: int, kind: str) -> Response:
         statuses = {"rate": "RESOURCE_EXHAUSTED", "server": "UNAVAILABLE", "key": "UNAUTHENTICATED"}

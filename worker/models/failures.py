@@ -23,10 +23,16 @@ OVERFLOW_WORDS: Final = (
 REFUSED: Final = (HTTPStatus.BAD_REQUEST, HTTPStatus.REQUEST_ENTITY_TOO_LARGE, HTTPStatus.UNPROCESSABLE_ENTITY)
 
 
-def of_status(status: int, message: str, *, code: str = "", headers: Mapping[str, str] | None = None) -> Exception:
-    """The error for an answer with this status, as the control layer knows it. ``code`` is the provider's own name."""
+def of_status(
+    status: int, message: str, *, code: str = "", headers: Mapping[str, str] | None = None, wait: float | None = None
+) -> Exception:
+    """The error for an answer with this status, as the control layer knows it.
+
+    ``code`` is the provider's own name for it, ``wait`` the seconds that its body asks for where the headers do not.
+    """
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return RateLimited(message, _retry_after(headers or {}))
+        named = _retry_after(headers or {})
+        return RateLimited(message, wait if named is None else named)
     if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE or (status in REFUSED and is_overflow(message, code)):
         return ContextOverflow(message)
     return ProviderApiError(message)

@@ -10,7 +10,7 @@ from google.genai import errors, types
 
 from worker.models import failures
 from worker.models.base import CompletionResponse, Message, OnText, ProviderApiError, ToolSpec, ValidationError
-from worker.models.gemini_wire import Collected, config, contents
+from worker.models.gemini_wire import Collected, config, contents, retry_delay
 from worker.models.verbatim import Verbatim
 
 DEFAULT_MODEL: Final = "gemini-3.8-flash"
@@ -54,8 +54,9 @@ class GeminiModel:
                         on_text(text)
             response = collected.response()
         except errors.APIError as error:
-            headers = getattr(error.response, "headers", None) or {}
-            raise failures.of_status(error.code or 0, f"{type(error).__name__}: {error}", headers=headers) from error
+            words, headers = f"{type(error).__name__}: {error}", getattr(error.response, "headers", None) or {}
+            wait = retry_delay(error.details)
+            raise failures.of_status(error.code or 0, words, headers=headers, wait=wait) from error
         except (*TRANSPORT_ERRORS, errors.UnknownApiResponseError) as error:
             raise ProviderApiError(f"{type(error).__name__}: {error}") from error
         except (AttributeError, IndexError, TypeError, ValueError) as error:

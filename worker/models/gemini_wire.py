@@ -1,6 +1,7 @@
 """Between our types and Gemini's contents: pure translation."""
 
 import json
+import re
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ ANSWER_TOKENS: Final = 16_384
 NO_SIGNATURE: Final = b"skip_thought_signature_validator"
 REFUSED_TEXT: Final = "The model's provider refused to answer this."
 REFUSALS: Final = frozenset({"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE"})
+DURATION: Final = re.compile(r"\d{1,9}(\.\d+)?s")
 MALFORMED: Final = frozenset({"MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "MALFORMED_RESPONSE"})
 
 
@@ -71,6 +73,17 @@ def _parts(message: Message, names: dict[str, str]) -> list[types.Part]:
         for call in message.tool_calls
     ]
     return [types.Part(text=message.text), *calls] if message.text or not calls else calls
+
+
+def retry_delay(body: object) -> float | None:
+    """The wait in seconds that an error's body asks for, as in ``"retryDelay": "37.5s"``; None where it names none."""
+    error = body.get("error", body) if isinstance(body, dict) else None
+    details = error.get("details") if isinstance(error, dict) else None
+    for detail in details if isinstance(details, list) else ():
+        named = detail.get("retryDelay") if isinstance(detail, dict) else None
+        if isinstance(named, str) and DURATION.fullmatch(named):
+            return float(named[:-1])
+    return None
 
 
 @dataclass
