@@ -12,6 +12,8 @@ from worker.models.base import ModelProvider
 
 #: The tokens of every answer: all that went in, what of it was cached, and what came out.
 TOKENS_IN, TOKENS_CACHED, TOKENS_OUT = 100, 60, 7
+#: Where a provider counts by itself what it begins to keep.
+TOKENS_WRITTEN = 10
 
 
 @dataclass(frozen=True)
@@ -291,7 +293,10 @@ class Anthropic:
         stop = {"length": "max_tokens", "refusal": "refusal"}.get(
             answer.stop, "tool_use" if answer.calls else "end_turn"
         )
-        fresh = {"input_tokens": TOKENS_IN - TOKENS_CACHED - 10, "cache_creation_input_tokens": 10}
+        fresh = {
+            "input_tokens": TOKENS_IN - TOKENS_CACHED - TOKENS_WRITTEN,
+            "cache_creation_input_tokens": TOKENS_WRITTEN,
+        }
         usage = {**fresh, "cache_read_input_tokens": TOKENS_CACHED, "output_tokens": TOKENS_OUT}
         head = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "stop_sequence": None}
         thought = {"type": "thinking", "thinking": "hm", "signature": "sealed"}

@@ -129,6 +129,7 @@ async def test_a_reply_says_which_model_spoke() -> None:
         assert here.rows("SELECT text FROM history WHERE role = 'assistant'") == [("from the second",)]
         done = here.events("turn.completed")[0]
         assert (done["spoken_by"], done["model_name"], done["cost_usd"]) == ("dummy:dummy", "dummy", 0.0)
+        assert here.events("agent.completed")[0]["cost_usd"] == 0.0
         assert "1 tokens in, 1 out, $0.0000" in here.telegram.texts()[1]
         assert len(fake.requests) == 1
 
@@ -143,3 +144,13 @@ async def test_the_wait_that_a_provider_asks_for_is_kept() -> None:
             await here.telegram.say("hello")
             await until(lambda: here.telegram.texts() == ["at last"])
         assert [event["wait_seconds"] for event in here.events("retry.scheduled")] == [0.3]
+
+
+def test_what_a_provider_keeps_anew_has_a_price_of_its_own() -> None:
+    """Anthropic's costs a quarter more than plain input; elsewhere it is plain input."""
+    for provider, model, more in (("anthropic", "claude-sonnet-5-5", 1.25), ("openai", "gpt-5.4-mini", 1.0)):
+        price = catalog.facts(provider, model).price
+        assert price is not None
+        answer = CompletionResponse("", 1_000_000, 0, cached_tokens=600_000, written_tokens=300_000)
+        expected = 0.1 * price.input + 0.6 * price.cached + 0.3 * price.input * more
+        assert price.of(answer) == pytest.approx(expected)

@@ -1,5 +1,6 @@
 """A conversation that is longer than the window: summed up, cut, or tried with less, and never lost."""
 
+import asyncio
 import json
 from contextlib import closing
 from functools import partial
@@ -12,6 +13,8 @@ from tests.worker.fakes import OWNER, FakeOpenAI, completion
 from tests.worker.httpserver import Request, Response
 from tests.worker.support import World, asynchronous, open_store, until, world
 from tests.worker.test_turns import openai
+from worker.agent import conversation
+from worker.agent.conversation import COOLDOWN_SECONDS, Cooldown
 from worker.context.summary import INSTRUCTION, checked, files_of
 from worker.context.window import LearnedWindow
 from worker.models.base import Message, Speaker, ToolCall, ValidationError
@@ -33,6 +36,7 @@ class Teller(FakeOpenAI):
         self._story = story
         self._window = window
         self.refused: list[int] = []
+        self.hanging = False
         self.asked_to_sum_up: list[str] = []
         self.server._handler = self._tell
 
@@ -44,6 +48,8 @@ class Teller(FakeOpenAI):
             return TOO_LONG
         if body["messages"][0]["content"] == INSTRUCTION:
             self.asked_to_sum_up.append(body["messages"][1]["content"])
+            if self.hanging:
+                await asyncio.sleep(60)
             return counted(self._summary, tokens)
         self.requests.append(body)
         return counted(self._story, tokens)
@@ -119,6 +125,31 @@ async def test_a_summary_that_fails_is_cut_instead() -> None:
 
 
 @asynchronous
+async def test_a_summary_that_is_late_is_cut_instead() -> None:
+    """The conversation goes on without it."""
+    async with world() as here:
+        teller = Teller(here.directory / "openai.sock", "## Goal\nTell.")
+        teller.hanging = True
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(conversation, "SUMMARY_SECONDS", 0.05)
+            await talk(here, teller, *[f"Story {number}: {LONG}" for number in range(8)])
+        assert "longer than 0.05 s" in here.events("context.compacted")[0]["summary_error"]
+        assert here.rows("SELECT COUNT(*) FROM summaries") == [(0,)]
+
+
+def test_after_its_rest_a_summary_may_be_asked_for_again() -> None:
+    """Five minutes after one that failed, and not before."""
+    now = 1000.0
+    cooldown = Cooldown(lambda: now)
+    assert cooldown.over
+    cooldown.begin()
+    now += COOLDOWN_SECONDS - 1
+    assert not cooldown.over
+    now += 1
+    assert cooldown.over
+
+
+@asynchronous
 async def test_what_is_shown_no_more_is_summed_up_first() -> None:
     """Where only so many recent messages are shown, a summary stands for those before them, however short they are."""
     async with world() as here:
@@ -188,6 +219,8 @@ async def test_a_retry_after_an_overflow_is_within_the_limits() -> None:
         await talk(here, teller, "hello", epoch=2, **limits)
         assert teller.asked_to_sum_up
         assert teller.requests == []
+        (failed,) = here.events("agent.failed")
+        assert failed["input_tokens"] > 5000, "what a summary cost is the run's, also when it came to nothing"
         assert [event["limit_type"] for event in here.events("control.limit_reached")] == ["max_tokens"]
         assert "AUTONOUS_CONTROL_MAX_TOKENS" in here.telegram.texts()[0]
 

@@ -212,13 +212,11 @@ class Journal:
     def completed(self, attempt: Attempt) -> None:
         """The run came to its answer."""
         turns = self.turns(attempt)
-        used_in, used_out = self._store.runs.tokens(attempt.run.id)
         payload = {
             **_about(attempt.task),
             "turns": len(turns),
             "tool_calls": sum(len(turn.calls) for turn in turns),
-            "input_tokens": used_in,
-            "output_tokens": used_out,
+            **self._cost_of_run(attempt.run.id),
         }
         with self._store.write():
             self._end_attempt(attempt, Progress(), closed=True)
@@ -249,8 +247,15 @@ class Journal:
             cut = {"tool_call_id": call.id, "tool_name": call.name, "error_class": ErrorClass.UNKNOWN}
             cut |= {"code": error_class, "error": error}
             events.append(EventType.TOOL_CALL_FAILED, cut, parent_id=record.event_id)
-        payload = {**_about(task), "attempts": task.attempts, **failed}
+        payload = {**_about(task), "attempts": task.attempts, **failed, **self._cost_of_run(run_id)}
         events.append(EventType.AGENT_FAILED, payload, parent_id=run.event_id)
+
+    def _cost_of_run(self, run_id: int) -> dict[str, object]:
+        """Tokens of all attempts; dollars where the price of each answer is known."""
+        used_in, used_out = self._store.runs.tokens(run_id)
+        cost = self._store.costs.of_run(run_id)
+        dollars = {"cost_usd": round(cost.dollars, 6)} if cost.calls and not cost.unpriced else {}
+        return {"input_tokens": used_in, "output_tokens": used_out, **dollars}
 
     def _latency_ms(self, attempt: Attempt) -> int:
         return round((self._monotonic() - attempt.turn_begun_at) * 1000)

@@ -89,6 +89,7 @@ class Collected:
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
+    written_tokens: int = 0
 
     @classmethod
     def whole(cls, answer: Answer) -> "Collected":
@@ -132,7 +133,8 @@ class Collected:
     def _count(self, usage: Any) -> None:
         """What went in: fresh, read from the cache, and written to it, which are counted apart."""
         self.cached_tokens = usage.cache_read_input_tokens or 0
-        self.input_tokens = usage.input_tokens + self.cached_tokens + (usage.cache_creation_input_tokens or 0)
+        self.written_tokens = usage.cache_creation_input_tokens or 0
+        self.input_tokens = usage.input_tokens + self.cached_tokens + self.written_tokens
         self.output_tokens = usage.output_tokens
 
     def response(self) -> CompletionResponse:
@@ -153,5 +155,11 @@ class Collected:
             text = REFUSED_TEXT
         stop = STOPS.get(self.stop_reason, Stop.END)
         return CompletionResponse(
-            text, self.input_tokens, self.output_tokens, calls, cached_tokens=self.cached_tokens, stop=stop
+            text,
+            self.input_tokens,
+            self.output_tokens,
+            calls,
+            cached_tokens=self.cached_tokens,
+            written_tokens=self.written_tokens,
+            stop=stop,
         )

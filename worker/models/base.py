@@ -67,7 +67,8 @@ class Stop(StrEnum):
 class CompletionResponse:
     """What the model answered, and what it cost in tokens, as the provider counted them.
 
-    ``cached_tokens`` are those of the input that the provider had kept. ``estimated`` is set when the provider
+    ``cached_tokens`` are those of the input that the provider had kept, ``written_tokens`` those that it now keeps at a
+    price of their own. ``estimated`` is set when the provider
     counted nothing, and the tokens are a guess from the number of characters. ``spoken_by`` is ``provider:model``
     where another model than the first of a chain answered.
     """
@@ -80,6 +81,7 @@ class CompletionResponse:
     estimated: bool = False
     stop: Stop = field(default=Stop.END, compare=False)
     spoken_by: str = ""
+    written_tokens: int = field(default=0, compare=False)
 
     @property
     def tokens(self) -> int:
@@ -93,6 +95,7 @@ class CompletionResponse:
             input_tokens=earlier.input_tokens + self.input_tokens,
             output_tokens=earlier.output_tokens + self.output_tokens,
             cached_tokens=earlier.cached_tokens + self.cached_tokens,
+            written_tokens=earlier.written_tokens + self.written_tokens,
             estimated=earlier.estimated or self.estimated,
         )
 

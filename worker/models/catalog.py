@@ -18,17 +18,19 @@ _DATED: Final = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2})$")
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """US dollars for a million tokens; ``cached`` for those of the input that the provider had kept."""
+    """US dollars for a million tokens; of the input ``cached`` for what was kept, ``written`` for what is kept anew."""
 
     input: float
     output: float
     cached: float
+    written: float
 
     def of(self, response: CompletionResponse) -> float:
         """What an answer cost, in US dollars."""
-        fresh = max(response.input_tokens - response.cached_tokens, 0)
-        paid = fresh * self.input + response.cached_tokens * self.cached + response.output_tokens * self.output
-        return paid / MILLION
+        kept, written = response.cached_tokens, response.written_tokens
+        fresh = max(response.input_tokens - kept - written, 0)
+        paid_in = fresh * self.input + kept * self.cached + written * self.written
+        return (paid_in + response.output_tokens * self.output) / MILLION
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,9 @@ def facts(provider: str, model: str) -> ModelFacts:
     if known is None:
         return ModelFacts(int(catalog["safe_window"]))
     price = known["price"]
-    cached = price.get("cached", price["input"])
-    return ModelFacts(int(known["window"]), int(known["output"]), Price(price["input"], price["output"], cached))
+    cached, written = (price.get(name, price["input"]) for name in ("cached", "written"))
+    listed = Price(price["input"], price["output"], cached, written)
+    return ModelFacts(int(known["window"]), int(known["output"]), listed)
 
 
 class Prices:
