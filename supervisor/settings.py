@@ -231,7 +231,7 @@ class Settings(BaseModel):
         None, alias="AUTONOUS_CONTROL_DEAD_REPLAY_SECONDS", description="a number of seconds above 0"
     )
     context_window: int | None = Field(
-        None, alias="AUTONOUS_MODEL_CONTEXT_WINDOW", ge=4096, description="a whole number of tokens, 4096 or more"
+        None, alias="AUTONOUS_MODEL_CONTEXT_WINDOW", ge=16384, description="a whole number of tokens, 16384 or more"
     )
     budget_tokens_per_day: Count | None = Field(
         None, alias="AUTONOUS_BUDGET_TOKENS_PER_DAY", description="a whole number, 1 or more"

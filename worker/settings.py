@@ -18,6 +18,8 @@ from worker.scripts import Action, Step
 from worker.tools import workplace
 from worker.tools.workplace import WorkplaceError
 
+#: Half of it is for messages, prompt and tools, and those of the worker have some 3,000 tokens.
+SMALLEST_WINDOW: Final = 16_384
 #: Environment variables whose values must never be seen.
 SECRETS: Final = (
     "TELEGRAM_BOT_TOKEN",
@@ -71,7 +73,7 @@ class Settings(BaseSettings):
     autonous_embeddings_model: str | None = None
     autonous_embeddings_base_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
     autonous_embeddings_api_key: str | None = None
-    autonous_model_context_window: int | None = Field(default=None, ge=4096)
+    autonous_model_context_window: int | None = Field(default=None, ge=SMALLEST_WINDOW)
     worker_system_prompt: str | None = None
 
     autonous_db_path: Path = Path("/state/agent.db")

@@ -135,7 +135,7 @@ BAD: list[tuple[str, str, str]] = [
     ("AUTONOUS_CONTROL_NO_PROGRESS_K", "0", "a whole number, 1 or more"),
     ("AUTONOUS_CONTROL_DEAD_REPLAY_SECONDS", "0", "a number of seconds above 0"),
     ("AUTONOUS_BUDGET_TOKENS_PER_DAY", "1e6", "a whole number, 1 or more"),
-    ("AUTONOUS_MODEL_CONTEXT_WINDOW", "4095", "a whole number of tokens, 4096 or more"),
+    ("AUTONOUS_MODEL_CONTEXT_WINDOW", "16383", "a whole number of tokens, 16384 or more"),
     ("TG_SLEEP_SECONDS", "x", "a number of seconds, 0 or more"),
     ("TG_DROP_PENDING", "perhaps", "true or false"),
     ("AUTONOUS_ALLOW_DEPENDENCY_UPDATES", "perhaps", "1 or 0"),

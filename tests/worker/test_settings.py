@@ -74,6 +74,7 @@ def test_lists_and_zeroes() -> None:
         ("TG_TIMEOUT", "soon", "valid integer"),
         ("TG_SLEEP_SECONDS", "-1", "greater than or equal to 0"),
         ("TG_DROP_PENDING", "perhaps", "valid boolean"),
+        ("AUTONOUS_MODEL_CONTEXT_WINDOW", "16383", "greater than or equal to 16384"),
         ("AUTONOUS_MAX_CONCURRENT_CHATS", "0", "greater than or equal to 1"),
         ("AUTONOUS_CONTROL_MAX_TURNS", "0", "greater than or equal to 1"),
         ("AUTONOUS_CONTROL_MAX_WALL_TIME_SECONDS", "0", "greater than 0"),
