@@ -10,16 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.models.wires import (
+from tests.models.wires import WIRES, Gemini
+from tests.models.wiring import (
     TOKENS_CACHED,
     TOKENS_IN,
     TOKENS_OUT,
     TOKENS_WRITTEN,
-    WIRES,
     Answer,
     Asked,
     Call,
-    Gemini,
     TcpServer,
     Wire,
 )

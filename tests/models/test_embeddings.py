@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.models.wires import TcpServer
+from tests.models.wiring import TcpServer
 from tests.worker.httpserver import Request, Response
 from tests.worker.support import asynchronous
 from worker.models.base import ModelError, ProviderApiError, ValidationError

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from supervisor.contract import Redactor
-from tests.models.wires import TcpServer
+from tests.models.wiring import TcpServer
 from tests.worker.httpserver import Request, Response
 from worker.agent.indexing import BATCH, EMBEDDED
 from worker.context.recalled import FOUND, RANK_OFFSET, fused
