@@ -1,7 +1,7 @@
 """Vectors of messages, and the search for those that are near, with the functions of sqlite-vec.
 
-A vector is kept as one byte a dimension, and as one bit a dimension: the bits are compared first, all of them in
-memory, and the nearest hundred once more by their bytes. These are ordinary tables, so that a revision without the
+A vector is kept as one byte a dimension, and as one bit a dimension: the first bits of all are compared in memory, and
+the nearest ones once more by their bytes. These are ordinary tables, so that a revision without the
 extension can read and clear them.
 """
 
@@ -22,7 +22,7 @@ from worker.store.database import Database
 from worker.store.recall import ROLES, Found
 
 #: So many of the nearest by their bits are compared exactly.
-COMPARED: Final = 100
+COMPARED: Final = 200
 _MISSING: Final = f"""
 SELECT history.id, history.chat_id, history.text FROM history
 LEFT JOIN recall_vectors ON recall_vectors.history_id = history.id AND recall_vectors.model = ?
