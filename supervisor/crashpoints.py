@@ -2,6 +2,9 @@
 
 ``AUTONOUS_CRASH_FILE`` names a file that holds the name of a place, or a pattern of names. The first process that comes
 by such a place removes the file and kills itself, as a power cut would; whoever is started next passes unharmed.
+
+The ledger's transactions (:mod:`supervisor.ledger.store`) and the engine's changing calls
+(:mod:`supervisor.engine.gateway`) are such places, each by its name. Reads are none: nothing differs after them.
 """
 
 import os

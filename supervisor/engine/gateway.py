@@ -95,9 +95,10 @@ class Engine:
         """Fetch an image from its registry; its id, or None when none answers in ``timeout`` seconds."""
         client = docker.APIClient(base_url=self._url, version="auto", timeout=timeout)
         try:
-            for line in client.pull(reference, stream=True, decode=True):
-                if "error" in line:
-                    return None
+            with around("engine.pull"):
+                for line in client.pull(reference, stream=True, decode=True):
+                    if "error" in line:
+                        return None
         except (DockerException, requests.exceptions.RequestException, urllib3.exceptions.HTTPError):
             return None
         finally:
@@ -108,7 +109,7 @@ class Engine:
     def import_image(self, tar: BinaryIO, *, tag: str, changes: Sequence[str] = ()) -> str:
         """Make an image of a root file system; gives its id."""
         repository, _, version = tag.rpartition(":")
-        with translated(f"import {tag}"):
+        with around("engine.import_image"), translated(f"import {tag}"):
             # Not "from stream", which announces chunks and then sends none when the stream is a file with a length.
             answer = self._api.import_image_from_data(tar, repository=repository, tag=version, changes=list(changes))
         for line in answer.splitlines():
@@ -173,12 +174,12 @@ class Engine:
     def tag(self, image_id: str, tag: str) -> None:
         """Give an image one more name."""
         repository, _, version = tag.rpartition(":")
-        with translated(image_id):
+        with around("engine.tag"), translated(image_id):
             self._api.tag(image_id, repository, version, force=True)
 
     def remove_image(self, reference: str) -> None:
         """Remove a name, and the image with the last one; nothing happens when it is not there."""
-        with translated(reference), suppress(ImageNotFound):
+        with around("engine.remove_image"), translated(reference), suppress(ImageNotFound):
             self._api.remove_image(reference, force=True, noprune=False)
 
     # -- containers
@@ -196,16 +197,15 @@ class Engine:
             raise SpecViolated(f"{spec.name} was not made as specified: {'; '.join(found)}")
         return container_id
 
-    def start(self, container_id: str) -> None:
-        """Start a container that was created."""
-        with translated(container_id):
+    def start(self, container_id: str, *, role: str = "any") -> None:
+        """Start a container that was created; ``role`` is its crash point's."""
+        with around(f"engine.start.{role}"), translated(container_id):
             self._api.start(container_id)
 
     def run(self, spec: ContainerSpec) -> str:
         """Create and start; gives the id."""
         container_id = self.create(spec)
-        with around(f"engine.start.{spec.role}"):
-            self.start(container_id)
+        self.start(container_id, role=spec.role)
         return container_id
 
     def stop(self, container_id: str, *, seconds: int) -> None:
@@ -280,6 +280,7 @@ class Engine:
         with translated(f"network {name}"):
             if self._api.networks(names=[f"^{name}$"]):
                 return
+        with around("engine.create_network"), translated(f"network {name}"):
             self._api.create_network(
                 name,
                 driver="bridge",
@@ -290,7 +291,7 @@ class Engine:
 
     def remove_network(self, name: str) -> None:
         """Remove a network that nobody is on. Nothing happens when it is gone."""
-        with suppress(ContainerGone), translated(f"network {name}"):
+        with around("engine.remove_network"), suppress(ContainerGone), translated(f"network {name}"):
             self._api.remove_network(name)
 
     # -- the event stream

@@ -27,7 +27,7 @@ class Cards(Updates):
     def add_card(self, update: Update, kind: CardKind, chat_id: int, *, urgent: bool = False) -> Card:
         """Queue a card. One that the chat was asked before about the same waits or counts no more."""
         now = self._clock()
-        with self._writing():
+        with self._writing("card.add"):
             same = (CardRecord.tx_id == update.tx_id) & (CardRecord.kind == kind)
             self._run(
                 CardRecord.update(state=CardState.CLOSED, updated_at=now).where(
@@ -46,7 +46,7 @@ class Cards(Updates):
             {"nonce_sha256": nonce_hash(nonce), "card_id": card_id, "action": action}
             for nonce, action in nonces.items()
         ]
-        with self._writing():
+        with self._writing("card.begin"):
             changed = {"state": CardState.SENDING, "expires_at": expires_at, "updated_at": self._clock()}
             self._run(CardRecord.update(changed).where(CardRecord.id == card_id))
             # An earlier try has reached nobody.
@@ -57,7 +57,7 @@ class Cards(Updates):
     def card_sent(self, card_id: int, message_id: int, shown: str) -> None:
         """The chat has the card. Its buttons count from then on, unless one was pressed already."""
         now, card = self._clock(), CardRecord.id == card_id
-        with self._writing():
+        with self._writing("card.sent"):
             self._run(CardRecord.update(message_id=message_id, shown=shown, updated_at=now).where(card))
             counts = card & (CardRecord.state == CardState.SENDING)
             self._run(CardRecord.update(state=CardState.OPEN).where(counts))
@@ -72,7 +72,7 @@ class Cards(Updates):
 
     def change_card(self, card_id: int, changes: Mapping[str, object]) -> None:
         """Set columns of a card."""
-        with self._writing():
+        with self._writing("card.change"):
             self._run(CardRecord.update({**changes, "updated_at": self._clock()}).where(CardRecord.id == card_id))
 
     def card(self, card_id: int) -> Card:
@@ -100,7 +100,7 @@ class Cards(Updates):
 
     def spend(self, button: Button, user_id: int, payload: Mapping[str, object]) -> None:
         """Use up a card's buttons with nothing else to do. Raises NonceSpent."""
-        with self._writing():
+        with self._writing("card.spend"):
             self._spend(button, user_id, payload)
 
     def spending(self, button: Button, user_id: int, payload: Mapping[str, object]) -> Callable[[], None]:
@@ -129,10 +129,10 @@ class Cards(Updates):
         """What became of the final words about what the update has come to."""
         row = {"state": state, "told_at": self._clock()}
         key = f"{update.tx_id} {update.status}"
-        with self._writing():
+        with self._writing("ending"):
             self._run(Ending.insert(id=key, **row).on_conflict(conflict_target=[Ending.id], update=row))
 
     def forget_ending(self, update: Update) -> None:
         """The final words were not sent: they are still to be."""
-        with self._writing():
+        with self._writing("ending.forget"):
             self._run(Ending.delete().where(Ending.id == f"{update.tx_id} {update.status}"))

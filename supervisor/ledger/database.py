@@ -11,6 +11,7 @@ from urllib.parse import quote
 import peewee
 from playhouse.pool import PooledSqliteDatabase
 
+from supervisor.crashpoints import around
 from supervisor.ledger.errors import LedgerMissing, LedgerUnusable, NewerLedger
 from supervisor.ledger.migrations import LATEST, applied, migrate
 
@@ -96,7 +97,7 @@ def writer(path: Path, clock: Callable[[], float]) -> PooledSqliteDatabase:
         check_same_thread=False,  # the pool hands a connection from thread to thread, never to two at once
     )
     try:
-        with translated(path), database.connection_context():
+        with around("ledger.migrate"), translated(path), database.connection_context():
             _use_write_ahead_log(path, database)
             migrate(database, clock)
     except BaseException:

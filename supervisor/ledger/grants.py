@@ -18,7 +18,7 @@ class Grants(Store):
 
     def add_grant(self, new: NewGrant, *, parent_id: int | None = None) -> GrantRow:
         """Record a grant, with ``grant.created``."""
-        with self._writing():
+        with self._writing("grant"):
             now = self._clock()
             last = self._one(GrantRecord.select(fn.MAX(GrantRecord.number)).tuples())[0] or 0
             told = {**asdict(new), "number": last + 1}
@@ -35,7 +35,7 @@ class Grants(Store):
 
     def end_grant(self, number: int, event: EventType, **payload: object) -> bool:
         """Record the end of a grant; only the first call does. Returns whether this one did."""
-        with self._writing():
+        with self._writing("grant.end"):
             now = self._clock()
             open_one = (GrantRecord.number == number) & GrantRecord.ended_at.is_null()
             if not self._run(GrantRecord.update(ended_at=now).where(open_one)):

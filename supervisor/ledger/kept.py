@@ -35,7 +35,7 @@ class Kept(Store):
 
     def keep(self, source: str, updates: Sequence[NewKept]) -> None:
         """Store updates as they are, each of them once. They are on the disk when this returns."""
-        with self._writing_durably():
+        with self._writing_durably("keep"):
             now = self._clock()
             for new in updates:
                 row = {"source": source, "update_id": new.update_id, "body": new.raw, "kept_at": now}
@@ -49,19 +49,19 @@ class Kept(Store):
 
     def kept_answered(self, kept_id: int) -> None:
         """What it commanded was obeyed."""
-        with self._writing():
+        with self._writing("kept.answered"):
             self._run(KeptRecord.update(answered=True).where(KeptRecord.id == kept_id))
 
     def taken(self, source: str, ids: Collection[int]) -> None:
         """A worker has stored these: delete them."""
-        with self._writing():
+        with self._writing("kept.taken"):
             self._run(KeptRecord.delete().where((KeptRecord.source == source) & KeptRecord.id.in_(list(ids))))
 
     # -- notices
 
     def add_notice(self, key: str, text: str) -> bool:
         """Have the owner told, once for each key. Returns False, and changes nothing, for a key that is known."""
-        with self._writing():
+        with self._writing("notice"):
             if self._one(Notice.select(Notice.key).where(Notice.key == key)) is not None:
                 return False
             row = {"key": key, "text": self._redact(text), "made_at": self._clock()}
@@ -75,5 +75,5 @@ class Kept(Store):
 
     def notice_told(self, key: str) -> None:
         """The owner was told."""
-        with self._writing():
+        with self._writing("notice.told"):
             self._run(Notice.update(told_at=self._clock()).where(Notice.key == key))

@@ -27,7 +27,7 @@ class Ledger(Cards, Workers, Grants, Kept, Retention):
 
     def add_owner(self, user_id: int, chat_id: int, *, parent_id: int | None = None) -> bool:
         """Record an owner, with ``owner.claimed``. Returns False, and changes nothing, for one who is known."""
-        with self._writing():
+        with self._writing("owner"):
             if self._one(Owner.select(Owner.user_id).where(Owner.user_id == user_id)) is not None:
                 return False
             now = self._clock()
@@ -44,5 +44,5 @@ class Ledger(Cards, Workers, Grants, Kept, Retention):
     def set_fact(self, key: str, value: str) -> None:
         """Remember a value under a name, instead of what was there. It is stored as it is: no secrets."""
         row = {"value": value, "updated_at": self._clock()}
-        with self._writing():
+        with self._writing("fact"):
             self._run(Fact.insert(key=key, **row).on_conflict(conflict_target=[Fact.key], update=row))

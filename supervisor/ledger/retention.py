@@ -61,7 +61,7 @@ class Retention(Store):
         """Remove events, a portion at a time, each with its own ``events.pruned``; how many went."""
         total = 0
         for batch in batches(ids):
-            with self._writing():
+            with self._writing("prune"):
                 removed = remove(self._db.execute_sql, batch)
                 payload = {**told, "removed": removed, "first_id": batch[0], "last_id": batch[-1]}
                 self._log(EventType.EVENTS_PRUNED, self._encode({}, payload), None, self._clock())

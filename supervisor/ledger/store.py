@@ -11,6 +11,7 @@ from peewee import fn
 from supervisor.contract.events import EventType
 from supervisor.contract.ids import EventIds, Side, milliseconds
 from supervisor.contract.redaction import Redactor
+from supervisor.crashpoints import around
 from supervisor.ledger.database import reader, translated, writer
 from supervisor.ledger.models import EventRecord, compact
 from supervisor.ledger.values import Event
@@ -77,7 +78,7 @@ class Store:
     def append(self, event: EventType, payload: Mapping[str, object], *, parent_id: int | None = None) -> int:
         """Write one event and return its id. It is on file when this returns."""
         text = self._encode(payload)
-        with self._writing():
+        with self._writing(f"append.{event.value}"):
             return self._log(event, text, parent_id, self._clock())
 
     def events(
@@ -107,15 +108,15 @@ class Store:
             yield
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        """One transaction that excludes every other writer from its start on."""
-        with translated(self._path), self._db.connection_context(), self._db.atomic():
+    def _writing(self, name: str) -> Iterator[None]:
+        """One transaction that excludes every other writer from its start on; ``name`` is its crash point's."""
+        with around(f"ledger.{name}"), translated(self._path), self._db.connection_context(), self._db.atomic():
             yield
 
     @contextmanager
-    def _writing_durably(self) -> Iterator[None]:
+    def _writing_durably(self, name: str) -> Iterator[None]:
         """The same, and on the disk afterwards: for what somebody else forgets once we have it."""
-        with translated(self._path), self._db.connection_context():
+        with around(f"ledger.{name}"), translated(self._path), self._db.connection_context():
             self._db.pragma("synchronous", "full")
             try:
                 with self._db.atomic():

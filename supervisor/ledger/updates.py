@@ -8,7 +8,6 @@ from typing import Any, Final
 from peewee import fn
 
 from supervisor.contract.events import EventType
-from supervisor.crashpoints import around
 from supervisor.ledger.errors import (
     AmbiguousPrefix,
     BadColumns,
@@ -45,7 +44,7 @@ class Updates(Store):
         ``changes`` are other columns that are known already. Raises BadColumns.
         """
         values = self._columns(changes)
-        with around("ledger.create"), self._writing():
+        with self._writing("create"):
             return self._insert(new, Status.CREATED, values, parent_id)
 
     def create_again(self, update: Update, patch: bytes, base: Revision, *, parent_id: int | None = None) -> Update:
@@ -74,7 +73,7 @@ class Updates(Store):
         Raises GenesisExists when a revision was promoted before, BadColumns.
         """
         values = self._columns(changes)
-        with around("ledger.genesis"), self._writing():
+        with self._writing("genesis"):
             if self.good_sha() is not None:
                 raise GenesisExists
             now = self._clock()
@@ -107,7 +106,7 @@ class Updates(Store):
         if (restored is not None) != (target is Status.ROLLED_BACK):
             raise ValueError("a finished rollback, and nothing else, names the sha that it restored")
         values = self._columns(changes)
-        with around(f"ledger.{source}.{target}"), self._writing():
+        with self._writing(f"{source}.{target}"):
             now = self._clock()
             here = (Artifact.tx_id == tx_id) & (Artifact.status == source)
             values |= {"status": target, "updated_at": now}
@@ -137,7 +136,7 @@ class Updates(Store):
         Raises UnknownUpdate, and BadColumns for the status and whatever else only the ledger writes.
         """
         values = self._columns(changes)
-        with around("ledger.amend"), self._writing():
+        with self._writing("amend"):
             now = self._clock()
             self._run(Artifact.update({**values, "updated_at": now}).where(Artifact.tx_id == tx_id))
             update = self._get(tx_id)
@@ -155,14 +154,14 @@ class Updates(Store):
     def set_probation(self, tx_id: str, seconds_left: float, counts_since: float | None) -> None:
         """Note how the clock of its probation stands; since None it stands still."""
         row = {"seconds_left": seconds_left, "counts_since": counts_since}
-        with around("ledger.probation"), self._writing():
+        with self._writing("probation"):
             noted = ProbationRecord.insert(tx_id=tx_id, **row)
             self._run(noted.on_conflict(conflict_target=[ProbationRecord.tx_id], update=row))
 
     def attempted(self, tx_id: str, step: str) -> int:
         """Count one more attempt at a step of an update; gives how many there were."""
         key = f"{tx_id} {step}"
-        with self._writing():
+        with self._writing("attempt"):
             row = self._one(AttemptRecord.select(AttemptRecord.count).where(AttemptRecord.id == key).tuples())
             count = 1 + (row[0] if row else 0)
             noted = AttemptRecord.insert(id=key, count=count)
@@ -172,7 +171,7 @@ class Updates(Store):
     def unattempted(self, tx_id: str, step: str) -> None:
         """Take one attempt back."""
         mine = (AttemptRecord.id == f"{tx_id} {step}") & (AttemptRecord.count > 0)
-        with self._writing():
+        with self._writing("attempt.back"):
             self._run(AttemptRecord.update(count=AttemptRecord.count - 1).where(mine))
 
     def find(self, prefix: str) -> Update:

@@ -8,7 +8,6 @@ from typing import Any, Final
 from peewee import fn
 
 from supervisor.contract.events import EventType
-from supervisor.crashpoints import around
 from supervisor.ledger.errors import UnknownWorker, WorkerGone
 from supervisor.ledger.models import EventRecord, LeaseRecord, WorkerRecord
 from supervisor.ledger.store import Store
@@ -27,7 +26,7 @@ class Workers(Store):
 
     def register_worker(self, new: NewWorker, *, parent_id: int | None = None) -> WorkerRow:
         """Record a worker that is about to be started, with its ``worker.spawned``; of its credential only a digest."""
-        with around("ledger.worker"), self._writing():
+        with self._writing("worker"):
             now = self._clock()
             spawned = EventRecord.event_type == EventType.WORKER_SPAWNED
             instance = 1 + self._count(EventRecord.select().where(spawned))
@@ -52,7 +51,7 @@ class Workers(Store):
 
     def worker_ready(self, worker_id: str, payload: Mapping[str, object] = _NOTHING) -> bool:
         """Record that it came up; only the first call does. Returns whether this one did. Raises UnknownWorker."""
-        with self._writing():
+        with self._writing("worker.ready"):
             worker = self.worker(worker_id)
             if worker.ready_at is not None:
                 return False
@@ -85,7 +84,7 @@ class Workers(Store):
         """
         end = {"exit_code": exit_code, "oom": oom, "reason": reason, "uptime_seconds": uptime_seconds}
         end = {**self._clean(end), "crashed": crashed}
-        with around("ledger.exit"), self._writing():
+        with self._writing("exit"):
             worker = self.worker(worker_id)
             if worker.exited_at is not None:
                 return False
@@ -103,7 +102,7 @@ class Workers(Store):
 
     def grant_lease(self, worker_id: str) -> Lease:
         """Give the lease to this worker, with the next epoch. Raises UnknownWorker, WorkerGone."""
-        with around("ledger.lease"), self._writing():
+        with self._writing("lease"):
             worker = self.worker(worker_id)
             if worker.exited_at is not None:
                 raise WorkerGone(worker_id)
@@ -129,7 +128,7 @@ class Workers(Store):
         return row
 
     def _note(self, event: EventType, worker_id: str, payload: Mapping[str, object]) -> int:
-        with self._writing():
+        with self._writing(event.value):
             worker = self.worker(worker_id)
             return self._log(event, self._about(worker, payload), worker.event_id, self._clock())
 

@@ -224,8 +224,8 @@ class InterruptibleLedger(Ledger):
         super().__init__(path)
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
-        with super()._writing():
+    def _writing(self, name: str) -> Iterator[None]:
+        with super()._writing(name):
             yield
         self._changed()
 
