@@ -8,7 +8,7 @@ from typing import Final
 from supervisor.agent_db.access import append_event, opened, transaction
 from supervisor.contract.events import EventType
 from supervisor.contract.ids import first_id
-from supervisor.ledger.eventremoval import batches, remove
+from supervisor.ledger.eventremoval import Keep, batches, remove, rows
 from supervisor.ledger.retention import DUE_SQL, may_go
 
 # A worker hangs what it does under its own start; the rest of the tree goes with its age.
@@ -27,14 +27,15 @@ def due_events(agent_db: Path, before: float) -> list[int]:
         return [row[0] for row in database.execute(sql.replace(":first", str(first_id(before))))]
 
 
-def prune_events(agent_db: Path, ids: Sequence[int], told: dict[str, object]) -> int:
-    """Remove events, a portion at a time, each with its own ``events.pruned``; how many went.
+def prune_events(agent_db: Path, ids: Sequence[int], told: dict[str, object], keep: Keep) -> int:
+    """Hand events to ``keep`` and remove them, a portion at a time, each with an ``events.pruned``; how many went.
 
-    Raises AgentDbUnusable; the portions before stay removed.
+    Raises AgentDbUnusable, and what ``keep`` raises; the portions before stay removed.
     """
     total = 0
     with opened(agent_db, write=True) as database:
         for batch in batches(ids):
+            keep(rows(database.execute, batch))  # before the lock: an event never changes
             with transaction(database):
                 removed = remove(database.execute, batch)
                 payload = {**told, "removed": removed, "first_id": batch[0], "last_id": batch[-1]}

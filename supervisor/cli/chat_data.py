@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 _DAY_SECONDS: Final = 86_400
 
 Chat = Annotated[int, typer.Option("--chat", metavar="ID", help="The chat's number; the terminal's is 1.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Ask nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
 def export(
@@ -46,6 +47,7 @@ def export(
 def forget(chat: Chat, yes: Yes = False, as_json: AsJson = False) -> None:
     """Remove all that is kept of a chat from the worker's database, its snapshots and the local bot."""
     from supervisor.agent_db import chats
+    from supervisor.agent_db import removed as pruned
 
     settings = settings_module.load()
     paths = settings.paths
@@ -59,6 +61,7 @@ def forget(chat: Chat, yes: Yes = False, as_json: AsJson = False) -> None:
     for snapshot in snapshots:
         chats.forget(snapshot, chat, worker_lives=False)
     messages = chats.forget_copy(paths.localbot_db, chat)
+    pruned.forget(paths.logs, chat)
     if as_json:
         shown = {"chat_id": chat, "rows": dict(removed.rows), "events": removed.events}
         shown |= {"snapshots": len(snapshots), "local_bot_messages": messages}
@@ -72,16 +75,21 @@ def forget(chat: Chat, yes: Yes = False, as_json: AsJson = False) -> None:
 def prune(
     older_than: Annotated[int, typer.Option("--older-than", metavar="DAYS", min=1, help="The age in days.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    to: Annotated[
+        Path | None, typer.Option("--to", metavar="FILE", help="A new file for what is removed; else one in logs/.")
+    ] = None,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Remove old events from both databases; never what the state is derived from, nor the record of updates."""
     from supervisor.agent_db import pruning
+    from supervisor.agent_db.removed import Removed
     from supervisor.ledger import Ledger
 
     paths = settings_module.load().paths
     before = time.time() - older_than * _DAY_SECONDS
     told: dict[str, object] = {"older_than_days": older_than, "before": before}
+    file = None
     with Ledger.read_only(paths.ledger):  # refuses a home that is none, rather than make it one
         pass
     with Ledger(paths.ledger) as ledger:
@@ -91,14 +99,20 @@ def prune(
         if not dry_run and any(counts):
             both = f"{counts[0]} events of the supervisor and {counts[1]} of the worker"
             _confirm(f"This removes {both} from before {time.ctime(before)} for good.", yes)
-            removed = ledger.prune_events(of_ledger, told)
-            counts = (removed, pruning.prune_events(paths.agent_db, of_agent, told) if of_agent else 0)
+            file = to or paths.logs / f"pruned-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.jsonl"
+            with _new_file(file) as out:
+                kept = Removed(out)
+                removed = ledger.prune_events(of_ledger, told, partial(kept.keep, "supervisor"))
+                keep = partial(kept.keep, "worker")
+                counts = (removed, pruning.prune_events(paths.agent_db, of_agent, told, keep) if of_agent else 0)
     if as_json:
         shown = {"older_than_days": older_than, "dry_run": dry_run, "supervisor": counts[0], "worker": counts[1]}
-        typer.echo(json.dumps(shown, indent=2))
+        typer.echo(json.dumps({**shown, "file": str(file) if file else None}, indent=2))
         return
     verb = "would be removed" if dry_run else "removed"
     typer.echo(f"{verb}: {counts[0]} events of the supervisor, {counts[1]} of the worker")
+    if file:
+        typer.echo(f"what was removed is in {file}")
 
 
 def _confirm(what: str, yes: bool) -> None:

@@ -61,7 +61,7 @@ def show(tx: Tx, as_json: AsJson = False) -> None:
             typer.echo(f"{'':<14}{line}")
 
 
-def diff(tx: Tx) -> None:
+def diff(tx: Tx, as_json: AsJson = False) -> None:
     """Print what an update changes, as a patch that `git apply` takes."""
     from supervisor.revisions import Revisions
 
@@ -70,10 +70,18 @@ def diff(tx: Tx) -> None:
         raise CommandFailed(f"update {update.tx_id[:8]} was refused and made no revision")
     if not update.base_sha:
         raise CommandFailed("this is the first revision; `supervisor source DIR` writes it out")
-    typer.echo(Revisions(settings_module.load().paths.revisions).diff(update.base_sha, update.sha), nl=False)
+    patch = Revisions(settings_module.load().paths.revisions).diff(update.base_sha, update.sha)
+    if as_json:
+        shown = {"tx_id": update.tx_id, "base_sha": update.base_sha, "sha": update.sha, "patch": patch}
+        typer.echo(json.dumps(shown, indent=2))
+        return
+    typer.echo(patch, nl=False)
 
 
-def source(directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty directory.")]) -> None:
+def source(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty directory.")],
+    as_json: AsJson = False,
+) -> None:
     """Write the active revision's source into a directory."""
     from supervisor.ledger import Ledger
     from supervisor.revisions import Revisions
@@ -85,6 +93,9 @@ def source(directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new 
         Revisions(paths.revisions).export(revision.sha, directory)
     except OSError as error:
         raise CommandFailed(f"{directory} cannot be written: {error.strerror}") from None
+    if as_json:
+        typer.echo(json.dumps({"sha": revision.sha, "directory": str(directory.absolute())}, indent=2))
+        return
     typer.echo(f"{revision.sha[:12]} is in {directory}", err=True)
 
 
@@ -96,22 +107,32 @@ def logs(
         ),
     ] = None,
     lines: Annotated[int, typer.Option("-n", "--lines", min=1, help="The last lines of the supervisor's log.")] = 50,
+    as_json: AsJson = False,
 ) -> None:
     """Show the logs of an update's steps, or the supervisor's own."""
+    found = _logs(tx, lines)
+    if as_json:
+        typer.echo(json.dumps([{"log": name, "text": text} for name, text in found], indent=2))
+        return
+    for name, text in found:
+        if tx is not None:
+            typer.echo(f"--- {name}")
+        typer.echo(text if tx is None else printable(text))
+
+
+def _logs(tx: str | None, lines: int) -> list[tuple[str, str]]:
+    """The name and the text of each log. Raises CommandFailed where there is none yet."""
     paths = settings_module.load().paths
     if tx is None:
         file = paths.logs / "supervisor.log"
         if not file.exists():
             raise CommandFailed(f"there is no log yet in {paths.logs}")
-        typer.echo("\n".join(file.read_text(errors="replace").splitlines()[-lines:]))
-        return
+        return [("supervisor", "\n".join(file.read_text(errors="replace").splitlines()[-lines:]))]
     update = _find(tx)
     steps = sorted(paths.steps(update.tx_id).glob("*.log"))
     if not steps:
         raise CommandFailed(f"update {update.tx_id[:8]} has no logs yet")
-    for step in steps:
-        typer.echo(f"--- {step.stem}")
-        typer.echo(printable(step.read_text(errors="replace")))
+    return [(step.stem, step.read_text(errors="replace")) for step in steps]
 
 
 def events(

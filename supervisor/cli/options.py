@@ -6,8 +6,8 @@ import typer
 
 from supervisor.cli.completion import updates
 
-AsJson = Annotated[bool, typer.Option("--json", help="For programs.")]
-Wait = Annotated[bool, typer.Option("--wait", help="End when there is a result.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Wait for the outcome.")]
 
 _TX_HELP: Final = "The update's id, or the beginning of it."
 Tx = Annotated[str, typer.Argument(metavar="TX", help=_TX_HELP, autocompletion=updates())]

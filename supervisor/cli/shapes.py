@@ -212,6 +212,27 @@ class _Pruned(TypedDict):
     dry_run: bool
     supervisor: int
     worker: int
+    file: str | None
+
+
+@with_config(_EXACT)
+class _Diff(TypedDict):
+    tx_id: str
+    base_sha: str
+    sha: str
+    patch: str
+
+
+@with_config(_EXACT)
+class _Source(TypedDict):
+    sha: str
+    directory: str
+
+
+@with_config(_EXACT)
+class _Log(TypedDict):
+    log: str
+    text: str
 
 
 @with_config(_EXACT)
@@ -233,6 +254,9 @@ SHAPES: Final[dict[str, TypeAdapter[Any]]] = {
     "status": TypeAdapter(_Status),
     "history": TypeAdapter(list[_Entry]),
     "show TX": TypeAdapter(Update),
+    "diff TX": TypeAdapter(_Diff),
+    "source DIR": TypeAdapter(_Source),
+    "logs, logs TX": TypeAdapter(list[_Log]),
     "submit FILE": TypeAdapter(_Submitted),
     "upgrade": TypeAdapter(_Upgraded),
     "approve TX, cancel TX, rollback TX": TypeAdapter(_Decided),

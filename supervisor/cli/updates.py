@@ -24,7 +24,7 @@ def submit(
     file: Annotated[str, typer.Argument(metavar="FILE|-", help="A git patch, or - for standard input.")],
     title: Annotated[str, typer.Option(help="What it does, in a few words.")] = "",
     why: Annotated[str, typer.Option(help="Why it is wanted.")] = "",
-    force: Annotated[bool, typer.Option("--force", help="Also when the same change failed before.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Accept a change that failed before.")] = False,
     wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:

@@ -3,11 +3,14 @@
 Both databases have the same table, so this works on whatever executes SQL.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 #: Executes a statement with its values, and gives something with ``fetchall``.
 Execute = Callable[..., Any]
+
+#: Is given the events of one transaction before they go; an exception leaves them where they are.
+Keep = Callable[[Iterable[dict[str, Any]]], object]
 
 #: Events that one transaction takes out: some tenths of a second, in which nobody else can write.
 BATCH: Final = 20_000
@@ -17,6 +20,16 @@ _PARAMETERS: Final = 5_000  # in one statement; SQLite takes 32,766
 def batches(ids: Sequence[int]) -> Iterator[Sequence[int]]:
     """The ids in portions for a transaction each."""
     return (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
+
+
+def rows(execute: Execute, ids: Sequence[int]) -> Iterator[dict[str, Any]]:
+    """Events as they stand in the table, in the order of their ids; one that is not there is left out."""
+    names = ("id", "timestamp", "parent_id", "event_type", "payload")
+    for start in range(0, len(ids), _PARAMETERS):
+        chunk = ids[start : start + _PARAMETERS]
+        which = f"id IN ({','.join('?' * len(chunk))})"
+        for row in execute(f"SELECT {', '.join(names)} FROM events WHERE {which} ORDER BY id", chunk).fetchall():  # noqa: S608
+            yield dict(zip(names, row, strict=True))
 
 
 def remove(execute: Execute, ids: Sequence[int]) -> int:

@@ -4,7 +4,7 @@ from typing import Final
 
 from supervisor.contract.events import EventType
 from supervisor.contract.ids import first_id
-from supervisor.ledger.eventremoval import batches, remove
+from supervisor.ledger.eventremoval import Keep, batches, remove, rows
 from supervisor.ledger.store import Store
 
 #: What is derived from events, what others hang under, and the record of every decision about an update.
@@ -57,10 +57,16 @@ class Retention(Store):
             keys = [(table, key) for table in tables for key in self._db.get_foreign_keys(table)]
         return [(table, key.column) for table, key in keys if key.dest_table == "events"]
 
-    def prune_events(self, ids: list[int], told: dict[str, object]) -> int:
-        """Remove events, a portion at a time, each with its own ``events.pruned``; how many went."""
+    def prune_events(self, ids: list[int], told: dict[str, object], keep: Keep) -> int:
+        """Hand events to ``keep`` and remove them, a portion at a time, each with an ``events.pruned``; how many went.
+
+        What ``keep`` raises leaves the portion where it is.
+        """
         total = 0
         for batch in batches(ids):
+            with self._reading():  # before the lock: an event never changes
+                going = list(rows(self._db.execute_sql, batch))
+            keep(going)
             with self._writing("prune"):
                 removed = remove(self._db.execute_sql, batch)
                 payload = {**told, "removed": removed, "first_id": batch[0], "last_id": batch[-1]}

@@ -26,12 +26,22 @@ def fits(installation: Installation, command: str, *words: str, given: bytes = b
     SHAPES[command].validate_json(printed, strict=False)
 
 
-def test_looking(installation: Installation) -> None:
+def test_looking(installation: Installation, tmp_path: Path) -> None:
     """With a supervisor that runs, and without one."""
     for command in ("status", "history", "events", "images", "doctor"):
         fits(installation, command, command)
     for entry in installation.history():
         fits(installation, "show TX", "show", entry["tx_id"])
+    tx = installation.status()["active"]["tx_id"]
+    fits(installation, "diff TX", "diff", tx)
+    assert installation.run("diff", tx, "--json").json["patch"] == installation.run("diff", tx).out
+    fits(installation, "source DIR", "source", str(tmp_path / "source"))
+    assert (tmp_path / "source" / "worker" / "shapes.py").exists()
+    for words in (("logs",), ("logs", tx)):
+        fits(installation, "logs, logs TX", *words)
+    for group in ("day", "run", "chat", "revision"):
+        fits(installation, "cost", "cost", "--by", group)
+    fits(installation, "upgrade", "upgrade")
     installation.kill_supervisor()
     for command in ("status", "history", "events", "images", "doctor"):
         fits(installation, command, command)

@@ -78,6 +78,13 @@ def test_what_is_forgotten_is_nowhere_and_the_worker_goes_on(installation: Insta
     assert installation.status()["active"] == active
 
 
+def pruned_events(path: Path) -> list[dict[str, int]]:
+    """What a database says of the events that it lost."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+        rows = database.execute("SELECT payload FROM events WHERE event_type = 'events.pruned'").fetchall()
+    return [json.loads(payload) for (payload,) in rows]
+
+
 def test_old_events_go_and_all_that_is_derived_from_events_stays(installation: Installation) -> None:
     """In both databases; the tree, the history and the way back are as before."""
     paths = installation.paths
@@ -90,10 +97,17 @@ def test_old_events_go_and_all_that_is_derived_from_events_stays(installation: I
             database.executemany("INSERT INTO events VALUES (?, ?, NULL, ?, '{}')", rows)
     assert "add --yes" in installation.run("prune", "--older-than", "30").refusal()
     dry = installation.run("prune", "--older-than", "30", "--dry-run", "--json").expect(0).json
-    assert (dry["supervisor"], dry["worker"]) == (3, 3)
+    assert (dry["supervisor"], dry["worker"], dry["file"]) == (3, 3, None)
     pruned = installation.run("prune", "--older-than", "30", "--yes", "--json").expect(0)
     SHAPES["prune --older-than DAYS"].validate_json(pruned.out)
     assert (pruned.json["supervisor"], pruned.json["worker"]) == (3, 3)
+    gone = [json.loads(line) for line in Path(pruned.json["file"]).read_text().splitlines()]
+    assert [event["database"] for event in gone] == ["supervisor"] * 3 + ["worker"] * 3
+    assert {(event["timestamp"], event["event_type"]) for event in gone} == {(old, "worker.ready")}
+    for path, database in ((paths.ledger, "supervisor"), (paths.agent_db, "worker")):
+        ids = [event["id"] for event in gone if event["database"] == database]
+        told = pruned_events(path)
+        assert [(said["removed"], said["first_id"], said["last_id"]) for said in told] == [(3, ids[0], ids[-1])]
     assert installation.run("prune", "--older-than", "30").expect(0).out.startswith("removed: 0 events")
     assert installation.history() == before
     installation.kill_supervisor()

@@ -1,5 +1,6 @@
 """Old events go by command, with an event that says so, and the state that is derived from events stays."""
 
+import json
 import sqlite3
 import time
 from contextlib import closing
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.agent_db import pruning
+from supervisor.agent_db.removed import Removed, forget
 from supervisor.contract import EventType, Redactor
 from supervisor.ledger import Ledger, NewUpdate, NewWorker, Origin
 from supervisor.ledger import eventremoval as removal
@@ -46,9 +48,11 @@ def test_the_ledger_keeps_what_its_state_is_made_of(tmp_path: Path) -> None:
         clock.now += 10 * DAY
         ledger.append(EventType.ROLLBACK_ATTEMPTED, {}, parent_id=crash)
 
+        kept: list[dict[str, object]] = []
         due = ledger.due_events(clock.now - DAY)
         assert {event.event_type for event in ledger.events() if event.id in due} == {"worker.ready", "lease.granted"}
-        assert ledger.prune_events(due, {"older_than_days": 1}) == 3
+        assert ledger.prune_events(due, {"older_than_days": 1}, kept.extend) == 3
+        assert [event["id"] for event in kept] == due
 
         assert ledger.good_sha() == "a" * 40
         assert spawn(ledger, "three") == 3
@@ -79,7 +83,7 @@ def test_events_of_the_ledger_can_still_not_be_changed(tmp_path: Path) -> None:
     path = tmp_path / "supervisor.db"
     with Ledger(path, clock=Clock()) as ledger:
         kept = ledger.append(EventType.PROCESS_STARTED, {})
-        ledger.prune_events([ledger.append(EventType.WORKER_READY, {})], {})
+        ledger.prune_events([ledger.append(EventType.WORKER_READY, {})], {}, list)
     with closing(sqlite3.connect(path)) as database:
         for statement in (
             "DELETE FROM events",
@@ -97,8 +101,40 @@ def test_a_removal_that_fails_changes_nothing(tmp_path: Path) -> None:
         other = ledger.append(EventType.WORKER_READY, {})
         before = ledger.events()
         with pytest.raises(Exception, match="FOREIGN KEY"):
-            ledger.prune_events([update.event_id, other], {})
+            ledger.prune_events([update.event_id, other], {}, list)
         assert ledger.events() == before
+
+
+def test_what_cannot_be_written_out_is_not_removed(tmp_path: Path) -> None:
+    """The disk that is to have it is full: the events are still there."""
+
+    def full(_: object) -> None:
+        raise OSError("no space left")
+
+    with Ledger(tmp_path / "supervisor.db", clock=Clock()) as ledger:
+        ledger.append(EventType.WORKER_READY, {})
+        before = ledger.events()
+        with pytest.raises(OSError, match="no space left"):
+            ledger.prune_events([before[0].id], {}, full)
+        assert ledger.events() == before
+
+
+def test_a_forgotten_chat_is_in_no_file_of_removed_events(tmp_path: Path) -> None:
+    """Whatever hangs under its events goes, too, also where that was written out earlier; all else stays."""
+
+    def event(number: int, parent: int | None, payload: str) -> dict[str, object]:
+        return {"id": number, "timestamp": 0.0, "parent_id": parent, "event_type": "any", "payload": payload}
+
+    files = [tmp_path / f"pruned-{day}.jsonl" for day in (1, 2)]
+    with files[0].open("w") as out:
+        Removed(out).keep("worker", [event(3, 2, '{"text":"canary"}'), event(4, 9, '{"text":"theirs"}')])
+        Removed(out).keep("supervisor", [event(5, None, '{"chat_id":7,"tx_id":"the record"}')])
+    with files[1].open("w") as out:
+        Removed(out).keep("worker", [event(2, 1, '{"chat_id":7}'), event(9, 1, '{"chat_id":8}')])
+    assert forget(tmp_path, 7) == 2
+    left = [json.loads(line)["id"] for file in files for line in file.read_text().splitlines()]
+    assert left == [4, 5, 9]
+    assert forget(tmp_path, 7) == 0
 
 
 def test_the_workers_events_go_beside_an_open_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +154,7 @@ def test_the_workers_events_go_beside_an_open_store(tmp_path: Path, monkeypatch:
 
     due = pruning.due_events(path, clock.now - DAY)
     assert due == old
-    assert pruning.prune_events(path, due, {"older_than_days": 1}) == 5
+    assert pruning.prune_events(path, due, {"older_than_days": 1}, list) == 5
     assert pruning.due_events(path, clock.now - DAY) == []
     count = store.database.first("SELECT COUNT(*) FROM events WHERE event_type = 'events.pruned'")
     assert count == (3,)
@@ -134,5 +170,5 @@ def test_a_portion_locks_others_out_for_less_than_a_second(tmp_path: Path) -> No
         many = ((number, 0.0, None, "turn.started", "x" * 300) for number in range(1, 100_001))
         database.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?)", many)
     began = time.monotonic()
-    assert pruning.prune_events(path, range(1, removal.BATCH + 1), {}) == removal.BATCH
+    assert pruning.prune_events(path, range(1, removal.BATCH + 1), {}, list) == removal.BATCH
     assert time.monotonic() - began < 1

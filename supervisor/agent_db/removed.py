@@ -1,0 +1,68 @@
+"""Files of the events that were pruned: JSON lines, each on the disk before its event goes."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+_PATTERN: Final = "pruned-*.jsonl"
+
+
+class Removed:
+    """A file of them, which ``out`` writes."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def keep(self, database: str, events: Iterable[dict[str, Any]]) -> None:
+        """Write events of one of the two databases. Raises OSError."""
+        for event in events:
+            self._out.write(json.dumps({"database": database, **event, "payload": _read(event["payload"])}) + "\n")
+        self._out.flush()
+        os.fsync(self._out.fileno())
+
+
+def forget(directory: Path, chat_id: int) -> int:
+    """Take the events of a chat, and what hangs under them, out of the files in a directory; how many lines went.
+
+    Raises OSError.
+    """
+    files = sorted(directory.glob(_PATTERN))
+    parents = {event["id"]: event["parent_id"] for file in files for event in _events(file)}
+    mine = {event["id"] for file in files for event in _events(file) if _names(event, chat_id)}
+    # A parent goes with its last child or later, so that it may stand in a newer file, or after its children.
+    while more := {child for child, parent in parents.items() if parent in mine} - mine:
+        mine |= more
+    return sum(_rewrite(file, mine) for file in files) if mine else 0
+
+
+def _rewrite(file: Path, gone: set[int]) -> int:
+    lines = list(_events(file))
+    stay = [event for event in lines if event["id"] not in gone]
+    if len(stay) < len(lines):
+        draft = file.with_suffix(".new")
+        draft.write_text("".join(json.dumps(event) + "\n" for event in stay))
+        draft.chmod(0o600)
+        draft.replace(file)
+    return len(lines) - len(stay)
+
+
+def _events(file: Path) -> Iterator[dict[str, Any]]:
+    with file.open() as lines:
+        for line in lines:
+            with suppress(ValueError):  # the end of a file that was cut off in a crash
+                yield json.loads(line)
+
+
+def _names(event: dict[str, Any], chat_id: int) -> bool:
+    payload = event["payload"]
+    return event["database"] == "worker" and isinstance(payload, dict) and payload.get("chat_id") == chat_id
+
+
+def _read(payload: str) -> Any:
+    try:
+        return json.loads(payload)
+    except ValueError:
+        return payload
