@@ -1,37 +1,62 @@
-"""One whole road of an update, walked while the supervisor is killed at named places."""
+"""Whole roads of updates, walked while the supervisor is killed at named places."""
 
-import itertools
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 from docker.errors import APIError
 
 from supervisor.crashpoints import CRASH_FILE
 from supervisor.ledger import Ledger
+from supervisor.localbot.faults import PollOutcome
+from supervisor.states import PENDING, Status
+from tests.crash.courses import THERE_AND_BACK, Course, told
 from tests.support import candidates
 from tests.support.checkouts import CHECKOUT
+from tests.support.conversation import Conversation
+from tests.support.echo import PREFIX, EchoModel
 from tests.support.installation import Install, Installation, wait_for
+from tests.support.polls import overlapping
 
 SECONDS = 90
-
-#: What an update goes through from its submission until it is taken back, each status once.
-WHOLE_CHAIN = [
-    *("created", "building", "testing", "self_checking", "staged", "approved", "deploying"),
-    *("deployed_unstable", "promoted", "rollback_pending", "rolled_back"),
-]
+#: Between two messages of whoever writes all the while.
+PAUSE_SECONDS = 0.3
 
 
 class Road:
-    """An installation whose supervisor can be told where to die; its keeper starts the next one."""
+    """An installation with an N-1, whose supervisor can be told where to die; its keeper starts the next one.
 
-    def __init__(self, install: Install, directory: Path) -> None:
+    To be entered: its model lives as long. With ``first_death`` its very first process dies there, and there is no N-1.
+    """
+
+    def __init__(self, install: Install, directory: Path, *, first_death: str = "") -> None:
+        self._first_death = first_death
         self.bomb = directory / "crash-here"
-        self.installation: Installation = install(**{CRASH_FILE: str(self.bomb)})
+        self.installation: Installation = install(
+            OPENAI_API_KEY="sk-echo",
+            OPENAI_MODEL="echo",
+            AUTONOUS_OPENAI_UDS="/run/autonous/echo.sock",
+            **{CRASH_FILE: str(self.bomb)},
+        )
+        self.installation.paths.create(worker_uid=10001)
+        self._model = EchoModel(seconds=0.05).serve(self.installation.paths.contract_directory / "echo.sock")
+
+    def __enter__(self) -> "Road":
+        self._model.__enter__()
+        if self._first_death:
+            self.bomb.write_text(self._first_death)
+            self.decide("up")
+            return self
         self.installation.up()
-        self._messages = 0
+        self.installation.promote(candidates.adds_a_module(CHECKOUT, "the_good_one"))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._model.__exit__(None, None, None)
 
     def mine(self, places: Sequence[str], along: Callable[[], object] | None = None) -> Thread:
         """Have one process after the other die at these places, each laid as soon as the one before was come by.
@@ -56,7 +81,8 @@ class Road:
             self.installation.kill_keeper()
         thread = Thread(target=lay, daemon=True)
         thread.start()
-        wait_for(self.bomb.exists, 5, "the first of the places")
+        if places:
+            wait_for(self.bomb.exists, 5, "the first of the places")
         return thread
 
     def _start(self, along: Callable[[], object] | None) -> None:
@@ -76,14 +102,8 @@ class Road:
         """Wait until the update has one of these statuses."""
         wait_for(lambda: self.installation.status_of(tx) in statuses, SECONDS, f"{tx} in {statuses}")
 
-    def talk(self) -> None:
-        """One message, one answer."""
-        self._messages += 1
-        assert self.installation.say(f"message {self._messages}")
-
-    def submit(self, name: str) -> str:
-        """Hand in a good patch that has never been seen; its tx, also when its supervisor dies before the answer."""
-        patch = candidates.adds_a_module(CHECKOUT, name)
+    def submit(self, name: str, patch: bytes) -> str:
+        """Hand in a patch that has never been seen; its tx, also when its supervisor dies before the answer."""
 
         def recorded() -> str:
             self.installation.run("submit", "-", "--title", name, given=patch)
@@ -93,22 +113,56 @@ class Road:
 
         return wait_for(recorded, SECONDS, f"{name} in the ledger")
 
-    def walk(self, name: str, deaths: Sequence[str], along: Callable[[], object] | None = None) -> str:
-        """Submit, approve, promote, roll back, dying at each of these places in turn; the tx.
+    def walk(
+        self,
+        name: str,
+        deaths: Sequence[str],
+        *killed: str,
+        course: Course = THERE_AND_BACK,
+    ) -> None:
+        """Take an update all along its course, dying at each of these places in turn, and see that all is well.
 
-        The places are in the order in which the road comes by them. See :meth:`mine` on ``along``.
+        The places are in the order in which the course comes by them. ``killed`` are roles of containers that die
+        with the supervisor; nobody starts the next one before that. Somebody writes all the while.
         """
-        miner = self.mine(deaths, along)
-        tx = self.submit(name)
-        self.reach(tx, "staged")
-        self.decide("approve", tx)
-        self.reach(tx, "promoted")
-        self.talk()
-        self.decide("rollback", tx)
-        self.reach(tx, "rolled_back")
-        miner.join(timeout=5)
-        assert not miner.is_alive(), f"nobody came by {self.bomb.read_text()}"
-        return tx
+        before = self.installation.active_sha()
+        conversation = Conversation(self.installation, pause=PAUSE_SECONDS)
+        found: list[str] = []
+
+        def go() -> None:
+            miner = self.mine(deaths, (lambda: self.kill_containers(*killed)) if killed else None)
+            tx = self.submit(name, course.patch(name))
+            found.append(tx)
+            self._bring_about(tx, course)
+            miner.join(timeout=30)
+            assert not miner.is_alive(), f"nobody came by {self.bomb.read_text()}"
+
+        try:
+            conversation.during(go)
+        finally:
+            self.bomb.unlink(missing_ok=True)
+        self._check_answers(conversation, course.ends_a_worker + (len(deaths) if "worker" in killed else 0))
+        self.check(found[0], course, before)
+
+    def _bring_about(self, tx: str, course: Course) -> None:
+        """What the owner does on this course."""
+        if course.passes(Status.STAGED):
+            self.reach(tx, "staged")
+        if course.passes(Status.APPROVED):
+            self.decide("approve", tx)
+        if course.chain[-1] is Status.CANCELLED:
+            self.decide("cancel", tx)
+        if course.passes(Status.PROMOTED):
+            self.reach(tx, "promoted")
+            self._repeat("approve", tx)
+            self.decide("rollback", tx)
+        self.reach(tx, str(course.chain[-1]))
+
+    def _repeat(self, command: str, tx: str) -> None:
+        """A command that was obeyed changes nothing the second time."""
+        before = self._events_of(tx)
+        self.decide(command, tx)
+        assert self._events_of(tx) == before
 
     def kill_containers(self, *roles: str) -> None:
         """All that live of these roles, as a machine does that stops."""
@@ -117,15 +171,62 @@ class Road:
                 with suppress(APIError):  # it went by itself
                     self.installation.docker.kill(container["Id"])
 
-    def check(self, tx: str, active_before: str) -> None:
-        """What must hold at the end: the chain, an event with each status, one active worker, N-1, and answers."""
+    # -- what must hold at the end
+
+    def check(self, tx: str, course: Course, good: str) -> None:
+        """Each move once with its events, its evidence, base active again, N-1 beside it, and nobody else."""
+        assert self._events_of(tx) == told(course)
+        update = self.installation.show(tx)
+        if course.passes(Status.STAGED):
+            assert update["test_summary"]["passed"] > 0
+            for exam in ("candidate", "base_after"):
+                assert all(part["passed"] for part in update["self_check_summary"][exam])
+        if course.chain[-1] is Status.ROLLED_BACK:
+            self._repeat("rollback", tx)
+        if course.chain[-1] is Status.CANCELLED:
+            self._repeat("cancel", tx)
+        assert self._at_rest()["active"]["sha"] == good
+        with self.installation.bot() as bot:
+            polls = bot.polls()
+        assert overlapping(polls) == []
+        assert [poll for poll in polls if poll.outcome is PollOutcome.CONFLICT] == []
+
+    def _events_of(self, tx: str) -> list[tuple[Any, ...]]:
         with Ledger.read_only(self.installation.paths.ledger) as ledger:
-            events = ledger.events(parent_id=ledger.find(tx).event_id)
-        moves = [(e.payload["status_from"], e.payload["status_to"]) for e in events if "status_to" in e.payload]
-        expected = list(itertools.pairwise(WHOLE_CHAIN))
-        assert list(dict.fromkeys(moves)) == expected
-        status = self.installation.settled()
-        assert status["active"]["sha"] == active_before
-        holders = [c["Name"] for c in self.installation.containers()]
-        assert status["active"]["container"] in [name.removeprefix("/") for name in holders]
-        self.talk()
+            update = ledger.find(tx)
+            events = [e for e in ledger.events() if update.event_id in (e.id, e.parent_id)]
+        return [
+            (e.event_type, e.payload["status_from"], e.payload["status_to"]) for e in events if "status_to" in e.payload
+        ]
+
+    def _at_rest(self) -> dict[str, Any]:
+        """The status, as soon as active and standby are what runs, each with its toolbox."""
+
+        def look() -> dict[str, Any] | None:
+            status = self.installation.status()
+            if not (status["active"] and status["standby"]) or any(
+                update["status"] in PENDING for update in status["pending"]
+            ):
+                return None
+            both = [status["active"], status["standby"]]
+            wanted = {worker["container"] for worker in both}
+            living = self._names("worker"), self._names("toolbox")
+            healthy = all(worker["health"] == "healthy" for worker in both)
+            return status if healthy and living == (wanted, {f"{name}-toolbox" for name in wanted}) else None
+
+        status = wait_for(look, SECONDS, "nobody but the active worker and a warm N-1")
+        assert status is not None
+        assert status["standby"]["sha"] == status["previous"]["sha"]
+        return status
+
+    def _names(self, role: str) -> set[str]:
+        return {container["Name"].removeprefix("/") for container in self.installation.containers(role)}
+
+    def _check_answers(self, conversation: Conversation, killed: int) -> None:
+        """Each message once, in its order.
+
+        Telegram may have taken an answer whose worker was killed before it could note that: once more is right then.
+        """
+        answers = conversation.answers()
+        assert list(dict.fromkeys(answers)) == [f"{PREFIX}{text}" for text in conversation.sent]
+        assert len(answers) - len(conversation.sent) <= killed, [t for t, n in Counter(answers).items() if n > 1]

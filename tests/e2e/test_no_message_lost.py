@@ -1,12 +1,10 @@
 """Messages that keep coming while one worker takes over from another: each is answered, once, in its order."""
 
 import sqlite3
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,54 +12,10 @@ import pytest
 
 from supervisor.localbot.faults import PollOutcome
 from tests.support import candidates
+from tests.support.conversation import Conversation
 from tests.support.echo import PREFIX, EchoModel
 from tests.support.installation import Install, Installation, wait_for
 from tests.support.polls import overlapping
-
-PAUSE_SECONDS = 0.1
-
-
-@dataclass
-class Conversation:
-    """Somebody who writes numbered messages without waiting for answers."""
-
-    installation: Installation
-    pause: float = PAUSE_SECONDS
-    sent: list[str] = field(default_factory=list)
-    times: list[float] = field(default_factory=list)
-
-    def during(self, act: Callable[[], object]) -> None:
-        """Write while something is done, a little before it and a little after."""
-        done = threading.Event()
-        writer = threading.Thread(target=self._write, args=(done,))
-        with self.installation.bot() as bot:
-            self._cursor = bot.events()[-1].cursor if bot.events() else 0
-            writer.start()
-            done.wait(1)
-            try:
-                act()
-                done.wait(1)
-            finally:
-                done.set()
-                writer.join()
-            wait_for(lambda: len(set(self.answers())) >= len(self.sent), 30, "all answers")
-            done.wait(0.5)  # for one too many
-
-    def answers(self) -> list[str]:
-        """What was answered since the beginning, oldest first; a preview counts as what it became in the end."""
-        with self.installation.bot() as bot:
-            events = bot.events(self._cursor)
-        texts = {e.message.message_id: e.message.text for e in events if e.from_bot and e.message is not None}
-        # Besides its answers the bot may say what place in the queue a message has.
-        return [text for text in texts.values() if text.startswith(PREFIX)]
-
-    def _write(self, done: threading.Event) -> None:
-        with self.installation.bot() as bot:
-            while not done.wait(self.pause):
-                text = f"message {len(self.sent) + 1}"
-                bot.send(text)
-                self.sent.append(text)
-                self.times.append(time.time())
 
 
 @pytest.fixture(scope="module")

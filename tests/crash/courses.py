@@ -1,0 +1,97 @@
+"""What may become of an update, as an owner brings it about: the courses on which the supervisor is killed."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from supervisor.contract.events import EventType as E
+from supervisor.states import TRANSITIONS, Status
+from tests.support import candidates
+from tests.support.checkouts import CHECKOUT, patch_of
+
+S = Status
+_GATES: Final = (S.CREATED, S.BUILDING, S.TESTING, S.SELF_CHECKING)
+_SWITCH: Final = (*_GATES, S.STAGED, S.APPROVED, S.DEPLOYING)
+
+
+@dataclass(frozen=True)
+class Course:
+    """A kind of update: each status that it comes to, in order, what its patch has besides a module of its own.
+
+    ``ends_a_worker`` when its green ends in the midst of its work.
+    """
+
+    name: str
+    chain: tuple[Status, ...]
+    fails: Callable[[], bytes] = bytes
+    ends_a_worker: bool = False
+
+    def patch(self, module: str) -> bytes:
+        """One that has never been seen, for whatever base."""
+        return candidates.adds_a_module(CHECKOUT, module) + self.fails()
+
+    @property
+    def moves(self) -> list[tuple[Status, Status]]:
+        """From each status to the next."""
+        return list(pairwise(self.chain))
+
+    @property
+    def places(self) -> list[str]:
+        """Before and after each move's commit, in the order in which it comes by."""
+        return [f"ledger.{a}.{b}.{when}" for a, b in self.moves for when in ("before", "after")]
+
+    def passes(self, status: Status) -> bool:
+        """Whether it comes to this status."""
+        return status in self.chain
+
+
+def told(course: Course) -> list[tuple[E, str | None, str]]:
+    """Each event about a change of status, as the table has them."""
+    moves = [(event, str(a), str(b)) for a, b in course.moves for event in TRANSITIONS[a, b]]
+    back = [(E.REVISION_PROMOTED, str(a), str(b)) for a, b in course.moves if b is S.ROLLED_BACK]
+    return [(E.UPDATE_CREATED, None, str(S.CREATED)), *moves, *back]
+
+
+def _fails_its_tests() -> bytes:
+    return patch_of(CHECKOUT, {"tests/worker/test_that_fails.py": "def test_it():\n    assert False\n"})
+
+
+def _never_up_in_service() -> bytes:
+    return patch_of(
+        CHECKOUT,
+        {
+            candidates.MAIN: "import os\nimport sys\n\nfrom worker.app import main\n\n"
+            'if os.environ.get("AUTONOUS_WORKER_INSTANCE", "0") != "0":\n    os._exit(7)\nsys.exit(main())\n'
+        },
+    )
+
+
+THERE_AND_BACK: Final = Course(
+    "there and back", (*_SWITCH, S.DEPLOYED_UNSTABLE, S.PROMOTED, S.ROLLBACK_PENDING, S.ROLLED_BACK)
+)
+COURSES: Final = (
+    THERE_AND_BACK,
+    Course("refused", (S.CREATED, S.REFUSED), lambda: patch_of(CHECKOUT, {"README.of.theirs": "not allowed\n"})),
+    Course("its tests fail", (*_GATES[:3], S.TEST_FAILED), _fails_its_tests),
+    Course("its exam fails", (*_GATES, S.SELF_CHECK_FAILED), lambda: candidates.crashes_at_start(CHECKOUT)),
+    Course("cancelled", (*_GATES, S.STAGED, S.CANCELLED)),
+    Course("never up", (*_SWITCH, S.DEPLOY_FAILED), _never_up_in_service),
+    Course(
+        "exits in its probation",
+        (*_SWITCH, S.DEPLOYED_UNSTABLE, S.ROLLBACK_PENDING, S.ROLLED_BACK),
+        lambda: candidates.exits_in_service(CHECKOUT, 1.0),
+        ends_a_worker=True,
+    ),
+)
+#: Moves of the table that are on none of the courses, and why.
+OFF_COURSE: Final[dict[tuple[Status, Status], str]] = {
+    (S.BUILDING, S.BUILD_FAILED): "no patch within its paths can make a build fail, which copies files",
+    (S.CREATED, S.CANCELLED): "the pipeline takes it on at once",
+    (S.BUILDING, S.CANCELLED): "a build takes a moment",
+    (S.TESTING, S.CANCELLED): "with few tests it takes a moment",
+    (S.SELF_CHECKING, S.CANCELLED): "as from staged, by the same decision",
+    (S.STAGED, S.SUPERSEDED): "two updates; a course is of one",
+    (S.APPROVED, S.CANCELLED): "the roll-out takes it on at once",
+    (S.APPROVED, S.SUPERSEDED): "the roll-out takes it on at once",
+}
