@@ -1,4 +1,4 @@
-"""``make purge``: removes one installation's containers, images, network and state, after naming them.
+"""``make purge``: removes one installation's containers, images, networks and state, after naming them.
 
 Base and dependency images stay: they hold nothing of anybody's, and other installations on the engine share them.
 """
@@ -23,6 +23,7 @@ def plan(settings: Settings, engine: Engine) -> list[str]:
     return [
         *(f"container {view.name}" for view in engine.containers(settings.project)),
         *(f"image     {', '.join(image.tags) or image.id[:19]}" for image in images),
+        *(f"network   {name}" for name in engine.networks(settings.project)),
         *(f"state     {path}" for path in state_of(settings.paths)),
         *([f"service   {service.path}"] if service.installed else []),
     ]
@@ -38,8 +39,8 @@ def purge(settings: Settings, engine: Engine) -> None:
         engine.remove(view.id)
     for image in engine.images({LABEL_PROJECT: settings.project}):
         engine.remove_image(image.id)
-    for network in ("net", "tools-net"):
-        engine.remove_network(f"{settings.project}-{network}")
+    for network in engine.networks(settings.project):
+        engine.remove_network(network)
     for path in state_of(settings.paths):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

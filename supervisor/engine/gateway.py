@@ -289,6 +289,12 @@ class Engine:
                 check_duplicate=True,
             )
 
+    def networks(self, project: str) -> list[str]:
+        """The names of a project's networks."""
+        with translated("list networks"):
+            found = self._api.networks(filters={"label": f"{LABEL_PROJECT}={project}"})
+        return sorted(network["Name"] for network in found)
+
     def remove_network(self, name: str) -> None:
         """Remove a network that nobody is on. Nothing happens when it is gone."""
         with around("engine.remove_network"), suppress(ContainerGone), translated(f"network {name}"):
