@@ -17,6 +17,7 @@ from supervisor.engine import Engine
 from supervisor.hostengine import EngineMissing, find_engine
 from supervisor.images.builds import Deps, ensure_deps
 from tests.support import figures
+from tests.support.leftout import leave_out
 
 TESTS = Path(__file__).parent
 WANT_ENGINE = (TESTS / "engine", TESTS / "e2e", TESTS / "crash")
@@ -43,9 +44,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """Leave out what wants an engine where there is none."""
     if item.get_closest_marker("engine") is None or (reason := why_no_engine()) is None:
         return
-    if os.environ.get("AUTONOUS_REQUIRE_ENGINE") == "1":
-        pytest.fail(f"{reason}, and AUTONOUS_REQUIRE_ENGINE=1", pytrace=False)
-    pytest.skip(reason)
+    leave_out(reason)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -11,6 +11,7 @@ from supervisor.images.builds import Deps, base_tag
 from supervisor.ledger import Ledger
 from tests.support import candidates
 from tests.support.installation import Install, Installation, wait_for
+from tests.support.leftout import leave_out
 from tests.support.privateengine import PrivateEngine, why_not
 
 ANSWER = "dummy-ok"
@@ -21,7 +22,7 @@ WINDOW_SECONDS = 6.0
 def private(deps: Deps) -> Iterator[PrivateEngine]:
     """An engine that nobody else uses, which the tests of this file find in the environment."""
     if reason := why_not():
-        pytest.skip(reason)
+        leave_out(reason)
     with PrivateEngine([base_tag(), deps.tag]) as engine, pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOCKER_HOST", engine.url)
         yield engine

@@ -8,6 +8,7 @@ import pytest
 from supervisor.images.builds import Deps, base_tag
 from tests.support import candidates
 from tests.support.installation import Install, Installation, wait_for
+from tests.support.leftout import leave_out
 from tests.support.privateengine import PrivateEngine, why_not
 
 DISK_MIB = 700
@@ -17,7 +18,7 @@ DISK_MIB = 700
 def private(deps: Deps) -> Iterator[PrivateEngine]:
     """An engine on a small disk, which the tests of this file find in the environment."""
     if reason := why_not():
-        pytest.skip(reason)
+        leave_out(reason)
     engine = PrivateEngine([base_tag(), deps.tag], disk_mib=DISK_MIB)
     with engine, pytest.MonkeyPatch.context() as patch:
         patch.setenv("DOCKER_HOST", engine.url)

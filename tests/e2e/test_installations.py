@@ -23,6 +23,7 @@ from supervisor.specs import LABEL_PROJECT
 from tests.support import candidates
 from tests.support.checkouts import copy_checkout
 from tests.support.installation import COMMAND_SECONDS, Install, Installation, Result, wait_for
+from tests.support.leftout import leave_out
 
 USER = "autonous-test"
 
@@ -111,7 +112,7 @@ class AsUser(Installation):
 def user() -> Iterator[str]:
     """A second user of this machine, in the group that may use the engine's socket."""
     if os.getuid() != 0:
-        pytest.skip("only root can make a second user; whoever runs this is none already")
+        leave_out("only root can make a second user; whoever runs this is none already")
     socket = Path(engine_url().removeprefix("unix://"))
     group = grp.getgrgid(socket.stat().st_gid).gr_name
     name = f"{USER}-{uuid.uuid4().hex[:6]}"
@@ -130,7 +131,7 @@ def python_for(user: str, directory: Path, checkout: Path) -> str:
         if subprocess.run(trial, check=False, capture_output=True, cwd="/").returncode == 0:
             break
     else:
-        pytest.skip(f"no {version} that another user may run")
+        leave_out(f"no {version} that another user may run")
     subprocess.run([candidate, "-m", "venv", "--without-pip", str(directory)], check=True)
     packages = Path(pytest.__file__).parent.parent
     readable = subprocess.run(["runuser", "-u", user, "--", "test", "-r", packages], check=False).returncode == 0
