@@ -59,8 +59,8 @@ def test_a_dry_run_removes_nothing(installation: Installation) -> None:
     assert there(installation) == before
 
 
-def test_the_default_keeps_ten(installation: Installation) -> None:
-    """With fewer there is nothing to remove."""
+def test_with_few_revisions_nothing_goes_by_itself(installation: Installation) -> None:
+    """Ten stay when nobody says how many."""
     assert installation.run("gc").expect(0).out == "Nothing to remove.\n"
 
 

@@ -54,6 +54,20 @@ def write_env(installation: Installation, **values: str) -> None:
     file.chmod(0o600)
 
 
+def test_keys_that_others_can_read_are_warned_about(installation: Installation) -> None:
+    """By ``up``, with what to do; and no more once that is done."""
+    env = installation.checkout / ".env"
+    env.chmod(0o644)
+    try:
+        said = installation.run("up").expect(0).err
+    finally:
+        env.chmod(0o600)
+    (warning,) = (line for line in said.splitlines() if line.startswith("warning: "))
+    assert str(env) in warning
+    assert "chmod 600" in warning
+    assert "warning" not in installation.run("up").expect(0).err
+
+
 def test_nothing_changed_nothing_done(installation: Installation) -> None:
     """A second ``up`` leaves supervisor and workers as they are."""
     before = (installation.supervisor_pid(), installation.status()["active"])

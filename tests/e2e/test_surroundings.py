@@ -136,7 +136,7 @@ def stays_away(installation: Installation, seconds: float, tx: str, status: str)
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         assert installation.status_of(tx) == status, installation.run("show", tx).out
-        time.sleep(min(10, until - time.monotonic() + 0.01))
+        time.sleep(max(0.0, min(10, until - time.monotonic())))
 
 
 @away_for(12)

@@ -104,8 +104,8 @@ def test_old_events_go_and_all_that_is_derived_from_events_stays(installation: I
     gone = [json.loads(line) for line in Path(pruned.json["file"]).read_text().splitlines()]
     assert [event["database"] for event in gone] == ["supervisor"] * 3 + ["worker"] * 3
     assert {(event["timestamp"], event["event_type"]) for event in gone} == {(old, "worker.ready")}
-    for path, database in ((paths.ledger, "supervisor"), (paths.agent_db, "worker")):
-        ids = [event["id"] for event in gone if event["database"] == database]
+    for path, name in ((paths.ledger, "supervisor"), (paths.agent_db, "worker")):
+        ids = [event["id"] for event in gone if event["database"] == name]
         told = pruned_events(path)
         assert [(said["removed"], said["first_id"], said["last_id"]) for said in told] == [(3, ids[0], ids[-1])]
     assert installation.run("prune", "--older-than", "30").expect(0).out.startswith("removed: 0 events")

@@ -1,5 +1,6 @@
 """What keeps an image, reason by reason; on a real ledger, with images as values."""
 
+import inspect
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -8,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.cli.images import gc
 from supervisor.engine import ImageView
 from supervisor.images.builds import LABEL_BASE_DIGEST
-from supervisor.images.garbage import collect, survey
+from supervisor.images.garbage import KEEP, collect, survey
 from supervisor.ledger import Ledger, NewUpdate, NewWorker, Origin, Update
 from supervisor.specs import LABEL_PROJECT, LABEL_TX
 from supervisor.states import Status
@@ -117,6 +119,17 @@ def test_active_n_minus_1_and_trunk_stay(home: Home) -> None:
     assert home.collect() == {"a", "b"}
     assert home.collect() == set()
     assert {u.image_id for u in home.ledger.updates()} == {"first", "a", "b", "c", "d", "bad"}  # rows stay as they are
+
+
+def test_ten_stay_where_nobody_says_how_many(home: Home) -> None:
+    """Of thirteen updates the oldest three go, image and snapshot; what the others are layered on stays."""
+    for number in range(13):
+        home.update(f"n{number}", S.PROMOTED)
+    done = collect(home.ledger, home.engine, PROJECT, home.snapshots)
+    assert {image.image_id for image in done.images} == {"n0", "n1", "n2"}
+    assert len(done.snapshots) == 3
+    assert home.engine.kept.keys() == {"deps", "first", *(f"n{number}" for number in range(3, 13))}
+    assert inspect.signature(gc).parameters["keep"].default == KEEP == 10
 
 
 def test_the_newest_stay(home: Home) -> None:
