@@ -23,7 +23,7 @@ test: ## the whole suite, with its own set-up
 check: ## linters, types, direction of imports
 	@scripts/check
 
-crash: ## every place where the supervisor could die, alone and with others, and any order of events (long; SEED=n)
+crash: ## every place where the supervisor could die, alone and with others, any order of events, ten minutes of outage (long; SEED=n SEEDS=3)
 	@scripts/test -m exhaustive tests/crash tests/supervisor/test_rollout_model.py tests/e2e/test_rollout_model.py tests/e2e/test_surroundings.py
 
 chaos: ## messages, updates and kills at random, each message accounted for (MINUTES=10 SEED=n ENGINE=1)
