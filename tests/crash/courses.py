@@ -70,12 +70,17 @@ def _never_up_in_service() -> bytes:
 THERE_AND_BACK: Final = Course(
     "there and back", (*_SWITCH, S.DEPLOYED_UNSTABLE, S.PROMOTED, S.ROLLBACK_PENDING, S.ROLLED_BACK)
 )
+#: Green takes the lease and is silent from then on, so that it has to be killed.
+WEDGES: Final = Course(
+    "wedges as it takes over", (*_SWITCH, S.DEPLOY_FAILED), lambda: candidates.wedges_in_service(CHECKOUT, 0)
+)
 COURSES: Final = (
     THERE_AND_BACK,
     Course("refused", (S.CREATED, S.REFUSED), lambda: patch_of(CHECKOUT, {"README.of.theirs": "not allowed\n"})),
     Course("its tests fail", (*_GATES[:3], S.TEST_FAILED), _fails_its_tests),
     Course("its exam fails", (*_GATES, S.SELF_CHECK_FAILED), lambda: candidates.crashes_at_start(CHECKOUT)),
     Course("cancelled", (*_GATES, S.STAGED, S.CANCELLED)),
+    WEDGES,
     Course("never up", (*_SWITCH, S.DEPLOY_FAILED), _never_up_in_service),
     Course(
         "exits in its probation",
@@ -86,7 +91,7 @@ COURSES: Final = (
 )
 #: Moves of the table that are on none of the courses, and why.
 OFF_COURSE: Final[dict[tuple[Status, Status], str]] = {
-    (S.BUILDING, S.BUILD_FAILED): "no patch within its paths can make a build fail, which copies files",
+    (S.BUILDING, S.BUILD_FAILED): "a build copies files; only a package that nobody has makes it fail",
     (S.CREATED, S.CANCELLED): "the pipeline takes it on at once",
     (S.BUILDING, S.CANCELLED): "a build takes a moment",
     (S.TESTING, S.CANCELLED): "with few tests it takes a moment",

@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from supervisor.states import TRANSITIONS
-from tests.crash.courses import COURSES, OFF_COURSE, THERE_AND_BACK, Course
+from tests.crash.courses import COURSES, OFF_COURSE, THERE_AND_BACK, WEDGES, Course
 from tests.crash.road import Road
 from tests.support import crashplaces
 from tests.support.installation import Install
@@ -45,7 +45,6 @@ OFF_THE_ROAD: Final = {
     "engine.tag": "nobody does",
     "engine.remove_image": "gc",
     "engine.remove_network": "purge",
-    "engine.kill": "a worker does not let go, see the courses with one that wedges",
 }
 #: Places of one name, each known only when it runs.
 _PARTS: Final = {
@@ -53,15 +52,15 @@ _PARTS: Final = {
     "engine.start.*": ("test", "worker", "toolbox"),
     "ledger.*": ("worker.activated", "worker.drained"),
 }
-#: In words of its own, as its name in the source is one expression.
 _MOVE: Final = "ledger.*.*"
+_KILL: Final = "engine.kill"
 _APPENDED: Final = ("ledger.append.update.card.sent", "ledger.append.update.ending.told")
 
 
 def places() -> list[str]:
     """All that an update comes by on its way there and back, by what the source says."""
     found = [*crashplaces.ledger_names(), *crashplaces.engine_names()]
-    named = [name for name in found if name not in {*OFF_THE_ROAD, *AT_THE_START, *_PARTS, _MOVE}]
+    named = [name for name in found if name not in {*OFF_THE_ROAD, *AT_THE_START, *_PARTS, _MOVE, _KILL}]
     parts = [pattern.replace("*", part) for pattern, parts in _PARTS.items() for part in parts]
     return [f"{name}.{when}" for name in (*named, *parts, *_APPENDED) for when in _WHEN]
 
@@ -79,7 +78,8 @@ def moves() -> list[tuple[Course, str]]:
 
 
 def every() -> list[tuple[Course, str]]:
-    cases = [*moves(), *((THERE_AND_BACK, place) for place in places())]
+    killing = [(WEDGES, f"{_KILL}.{when}") for when in _WHEN]
+    cases = [*moves(), *killing, *((THERE_AND_BACK, place) for place in places())]
     random.Random(SEED).shuffle(cases)
     return cases
 
@@ -111,7 +111,7 @@ def test_another_seed_draws_other_deaths() -> None:
 def test_every_place_of_the_source_is_accounted_for() -> None:
     """What is said to be elsewhere, or to have parts, is there at all."""
     found = {*crashplaces.ledger_names(), *crashplaces.engine_names()}
-    assert {*OFF_THE_ROAD, *AT_THE_START, *_PARTS, _MOVE} <= found
+    assert {*OFF_THE_ROAD, *AT_THE_START, *_PARTS, _MOVE, _KILL} <= found
     assert any(fnmatchcase(place, "ledger.lease.*") for place in places())
 
 

@@ -1,5 +1,9 @@
 """What can be done while no supervisor runs, and what the next one finds after a restart of the machine."""
 
+import os
+import shlex
+import signal
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,10 +12,10 @@ from typing import Any
 import pytest
 
 from supervisor.contract import EventType
-from supervisor.homelock import held
+from supervisor.homelock import held, owner
 from supervisor.ledger import Ledger
 from tests.support import candidates
-from tests.support.installation import Install, Installation, Result
+from tests.support.installation import Install, Installation, Result, wait_for
 
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
 
@@ -89,6 +93,48 @@ def test_after_a_restart_of_the_machine(promoted: str, genesis: str, dead: Insta
     assert active["container"] != before["container"]
     assert leases(dead)[granted:] == [before["sha"]], "only the revision that was active got the lease"
     assert dead.say("hello").startswith("I am the second.")
+
+
+def test_the_service_after_a_restart_of_the_machine(promoted: str, dead: Installation) -> None:
+    """What the unit says, and no more, brings worker and local bot back: one lease, and an answer."""
+    before, granted = dead.status()["active"], len(leases(dead))
+    unit = dead.run("install-service", "--print").expect(0).out
+    end_of_the_machine(dead)
+    service = started_as_by_systemd(unit)
+    try:
+        active = wait_for(lambda: dead.status()["active"] if held(dead.paths.lock) else None, 60, "an active worker")
+        assert dead.settled()["active"]["sha"] == before["sha"]
+        assert dead.say("hello").startswith("I am the second.")
+        assert active is not None
+        assert leases(dead)[granted:] == [before["sha"]]
+        assert service.pid == dead.supervisor_pid()
+    finally:
+        service.terminate()
+        service.wait(timeout=90)
+
+
+def end_of_the_machine(installation: Installation) -> None:
+    """Of what still runs of it: its containers and the local bot."""
+    for role in ("worker", "toolbox"):
+        for container in installation.containers(role):
+            installation.docker.kill(container["Id"])
+    os.kill(int(owner(installation.localbot_lock)), signal.SIGKILL)
+    wait_for(lambda: not held(installation.localbot_lock), 5, "the end of the local bot")
+
+
+def started_as_by_systemd(unit: str) -> "subprocess.Popen[bytes]":
+    """The process that a unit describes, with the environment that the unit gives and the little that systemd adds."""
+    lines = [line.partition("=") for line in unit.splitlines() if not line.startswith("#")]
+    said = {name: value for name, _, value in lines}
+    environment = dict(shlex.split(value)[0].split("=", 1) for name, _, value in lines if name == "Environment")
+    return subprocess.Popen(
+        shlex.split(said["ExecStart"]),
+        cwd=said["WorkingDirectory"],
+        env={"PATH": "/usr/local/bin:/usr/bin:/usr/sbin", "HOME": os.environ["HOME"], **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import pytest
 
 from supervisor.engine import Engine
 from supervisor.images.builds import LABEL_LOCK
+from supervisor.units import size
 from tests.support import candidates
 from tests.support.checkouts import patch_of, replaced
 from tests.support.installation import Install, Installation, wait_for
@@ -89,7 +90,9 @@ def test_a_request_that_is_cancelled_builds_nothing(
     assert (package["name"], package["version"], package["size_bytes"]) == (PROBE, "1.0", len(wheel))
     assert package["sha256"] == hashlib.sha256(wheel).hexdigest()
     line = shown["card"]["packages"][0]
-    assert line.startswith(f"{PROBE.upper()} 1.0, ")
+    assert line == f"{PROBE.upper()} 1.0, {size(len(wheel))}, sha256:{hashlib.sha256(wheel).hexdigest()}"
+    with installation.bot() as bot:
+        wait_for(lambda: any(tx[:8] in m.text and line in m.text for m in bot.messages()), 20, "the line on its card")
     assert line in installation.run("show", tx).expect(0).out
     installation.run("cancel", tx).expect(0)
     assert (shown["image_id"], shown["test_summary"]) == (None, None)

@@ -95,9 +95,15 @@ class AsUser(Installation):
 
     def run(self, *arguments: str, given: bytes = b"", settings: Mapping[str, str] | None = None) -> Result:
         """The same by another user."""
+        return self.run_module("supervisor", *arguments, given=given, settings=settings)
+
+    def run_module(
+        self, module: str, *arguments: str, given: bytes = b"", settings: Mapping[str, str] | None = None
+    ) -> Result:
+        """Any program of the checkout by that user."""
         variables = {**self.environment, **(settings or {}), "HOME": str(self.home.parent)}
         process = subprocess.run(
-            ["runuser", "-u", self.user, "--", self.python, "-m", "supervisor", *arguments],
+            ["runuser", "-u", self.user, "--", self.python, "-m", module, *arguments],
             input=given,
             capture_output=True,
             check=False,
@@ -161,7 +167,7 @@ def another(user: str) -> Iterator[AsUser]:
 
 
 def test_a_user_who_is_not_root(another: AsUser, user: str) -> None:
-    """Up, talk, update, roll-back, a crash, clean-up, down; all processes and all files are this user's."""
+    """From ``up`` to ``purge``, a crash among it; all processes and all files are this user's, and nothing stays."""
     uid = pwd.getpwnam(user).pw_uid
     another.up()
     assert another.say("hello")
@@ -171,8 +177,14 @@ def test_a_user_who_is_not_root(another: AsUser, user: str) -> None:
     assert {container["Config"]["User"] for container in another.containers()} == {f"{uid}:{uid}"}
     assert {container["Config"]["User"] for container in another.containers("toolbox")} == {f"{uid}:{uid}"}
     assert Path(f"/proc/{another.supervisor_pid()}").stat().st_uid == uid
+    another.run("doctor").expect(0)
+    assert "I belong to a user." in another.run("diff", tx).expect(0).out
+    another.run("source", str(another.home.parent / "source")).expect(0)
+    assert "whose are you?" in another.run("export", "--chat", "1").expect(0).out
     another.run("rollback", tx, "--wait").expect(0)
     another.kill_supervisor()
+    status = another.status()
+    assert (status["running"], status["active"]["health"]) == (False, "healthy")
     another.up()
     assert another.run("upgrade").expect(0).out
     another.run("gc", "--keep", "1").expect(0)
@@ -180,6 +192,8 @@ def test_a_user_who_is_not_root(another: AsUser, user: str) -> None:
     files = [another.home, *another.home.rglob("*")]
     assert len(files) > 50
     assert [str(path) for path in files if path.lstat().st_uid != uid] == []
+    assert another.run_module("supervisor.purge").expect(0).out.endswith("Removed.\n")
+    assert not another.home.exists()
 
 
 # -- a version that is too old

@@ -1,7 +1,11 @@
 """Nothing runs any more: the supervisor stands in at the bot, and no message is lost or answered twice."""
 
+import shutil
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,6 +13,7 @@ from supervisor.contract import EventType
 from supervisor.ledger import Ledger
 from supervisor.localbot.faults import PollOutcome
 from tests.support import candidates
+from tests.support.checkouts import patch_of, replaced
 from tests.support.echo import PREFIX, EchoModel
 from tests.support.installation import Install, Installation, wait_for
 from tests.support.polls import overlapping
@@ -60,10 +65,49 @@ def test_while_nothing_runs_the_owner_is_served_and_what_was_written_is_answered
         assert len(said(installation, cursor, "No worker runs: ")) == 1
         assert len(said(installation, cursor, "Nothing runs: ")) == 2
         polls = bot.polls()
+    first_poll = min(poll.started for poll in polls if poll.mark == polls[-1].mark)
+    assert taken_over(installation, "one", "two", "three") < first_poll
     assert overlapping(polls) == []
     assert [poll for poll in polls if poll.outcome is PollOutcome.CONFLICT] == []
     with Ledger.read_only(installation.paths.ledger) as ledger:
         assert len(ledger.events(EventType.RESCUE_STARTED)) == 1
+    assert rows(installation.paths.ledger, "SELECT * FROM kept_updates") == []
+
+
+def rows(database: Path, sql: str, *values: str) -> list[tuple[Any, ...]]:
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as opened:
+        return opened.execute(sql, values).fetchall()
+
+
+def taken_over(installation: Installation, *texts: str) -> float:
+    """When the last of these messages came into the worker's hands, in seconds since the Unix epoch."""
+    asked = ", ".join("?" * len(texts))
+    found = rows(installation.paths.agent_db, f"SELECT text, created_at FROM inbox WHERE text IN ({asked})", *texts)
+    assert sorted(text for text, _ in found) == sorted(texts)
+    return max(float(moment) for _, moment in found)
+
+
+def test_the_way_back_goes_on_to_an_older_revision(install: Install, checkout: Path, tmp_path: Path) -> None:
+    """A message ends the promoted revision, and in another way the one before it: the first revision answers it."""
+    made = install(SUPERVISOR_CRASH_THRESHOLD="2", AUTONOUS_CONTROL_MAX_RETRIES="10")
+    made.up()
+    genesis = made.active_sha()
+    source = shutil.copytree(checkout, tmp_path / "source")
+    for code in ("9", "8"):
+        exits = candidates.exits_when_told(source) if code == "9" else patch_of(source, replaced(
+            source, candidates.MODEL, "os._exit(9)", "os._exit(8)"))  # fmt: skip
+        tx = made.promote(exits)
+        made.run("source", str(tmp_path / code)).expect(0)
+        shutil.copy(tmp_path / code / candidates.MODEL, source / candidates.MODEL)
+    with made.bot() as bot:
+        sent = bot.send("crash")
+        answer = bot.wait_for(lambda m: m.text.startswith("I am the offline stand-in"), 90, after=sent.cursor)
+        assert answer.text
+    assert made.settled()["active"]["sha"] == genesis
+    by_age = [made.show(entry["tx_id"]) for entry in made.history()]
+    assert [(update["status"], update["blame"]) for update in by_age[:2]] == [("rolled_back", "own")] * 2
+    assert by_age[0]["tx_id"] == tx
+    assert made.say("and now?").startswith("I am the offline stand-in")
 
 
 def said(installation: Installation, cursor: int, beginning: str) -> list[str]:

@@ -1,6 +1,8 @@
 """What a pull brings is merged with what the agent made of itself, and goes the whole road."""
 
+import hashlib
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,15 +10,24 @@ import pytest
 from tests.support import candidates
 from tests.support.checkouts import replaced
 from tests.support.installation import Install, Installation, wait_for
+from tests.support.packageindex import PackageIndex
 
-DUTY_DOC = "worker/vitals.py"
+PROBE = "autonous-probe-of-an-upgrade"
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PackageIndex]:
+    """An index beside the machine's own, with a package that is nowhere else."""
+    with PackageIndex(tmp_path_factory.mktemp("index")) as made:
+        made.offer(PROBE, "1.0")
+        yield made
 
 
 @pytest.fixture
-def installation(install: Install, checkout: Path, tmp_path: Path) -> Installation:
+def installation(install: Install, checkout: Path, tmp_path: Path, index: PackageIndex) -> Installation:
     """Up, from a checkout of its own, which a test then changes as a pull does."""
     source = shutil.copytree(checkout, tmp_path / "checkout")
-    made = install(source)
+    made = install(source, PIP_EXTRA_INDEX_URL=index.url)
     made.up()
     return made
 
@@ -103,11 +114,22 @@ def test_files_that_no_patch_may_touch(installation: Installation) -> None:
     assert [change["path"] for change in installation.show(answer["tx_id"])["changes"]] == ["tests/worker/conftest.py"]
 
 
-def test_new_dependencies_and_a_new_contract(installation: Installation) -> None:
-    """A dependency image of its own for the candidate; N-1 keeps its former one; the supervisor runs its new code."""
+def imports(installation: Installation, module: str) -> bool:
+    """Whether the active worker's container has it."""
+    docker = installation.docker
+    run = docker.exec_create(installation.active_container()["Id"], ["python", "-c", f"import {module}"])
+    docker.exec_start(run["Id"])
+    return bool(docker.exec_inspect(run["Id"])["ExitCode"] == 0)
+
+
+def test_a_new_lock_and_a_new_contract(installation: Installation, index: PackageIndex) -> None:
+    """A package by its hash, in a dependency image of the candidate's own; N-1 keeps its former one, and has it not."""
     before = installation.history()[0]
-    recipe = installation.checkout / "images" / "deps" / "Dockerfile"
-    recipe.write_text(recipe.read_text() + "ENV AUTONOUS_UPGRADED=1\n")
+    lock = installation.checkout / "images" / "deps" / "requirements.lock"
+    digest = hashlib.sha256(index.wheel(PROBE, "1.0").read_bytes()).hexdigest()
+    lock.write_text(f"{lock.read_text()}{PROBE}==1.0 \\\n    --hash=sha256:{digest}\n")
+    module = PROBE.replace("-", "_")
+    assert not imports(installation, module)
     contract = installation.checkout / "supervisor" / "contract" / "ids.py"
     contract.write_text(contract.read_text() + "\n# one more line\n")
     said = installation.run("up").expect(0).err
@@ -120,10 +142,12 @@ def test_new_dependencies_and_a_new_contract(installation: Installation) -> None
     assert (shown["tree"], shown["changes"]) == (genesis["tree"], [])
     installation.run("approve", answer["tx_id"], "--wait").expect(0)
     assert installation.active_container()["Image"] == shown["image_id"]
+    assert imports(installation, module)
     assert "has all" in installation.run("upgrade").expect(0).out
     wait_for(lambda: len(installation.containers()) == 2, 20, "N-1 on its own dependencies")
     installation.run("rollback", answer["tx_id"], "--wait").expect(0)
     assert installation.active_container()["Image"] == genesis["image_id"]
+    assert not imports(installation, module)
     wait_for(
         lambda: shown["image_id"] not in {container["Image"] for container in installation.containers()}, 20, "its end"
     )
