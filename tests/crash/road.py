@@ -22,9 +22,10 @@ from tests.support.echo import PREFIX, EchoModel
 from tests.support.installation import Install, Installation, wait_for
 from tests.support.polls import overlapping
 
-SECONDS = 90
-#: Between two messages of whoever writes all the while.
-PAUSE_SECONDS = 0.3
+SECONDS = 240
+#: Between two messages of whoever writes all the while, and how long the model thinks: one in two deaths meets a run.
+PAUSE_SECONDS = 1.0
+THINKS_SECONDS = 0.5
 
 
 class Road:
@@ -43,7 +44,7 @@ class Road:
             **{CRASH_FILE: str(self.bomb)},
         )
         self.installation.paths.create(worker_uid=10001)
-        self._model = EchoModel(seconds=0.05).serve(self.installation.paths.contract_directory / "echo.sock")
+        self._model = EchoModel(seconds=THINKS_SECONDS).serve(self.installation.paths.contract_directory / "echo.sock")
 
     def __enter__(self) -> "Road":
         self._model.__enter__()

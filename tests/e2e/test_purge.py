@@ -6,7 +6,7 @@ from pathlib import Path
 
 from supervisor.specs import LABEL_PROJECT
 from tests.support import candidates
-from tests.support.installation import COMMAND_SECONDS, Install, Installation, Result
+from tests.support.installation import COMMAND_SECONDS, Install, Installation, Result, wait_for
 
 
 def purge(installation: Installation) -> Result:
@@ -33,6 +33,14 @@ def of_engine(installation: Installation) -> dict[str, set[str]]:
         "image": {tag for image in docker.images(filters=label) for tag in image["RepoTags"]},
         "network": {network["Name"] for network in docker.networks(filters=label)},
     }
+
+
+def lives(process: int) -> bool:
+    """Whether it runs; one that ended may be listed until somebody asks how."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def files(home: Path) -> set[Path]:
@@ -62,7 +70,7 @@ def test_all_of_one_installation_goes_and_all_else_stays(install: Install, check
     assert not any(of_engine(mine).values())
     assert files(mine.home) == {stranger}
     assert not mine.paths.run.exists()
-    assert not Path(f"/proc/{supervisor}").exists()
+    wait_for(lambda: not lives(supervisor), 5, "the end of the supervisor")
     assert purge(mine).expect(0).out == f"Nothing of {mine.project} is here.\n"
     assert files(mine.home) == {stranger}
     assert of_engine(theirs) == bystander
