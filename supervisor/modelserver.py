@@ -50,12 +50,12 @@ class ScriptedModel:
         self._room_left = remembered
         self._lock = threading.Lock()
         self._requests: list[bytes] = []
-        self._plans: dict[str, Sequence[ToolCall]] = {}
+        self._plans: dict[str, tuple[Sequence[ToolCall], str]] = {}
 
-    def plan(self, word: str, calls: Sequence[ToolCall]) -> None:
-        """Where the last thing that the user said holds this word: make these calls, one a turn, before the answer."""
+    def plan(self, word: str, calls: Sequence[ToolCall] = (), reply: str | None = None) -> None:
+        """Where the last thing that the user said holds this word: make these calls, one a turn, then answer so."""
         with self._lock:
-            self._plans[word] = calls
+            self._plans[word] = (calls, self._reply if reply is None else reply)
 
     def requests(self) -> Iterator[dict[str, Any]]:
         """The bodies of all requests so far, oldest first."""
@@ -76,15 +76,15 @@ class ScriptedModel:
             return JSONResponse({"error": {"message": str(refused), "type": "invalid_request_error"}}, refused.status)
         except ClientDisconnect:  # nobody reads the answer
             return Response(status_code=400)
-        call = self._next_call(body["messages"])
+        call, reply = self._next(body["messages"])
         usage = {
             "prompt_tokens": _prompt_size(body) // _CHARACTERS_PER_TOKEN,
-            "completion_tokens": max(1, len(self._reply) // _CHARACTERS_PER_TOKEN),
+            "completion_tokens": max(1, len(reply) // _CHARACTERS_PER_TOKEN),
         }
         usage["total_tokens"] = sum(usage.values())
         if body.get("stream"):
-            return StreamingResponse(self._stream(body, usage, call), media_type="text/event-stream")
-        message: dict[str, Any] = {"role": "assistant", "content": None if call else self._reply}
+            return StreamingResponse(self._stream(body, usage, call, reply), media_type="text/event-stream")
+        message: dict[str, Any] = {"role": "assistant", "content": None if call else reply}
         if call:
             message["tool_calls"] = [call]
         choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if call else "stop"}
@@ -110,21 +110,23 @@ class ScriptedModel:
             self._requests.append(bytes(content))
         return body
 
-    def _next_call(self, messages: list[Any]) -> dict[str, Any] | None:
-        """The call that is due in this conversation, by how many were answered since the user spoke."""
+    def _next(self, messages: list[Any]) -> tuple[dict[str, Any] | None, str]:
+        """The call that is due in this conversation, by how many were answered since the user spoke, or the reply."""
         last = max((n for n, message in enumerate(messages) if _role(message) == "user"), default=0)
         said, answered = str(messages[last]), sum(_role(message) == "tool" for message in messages[last:])
         with self._lock:
-            calls = next((calls for word, calls in self._plans.items() if word in said), ())
+            calls, reply = next((plan for word, plan in self._plans.items() if word in said), ((), self._reply))
         if answered >= len(calls):
-            return None
+            return None, reply
         call = calls[answered]
         function = {"name": call.name, "arguments": json.dumps(call.arguments)}
-        return {"id": f"call_{answered}", "type": "function", "function": function}
+        return {"id": f"call_{answered}", "type": "function", "function": function}, reply
 
-    def _stream(self, body: dict[str, Any], usage: dict[str, int], call: dict[str, Any] | None) -> Iterator[str]:
+    def _stream(
+        self, body: dict[str, Any], usage: dict[str, int], call: dict[str, Any] | None, reply: str
+    ) -> Iterator[str]:
         head = _head(body, "chat.completion.chunk")
-        said = {"tool_calls": [{"index": 0, **call}]} if call else {"content": self._reply}
+        said = {"tool_calls": [{"index": 0, **call}]} if call else {"content": reply}
         for delta, reason in (({"role": "assistant", **said}, None), ({}, "tool_calls" if call else "stop")):
             choice = {"index": 0, "delta": delta, "finish_reason": reason}
             yield f"data: {json.dumps({**head, 'choices': [choice]})}\n\n"

@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -75,14 +75,13 @@ class Tasks:
 
     def answers(self) -> None:
         """The owner is answered by the model, and with nothing else."""
-        self._ask(f"exam {secrets.token_hex(4)}: please answer")
+        self._ask(f"exam {secrets.token_hex(4)}")
 
     def uses_a_tool(self) -> None:
         """What the model wants to know is found out in the toolbox, and told to it."""
         found, word = secrets.token_hex(8), f"tool {secrets.token_hex(4)}"
         (self.workspace / "exam.txt").write_text(found)
-        self.model.plan(word, [ToolCall("bash", {"command": _SURROUNDINGS})])
-        self._ask(f"{word}: please look")
+        self._ask(word, [ToolCall("bash", {"command": _SURROUNDINGS})])
         if not any(word in text and found in text for text in self._requests()):
             raise PartFailed("the model was not told what is in the workspace")
 
@@ -176,23 +175,21 @@ class Tasks:
 
     # -- inside
 
-    def _ask(self, text: str) -> None:
-        sent = self.bot.send(text)
-        self._answered(sent.message_id, self.marker, "no reply with what the model said")
-        if not any(text in request for request in self._last_words()):
-            raise PartFailed("the model was not asked what the owner had written")
+    def _ask(self, word: str, calls: Sequence[ToolCall] = ()) -> None:
+        """Write something with this word in it, and see the answer that the model gives to that alone.
+
+        The chat may have been waiting for other answers when its state was copied: those come first.
+        """
+        reply = f"{self.marker} {secrets.token_hex(4)}"
+        self.model.plan(word, calls, reply)
+        sent = self.bot.send(f"{word}: please answer")
+        self._answered(sent.message_id, reply, "no reply with what the model said")
 
     def _answered(self, after: int, words: str, otherwise: str) -> None:
         self._until(lambda: any(words in m.text for m in self.bot.messages(after, wait=0.2)), otherwise)
 
     def _requests(self) -> Iterable[str]:
         return (str(request) for request in self.model.requests())
-
-    def _last_words(self) -> Iterable[str]:
-        """What the user had said last, in each request."""
-        for request in self.model.requests():
-            said = [m for m in request["messages"] if isinstance(m, dict) and m.get("role") == "user"]
-            yield str(said[-1:])
 
     def _written(self, event: EventType) -> list[dict[str, object]]:
         """The newest event of a type, if it was written in this exam."""
