@@ -13,7 +13,7 @@ from docker.errors import APIError
 from supervisor.crashpoints import CRASH_FILE
 from supervisor.ledger import Ledger
 from supervisor.localbot.faults import PollOutcome
-from supervisor.states import PENDING, Status
+from supervisor.states import FINAL, PENDING, Status
 from tests.crash.courses import THERE_AND_BACK, Course, told
 from tests.support import candidates
 from tests.support.checkouts import CHECKOUT
@@ -100,8 +100,14 @@ class Road:
         wait_for(done, SECONDS, " ".join(command))
 
     def reach(self, tx: str, *statuses: str) -> None:
-        """Wait until the update has one of these statuses."""
-        wait_for(lambda: self.installation.status_of(tx) in statuses, SECONDS, f"{tx} in {statuses}")
+        """Wait until the update has one of these statuses; one that ended otherwise is not waited for."""
+
+        def there() -> bool:
+            status = self.installation.status_of(tx)
+            assert status in statuses or Status(status) not in FINAL, self.installation.run("show", tx).out
+            return status in statuses
+
+        wait_for(there, SECONDS, f"{tx} in {statuses}")
 
     def submit(self, name: str, patch: bytes) -> str:
         """Hand in a patch that has never been seen; its tx, also when its supervisor dies before the answer."""
