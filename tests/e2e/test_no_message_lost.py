@@ -5,13 +5,16 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from supervisor.crashpoints import CRASH_FILE, HOLD, held_at
+from supervisor.localbot.client import LocalBotClient
 from supervisor.localbot.faults import PollOutcome
 from tests.support import candidates
 from tests.support.echo import PREFIX, EchoModel
@@ -30,22 +33,33 @@ class Conversation:
     sent: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        with self.installation.bot() as bot:
+            self._cursor = bot.events()[-1].cursor if bot.events() else 0
+
     def during(self, act: Callable[[], object]) -> None:
         """Write while something is done, a little before it and a little after."""
         done = threading.Event()
         writer = threading.Thread(target=self._write, args=(done,))
-        with self.installation.bot() as bot:
-            self._cursor = bot.events()[-1].cursor if bot.events() else 0
-            writer.start()
+        writer.start()
+        done.wait(1)
+        try:
+            act()
             done.wait(1)
-            try:
-                act()
-                done.wait(1)
-            finally:
-                done.set()
-                writer.join()
-            wait_for(lambda: len(set(self.answers())) >= len(self.sent), 30, "all answers")
-            done.wait(0.5)  # for one too many
+        finally:
+            done.set()
+            writer.join()
+        self.listen_to_the_end()
+
+    def say(self) -> None:
+        """One message."""
+        with self.installation.bot() as bot:
+            self._say(bot)
+
+    def listen_to_the_end(self) -> None:
+        """Until everything is answered, and a moment more, for one too many."""
+        wait_for(lambda: len(set(self.answers())) >= len(self.sent), 30, "all answers")
+        time.sleep(0.5)
 
     def answers(self) -> list[str]:
         """What was answered since the beginning, oldest first; a preview counts as what it became in the end."""
@@ -58,16 +72,26 @@ class Conversation:
     def _write(self, done: threading.Event) -> None:
         with self.installation.bot() as bot:
             while not done.wait(self.pause):
-                text = f"message {len(self.sent) + 1}"
-                bot.send(text)
-                self.sent.append(text)
-                self.times.append(time.time())
+                self._say(bot)
+
+    def _say(self, bot: LocalBotClient) -> None:
+        text = f"message {len(self.sent) + 1}"
+        bot.send(text)
+        self.sent.append(text)
+        self.times.append(time.time())
 
 
 @pytest.fixture(scope="module")
-def installation(install: Install) -> Iterator[Installation]:
+def hold(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file that says where the supervisor has to wait; there is none yet."""
+    return tmp_path_factory.mktemp("hold") / "here"
+
+
+@pytest.fixture(scope="module")
+def installation(install: Install, hold: Path) -> Iterator[Installation]:
     """Up, with a model behind the real adapter that takes a moment and repeats what it is asked."""
     made = install(
+        **{CRASH_FILE: str(hold)},
         OPENAI_API_KEY="sk-echo",
         OPENAI_MODEL="echo",
         AUTONOUS_OPENAI_UDS="/run/autonous/echo.sock",
@@ -79,10 +103,10 @@ def installation(install: Install) -> Iterator[Installation]:
         yield made
 
 
-def assert_each_answered_once(conversation: Conversation) -> None:
+def assert_each_answered_once(conversation: Conversation, *, at_least: int = 21) -> None:
     """None lost, none twice, none before its time."""
     answers = conversation.answers()
-    assert len(conversation.sent) > 20
+    assert len(conversation.sent) >= at_least
     assert [text for text, times in Counter(answers).items() if times > 1] == []
     assert answers == [f"{PREFIX}{text}" for text in conversation.sent]
 
@@ -124,6 +148,65 @@ def test_a_message_in_every_step(installation: Installation, checkout: Path) -> 
     lasting = {status for (status, since), (_, until) in pairwise(steps) if until - since > 0.3}
     assert lasting <= met, f"nothing was said in {lasting - met}"
     assert {"testing", "staged", "deploying", "deployed_unstable", "rollback_pending"} <= met
+
+
+#: Where a deploy is held, in the order in which it comes by.
+IN_A_DEPLOY = [
+    "ledger.staged.approved.before",
+    "ledger.approved.deploying.before",
+    "engine.start.worker.before",
+    "engine.start.worker.after",
+    "ledger.lease.before",
+    "ledger.lease.after",
+    "ledger.deploying.deployed_unstable.before",
+    "ledger.deployed_unstable.promoted.before",
+]
+#: And a rollback, whose target stands by already.
+IN_A_ROLLBACK = [
+    "ledger.promoted.rollback_pending.before",
+    "ledger.lease.before",
+    "ledger.lease.after",
+    "ledger.rollback_pending.rolled_back.before",
+]
+
+
+def test_a_message_in_every_single_step(installation: Installation, checkout: Path, hold: Path) -> None:
+    """Each step is held until a message has come in it, also those that last for milliseconds."""
+    tx = installation.stage(candidates.adds_a_module(checkout, "held"))
+    conversation = Conversation(installation)
+    for command, places in (("approve", IN_A_DEPLOY), ("rollback", IN_A_ROLLBACK)):
+        with _held(hold, places[0]), ThreadPoolExecutor(1) as aside:
+            done = aside.submit(installation.run, command, tx, "--wait")
+            for place, following in pairwise([*places, ""]):
+                wait_for(lambda: _is_held(hold, place), 30, f"somebody at {place}")  # noqa: B023 - called at once
+                conversation.say()
+                _have_held(hold, following)
+            done.result().expect(0)
+    conversation.listen_to_the_end()
+    assert_each_answered_once(conversation, at_least=len(IN_A_DEPLOY) + len(IN_A_ROLLBACK))
+
+
+@contextmanager
+def _held(hold: Path, place: str) -> Iterator[None]:
+    """The supervisor waits there, and nowhere any more afterwards, whatever happens meanwhile."""
+    _have_held(hold, place)
+    try:
+        yield
+    finally:
+        hold.unlink(missing_ok=True)
+
+
+def _have_held(hold: Path, place: str) -> None:
+    """Let go of whoever waits, and have the next one wait there, if anywhere."""
+    held_at(hold).unlink(missing_ok=True)
+    written = hold.with_name("written")
+    written.write_text(f"{HOLD}{place}" if place else "")
+    written.replace(hold)  # nobody may read half of it
+
+
+def _is_held(hold: Path, place: str) -> bool:
+    marker = held_at(hold)
+    return marker.exists() and marker.read_text() == place
 
 
 def _steps_since(installation: Installation, moment: float) -> list[tuple[str, float]]:
