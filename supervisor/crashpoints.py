@@ -1,7 +1,10 @@
-"""Named places at which a test may end this process; in production each is a no-op.
+"""Named places at which a test may end this process, or have it wait; in production each is a no-op.
 
 ``AUTONOUS_CRASH_FILE`` names a file that holds the name of a place, or a pattern of names. The first process that comes
 by such a place removes the file and kills itself, as a power cut would; whoever is started next passes unharmed.
+
+With ``hold `` before the name it waits there instead, for as long as the file says so; meanwhile the file beside it,
+whose name ends in ``.held``, says where.
 
 The ledger's transactions (:mod:`supervisor.ledger.store`) and the engine's changing calls
 (:mod:`supervisor.engine.gateway`) are such places, each by its name. Reads are none: nothing differs after them.
@@ -9,6 +12,7 @@ The ledger's transactions (:mod:`supervisor.ledger.store`) and the engine's chan
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -16,20 +20,44 @@ from pathlib import Path
 from typing import Final
 
 CRASH_FILE: Final = "AUTONOUS_CRASH_FILE"
+HOLD: Final = "hold "
+_LOOK_SECONDS: Final = 0.01
 
 
 def crash_point(name: str) -> None:
     """A place of this name."""
     if (file := os.environ.get(CRASH_FILE)) is None:
         return
+    bomb = Path(file)
+    wanted = _content(bomb)
+    if not fnmatchcase(name, wanted.removeprefix(HOLD)):
+        return
+    if wanted.startswith(HOLD):
+        _hold(name, bomb, wanted)
+        return
     try:
-        wanted = Path(file).read_text().strip()
-        if not fnmatchcase(name, wanted):
-            return
-        Path(file).unlink()  # one process alone can do that
+        bomb.unlink()  # one process alone can do that
     except OSError:
         return
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def held_at(file: Path) -> Path:
+    """Where the name of the place stands at which somebody waits."""
+    return file.with_name(f"{file.name}.held")
+
+
+def _hold(name: str, file: Path, wanted: str) -> None:
+    held_at(file).write_text(name)
+    while _content(file) == wanted:
+        time.sleep(_LOOK_SECONDS)
+
+
+def _content(file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return ""
 
 
 @contextmanager

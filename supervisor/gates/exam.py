@@ -207,6 +207,7 @@ class _Sitting:
             ("leaks no secret", tasks.leaks_nothing),
             ("lets go of the lease", self._drains),
             ("exits in order", self._exits),
+            ("loses nothing", tasks.loses_nothing),
         ):
             with self._part(name):
                 part()

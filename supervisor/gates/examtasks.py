@@ -11,6 +11,7 @@ from supervisor.bot.client import BotApiError, BotClient, Button
 from supervisor.contract import EventType, Side
 from supervisor.contract.ids import first_id
 from supervisor.gates.examdesk import ExamDesk
+from supervisor.gates.examstate import holdings, losses
 from supervisor.ledger.errors import LedgerError
 from supervisor.ledger.eventlog import open_event_log
 from supervisor.localbot.client import LocalBotClient
@@ -61,6 +62,7 @@ class Tasks:
 
     def __post_init__(self) -> None:
         self._floor = first_id(time.time())
+        self._given = holdings(self.agent_db)
         self._button = ("", 0)
 
     def keeps_its_state(self) -> None:
@@ -172,6 +174,11 @@ class Tasks:
         for place, texts in places.items():
             if any(canary in text for text in texts for canary in self.canaries):
                 raise PartFailed(f"a secret stands in {place}")
+
+    def loses_nothing(self) -> None:
+        """What stood in the state that it was given stands there still."""
+        if lost := losses(self._given, self.agent_db):
+            raise PartFailed(f"of the state that it was given are gone: {', '.join(lost)}")
 
     # -- inside
 

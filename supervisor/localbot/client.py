@@ -33,7 +33,10 @@ class Button:
 
 @dataclass(frozen=True)
 class Message:
-    """A message as a user sees it. ``text`` is a document's caption where there is one."""
+    """A message as a user sees it. ``text`` is a document's caption where there is one.
+
+    ``reply_to`` is the id of the message that it answers, if it does.
+    """
 
     chat_id: int
     message_id: int
@@ -41,6 +44,7 @@ class Message:
     buttons: tuple[Button, ...]
     document: str  # the file's name, empty without one
     edited: bool
+    reply_to: int | None = None
 
     @classmethod
     def from_api(cls, message: dict[str, Any]) -> Self:
@@ -53,6 +57,7 @@ class Message:
             buttons=tuple(Button(b["text"], b.get("callback_data", "")) for row in rows for b in row),
             document=message.get("document", {}).get("file_name", ""),
             edited="edit_date" in message,
+            reply_to=message.get("reply_to_message", {}).get("message_id"),
         )
 
 

@@ -77,12 +77,12 @@ def _it_learns(stage: Stage) -> str:
     """A change from the wish to the use of it; its tx."""
     stage.scene("It changes itself")
     stage.say(part.ROLL)
+    stage.tree(_reached(stage, "/dice rolls a die", "staged"))
     stage.press("Approve", "/dice rolls a die")
     tx = _reached(stage, "/dice rolls a die", "promoted")
     stage.say("/dice")
     stage.hear("You rolled a ")
-    stage.run("status")
-    stage.run("events", "--tx", tx, "--no-payload")
+    stage.tree(tx)
     return tx
 
 
@@ -90,6 +90,7 @@ def _it_falls_back(stage: Stage) -> None:
     """A change that passes every gate and fails in service."""
     stage.scene("It makes a mistake that no test finds")
     stage.say(part.ROLL_MANY)
+    _reached(stage, "/dice takes a number", "staged")
     stage.press("Approve", "/dice takes a number")
     tx = _reached(stage, "/dice takes a number", "deployed_unstable")
     stage.remark("It is on probation. So many dice keep it busy for hours: its loop stands still, its beats stop.")
@@ -100,8 +101,7 @@ def _it_falls_back(stage: Stage) -> None:
         f"After {time.monotonic() - begun:.1f} s the worker before it has answered the same message: nothing was lost."
     )
     assert _reached(stage, "/dice takes a number", "rolled_back") == tx
-    stage.run("status")
-    stage.run("events", "--tx", tx, "--no-payload")
+    stage.tree(tx)
 
 
 def _it_is_taken_back(stage: Stage, tx: str) -> None:
@@ -113,17 +113,20 @@ def _it_is_taken_back(stage: Stage, tx: str) -> None:
     stage.say("/dice")
     stage.hear("answer to: /dice")
     stage.remark("The command is gone, so the model is asked again.")
+    stage.tree(tx)
     stage.run("status")
 
 
 def _reached(stage: Stage, title: str, status: str) -> str:
-    """Wait until the update of that title is so far; its tx."""
+    """Wait until the update of that title is so far, and show the status then; its tx."""
 
     def look() -> str | None:
-        entry = next(entry for entry in stage.installation.history() if entry["title"] == title)
-        return str(entry["tx_id"]) if entry["status"] == status else None
+        entry = next((entry for entry in stage.installation.history() if entry["title"] == title), None)
+        return str(entry["tx_id"]) if entry and entry["status"] == status else None
 
-    return str(wait_for(look, PATIENCE_SECONDS, f"{title!r} is {status}"))
+    tx = str(wait_for(look, PATIENCE_SECONDS, f"{title!r} is {status}"))
+    stage.glance(title)
+    return tx
 
 
 sys.exit(main())

@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from rich.console import Console
 from rich.rule import Rule
@@ -77,6 +77,22 @@ class Stage:
         self._console.print(Text(out.rstrip()), soft_wrap=True)
         return out
 
+    def glance(self, title: str) -> None:
+        """Print in a line what `supervisor status` and `supervisor history` say: of an update, and of the workers."""
+        entry = next(entry for entry in self.installation.history() if entry["title"] == title)
+        status = self.installation.status()
+        workers = [
+            f"{role} {worker['sha'][:12]} {worker['health']}"
+            for role in ("active", "standby")
+            if (worker := status[role]) is not None
+        ]
+        line = f"update {entry['tx_id'][:8]} is {entry['status']}; {', '.join(workers)}; epoch {_epoch(status)}"
+        self._line("status", line, "yellow")
+
+    def tree(self, tx: str) -> None:
+        """Print the event tree of an update as it is by now."""
+        self.run("events", "--tx", tx, "--no-payload")
+
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Print what the bot does meanwhile."""
@@ -118,3 +134,7 @@ class Stage:
 
     def _line(self, who: str, text: str, style: str) -> None:
         self._console.print(Text.assemble((f"{who} | ", style), text), soft_wrap=True)
+
+
+def _epoch(status: dict[str, Any]) -> object:
+    return status["active"]["epoch"] if status["active"] else "-"

@@ -4,12 +4,14 @@ import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from supervisor.crashpoints import CRASH_FILE, HOLD, held_at
 from supervisor.localbot.faults import PollOutcome
 from tests.support import candidates
 from tests.support.conversation import Conversation
@@ -19,9 +21,16 @@ from tests.support.polls import overlapping
 
 
 @pytest.fixture(scope="module")
-def installation(install: Install) -> Iterator[Installation]:
+def hold(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file that says where the supervisor has to wait; there is none yet."""
+    return tmp_path_factory.mktemp("hold") / "here"
+
+
+@pytest.fixture(scope="module")
+def installation(install: Install, hold: Path) -> Iterator[Installation]:
     """Up, with a model behind the real adapter that takes a moment and repeats what it is asked."""
     made = install(
+        **{CRASH_FILE: str(hold)},
         OPENAI_API_KEY="sk-echo",
         OPENAI_MODEL="echo",
         AUTONOUS_OPENAI_UDS="/run/autonous/echo.sock",
@@ -33,10 +42,10 @@ def installation(install: Install) -> Iterator[Installation]:
         yield made
 
 
-def assert_each_answered_once(conversation: Conversation) -> None:
+def assert_each_answered_once(conversation: Conversation, *, at_least: int = 21) -> None:
     """None lost, none twice, none before its time."""
     answers = conversation.answers()
-    assert len(conversation.sent) > 20
+    assert len(conversation.sent) >= at_least
     assert [text for text, times in Counter(answers).items() if times > 1] == []
     assert answers == [f"{PREFIX}{text}" for text in conversation.sent]
 
@@ -78,6 +87,65 @@ def test_a_message_in_every_step(installation: Installation, checkout: Path) -> 
     lasting = {status for (status, since), (_, until) in pairwise(steps) if until - since > 0.3}
     assert lasting <= met, f"nothing was said in {lasting - met}"
     assert {"testing", "staged", "deploying", "deployed_unstable", "rollback_pending"} <= met
+
+
+#: Where a deploy is held, in the order in which it comes by.
+IN_A_DEPLOY = [
+    "ledger.staged.approved.before",
+    "ledger.approved.deploying.before",
+    "engine.start.worker.before",
+    "engine.start.worker.after",
+    "ledger.lease.before",
+    "ledger.lease.after",
+    "ledger.deploying.deployed_unstable.before",
+    "ledger.deployed_unstable.promoted.before",
+]
+#: And a rollback, whose target stands by already.
+IN_A_ROLLBACK = [
+    "ledger.promoted.rollback_pending.before",
+    "ledger.lease.before",
+    "ledger.lease.after",
+    "ledger.rollback_pending.rolled_back.before",
+]
+
+
+def test_a_message_in_every_single_step(installation: Installation, checkout: Path, hold: Path) -> None:
+    """Each step is held until a message has come in it, also those that last for milliseconds."""
+    tx = installation.stage(candidates.adds_a_module(checkout, "held"))
+    conversation = Conversation(installation)
+    for command, places in (("approve", IN_A_DEPLOY), ("rollback", IN_A_ROLLBACK)):
+        with _held(hold, places[0]), ThreadPoolExecutor(1) as aside:
+            done = aside.submit(installation.run, command, tx, "--wait")
+            for place, following in pairwise([*places, ""]):
+                wait_for(lambda: _is_held(hold, place), 30, f"somebody at {place}")  # noqa: B023 - called at once
+                conversation.say()
+                _have_held(hold, following)
+            done.result().expect(0)
+    conversation.listen_to_the_end()
+    assert_each_answered_once(conversation, at_least=len(IN_A_DEPLOY) + len(IN_A_ROLLBACK))
+
+
+@contextmanager
+def _held(hold: Path, place: str) -> Iterator[None]:
+    """The supervisor waits there, and nowhere any more afterwards, whatever happens meanwhile."""
+    _have_held(hold, place)
+    try:
+        yield
+    finally:
+        hold.unlink(missing_ok=True)
+
+
+def _have_held(hold: Path, place: str) -> None:
+    """Let go of whoever waits, and have the next one wait there, if anywhere."""
+    held_at(hold).unlink(missing_ok=True)
+    written = hold.with_name("written")
+    written.write_text(f"{HOLD}{place}" if place else "")
+    written.replace(hold)  # nobody may read half of it
+
+
+def _is_held(hold: Path, place: str) -> bool:
+    marker = held_at(hold)
+    return marker.exists() and marker.read_text() == place
 
 
 def _steps_since(installation: Installation, moment: float) -> list[tuple[str, float]]:

@@ -4,12 +4,14 @@ import json
 import sqlite3
 import subprocess
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from supervisor.localbot.client import LocalBotClient, Message
 from supervisor.localbot.store import OWNER
+from tests.support import candidates
 from tests.support.checkouts import FEW_TESTS
 from tests.support.installation import Install, Installation, wait_for
 from tests.support.played import ECHO, Call, PlayedModel, Turn, bash, edit, propose
@@ -175,7 +177,7 @@ def test_the_whole_road(installation: Installation, promoted: str, chat: Chat, m
     chat.hears("You rolled a 4.", seconds=10)
     texts = chat.texts()
     assert any("I added /dice. You will be asked." in text for text in texts)
-    shown = next(text for text in texts if text.startswith(f"Update {promoted[:8]}: a dice command"))
+    (shown,) = (text for text in texts if text.startswith(f"Update {promoted[:8]}:"))  # one message, edited
     assert [line[0] for line in shown.splitlines()[1:]] == ["✓", "✓", "✓", "✓", "…"]
     assert [text for text in texts if promoted[:8] in text and "promoted" in text]
 
@@ -290,6 +292,17 @@ _ATTEMPTS = (
 )
 
 
+def test_rollback_from_the_chat(installation: Installation, promoted: str, chat: Chat) -> None:
+    """The word and the tx; a button asks back; then the command that was added is gone."""
+    chat.say(f"rollback {promoted[:8]}")
+    asked = chat.card(promoted[:8])
+    assert status(installation, promoted) == "promoted"
+    chat.press(asked.buttons[0].label, asked)
+    reaches(installation, promoted, "rolled_back", seconds=60)
+    chat.say("/dice")
+    chat.hears(f"{ECHO}/dice", seconds=20)
+
+
 def test_two_owners_do_not_mix(installation: Installation, promoted: str) -> None:
     """Each has a copy, a card and an ending of their own; neither can press the other's button."""
     with installation.bot() as client:
@@ -302,20 +315,45 @@ def test_two_owners_do_not_mix(installation: Installation, promoted: str) -> Non
             patch = installation.run("diff", tx[title]).expect(0).out
             assert f"/{title}" in patch
             assert f"/{other}" not in patch
-        assert not any("yours" in text.lower() and "Update" in text for text in first.texts())
+        _press_in_their_own_chat(client, cards[0], by=SECOND_OWNER)
+        _press_in_their_own_chat(client, cards[1], by=OWNER)
+        wait_for(
+            lambda: [_verdicts(installation, each) for each in tx.values()] == [["wrong_chat"]] * 2, 10, "no decision"
+        )
+        assert [status(installation, each) for each in tx.values()] == ["staged"] * 2
         second.press("Reject", cards[1])
         reaches(installation, tx["yours"], "cancelled", seconds=10)
-        assert status(installation, tx["mine"]) == "staged"
-        first.press("Reject", cards[0])
-        reaches(installation, tx["mine"], "cancelled", seconds=10)
+        first.press("Approve", cards[0])
+        first.hears(tx["mine"][:8], "is promoted")
+        for chat, theirs in ((first, tx["yours"]), (second, tx["mine"])):
+            assert [text for text in chat.texts() if theirs[:8] in text] == []
 
 
-def test_rollback_from_the_chat(installation: Installation, promoted: str, chat: Chat) -> None:
-    """The word and the tx; a button asks back; then the command that was added is gone."""
-    chat.say(f"rollback {promoted[:8]}")
-    asked = chat.card(promoted[:8])
-    assert status(installation, promoted) == "promoted"
-    chat.press(asked.buttons[0].label, asked)
-    reaches(installation, promoted, "rolled_back", seconds=60)
-    chat.say("/dice")
-    chat.hears(f"{ECHO}/dice", seconds=20)
+def _verdicts(installation: Installation, tx: str) -> list[str]:
+    """What came of each press of an update's buttons."""
+    presses = "SELECT payload ->> 'verdict' FROM events WHERE event_type = 'update.press' AND payload ->> 'tx_id' = ?"
+    return [verdict for (verdict,) in ledger(installation, f"{presses} ORDER BY id", tx)]
+
+
+def _press_in_their_own_chat(client: LocalBotClient, card: Message, *, by: int) -> None:
+    """The approving button of another chat's card, as if it stood under a message of theirs."""
+    data = next(button.data for button in card.buttons if button.label == "Approve")
+    message = {"message_id": card.message_id, "date": 1, "chat": {"id": by, "type": "private"}}
+    sender = {"id": by, "is_bot": False, "first_name": "Owner"}
+    query = {"id": f"by-{by}", "from": sender, "message": message, "chat_instance": "1", "data": data}
+    client.update("callback_query", query)
+
+
+def test_the_next_wish_begins_with_how_the_last_one_failed_in_service(
+    installation: Installation, checkout: Path, chat: Chat, model: PlayedModel
+) -> None:
+    """The model is told why the update was rolled back, and what it printed last."""
+    tx = installation.stage(candidates.forges_a_card(checkout))
+    installation.run("approve", tx, "--wait").expect(1)
+    reaches(installation, tx, "rolled_back")
+    chat.say("/patch anything at all")
+    chat.hears(ECHO, "anything at all", seconds=20)
+    system = str(model.scenes[-1].messages[0]["content"])
+    assert f"update {tx[:8]} " in system
+    assert "ended as rolled_back: exited by itself with code 7" in system
+    assert candidates.FORGED_CARD[0] in system

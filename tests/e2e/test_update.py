@@ -4,6 +4,7 @@ Each fixture is one step further on that road; a test asks for the step that it 
 """
 
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from supervisor.homelock import held
 from tests.support.candidates import CHANGED_TEST
 from tests.support.checkouts import CHECKOUT, copy_checkout
 from tests.support.installation import Install, Installation, wait_for
+from tests.support.watching import within
 from worker.models.dummy import OFFLINE_REPLY
 
 GOOD = CHECKOUT / "examples" / "good.patch"
@@ -75,6 +77,25 @@ def test_up_from_nothing_gives_a_healthy_active_worker(installation: Installatio
 def test_the_worker_answers(installation: Installation, first: dict[str, object]) -> None:
     """With no key the offline stand-in says what it is."""
     assert installation.say("hello") == OFFLINE_REPLY
+
+
+def test_all_of_its_tests_pass_where_the_model_runs_them(installation: Installation, first: dict[str, object]) -> None:
+    """In a working copy in the toolbox; as at the gate, one that failed beside the others gets a second try alone."""
+    (toolbox,) = installation.containers("toolbox")
+    here = 'Path("/workspace")'
+    check_out = (
+        "from pathlib import Path; from worker.tools import selfsource; from worker.tools.workplace import Workplace;"
+        f'selfsource.checkout(selfsource.CheckoutArguments(1, "{first["sha"]}"), Workplace({here}, ({here},)))'
+    )
+    assert within(installation.docker, toolbox["Id"], "python", "-c", check_out) == ""
+    run_tests = ("sh", "/workspace/self/1/run-tests")
+    printed = within(installation.docker, toolbox["Id"], *run_tests)
+    counts = printed.splitlines()[-1]
+    assert re.search(r"\b\d{3,} passed\b", counts), printed[-2000:]
+    assert "error" not in counts
+    if failed := re.findall(r"^FAILED (\S+)", printed, re.MULTILINE):
+        again = within(installation.docker, toolbox["Id"], *run_tests, *failed)
+        assert again.splitlines()[-1].startswith(f"{len(failed)} passed"), again[-2000:]
 
 
 def test_a_second_up_changes_nothing(installation: Installation, first: dict[str, object]) -> None:

@@ -11,12 +11,14 @@ import pytest
 
 from supervisor.engine import Engine
 from supervisor.gates.exam import Candidate, Examiner, Result
+from supervisor.gates.examstate import seed
 from supervisor.images.builds import Deps, Trunk, build_revision
 from supervisor.paths import CHECKOUT, give
 from supervisor.pipeline.upgrade import checkout_files
 from supervisor.specs import WORKER_UID
 from tests.supervisor.localbot_support import short_directory
 from tests.support import failing_parts
+from tests.worker.support import open_store
 
 UID = os.getuid() or WORKER_UID
 LONGEST_SECONDS = 8.0  # on a busy machine; about three on a quiet one
@@ -45,6 +47,9 @@ class Room:
             image_id = self._image(sha, files, Trunk(image_id=self.base, sha=self.base_sha, files=self.files))
         state = self.directory / uuid.uuid4().hex[:4]
         state.mkdir()
+        open_store(state / "agent.db").close()
+        seed(state / "agent.db")
+        give(state / "agent.db", UID)
         give(state, UID)
         examiner = Examiner(self.engine, self.project, UID)
         return examiner.examine(Candidate(image_id, sha, state, epoch=1), self.directory / "room")

@@ -15,6 +15,9 @@ _OLD_WORDS = "I am the offline stand-in for a model: I run, but I cannot think. 
 #: is for.
 _IN_SERVICE = 'os.environ.get("AUTONOUS_WORKER_INSTANCE") != "0"'
 
+#: The file in the worker's state that makes :func:`exits_at_activation_when_told` end.
+TOLD = "leave"
+
 
 def answers(checkout: Path, words: str) -> bytes:
     """A good one: the worker's offline reply begins with these words, and its test expects them."""
@@ -57,6 +60,22 @@ def exits_in_service(checkout: Path, seconds: float) -> bytes:
     """Ends itself some time after it became active; passes the exam."""
     leave = f"asyncio.get_running_loop().call_later({seconds}, os._exit, 7)"
     return _once_active(checkout, f"{_IN_SERVICE} and {leave}")
+
+
+def exits_at_activation_when_told(checkout: Path) -> bytes:
+    """Ends itself whenever it becomes active, from the moment on in which :data:`TOLD` lies in its state."""
+    return _once_active(checkout, f'os.path.exists("/state/{TOLD}") and os._exit(9)')
+
+
+#: What :func:`forges_a_card` prints.
+FORGED_CARD = ("Shall this update be deployed?", "It is promoted.", "[Approve]  [Reject]")
+
+
+def forges_a_card(checkout: Path) -> bytes:
+    """Prints what the supervisor would say, and ends itself some time after it became active; passes the exam."""
+    printed = "\\n".join(FORGED_CARD)
+    forge = f'asyncio.get_running_loop().call_later(0.3, lambda: (print("{printed}", flush=True), os._exit(7)))'
+    return _once_active(checkout, f"{_IN_SERVICE} and {forge}")
 
 
 def wedges_in_service(checkout: Path, seconds: float) -> bytes:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from supervisor.localbot.client import LocalBotClient
 from tests.support.echo import PREFIX
 from tests.support.installation import Installation, wait_for
 
@@ -20,22 +21,33 @@ class Conversation:
     sent: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        with self.installation.bot() as bot:
+            self._cursor = bot.events()[-1].cursor if bot.events() else 0
+
     def during(self, act: Callable[[], object]) -> None:
         """Write while something is done, a little before it and a little after."""
         done = threading.Event()
         writer = threading.Thread(target=self._write, args=(done,))
-        with self.installation.bot() as bot:
-            self._cursor = bot.events()[-1].cursor if bot.events() else 0
-            writer.start()
+        writer.start()
+        done.wait(1)
+        try:
+            act()
             done.wait(1)
-            try:
-                act()
-                done.wait(1)
-            finally:
-                done.set()
-                writer.join()
-            wait_for(lambda: len(set(self.answers())) >= len(self.sent), 30, "all answers")
-            done.wait(0.5)  # for one too many
+        finally:
+            done.set()
+            writer.join()
+        self.listen_to_the_end()
+
+    def say(self) -> None:
+        """One message."""
+        with self.installation.bot() as bot:
+            self._say(bot)
+
+    def listen_to_the_end(self) -> None:
+        """Until everything is answered, and a moment more, for one too many."""
+        wait_for(lambda: len(set(self.answers())) >= len(self.sent), 30, "all answers")
+        time.sleep(0.5)
 
     def answers(self) -> list[str]:
         """What was answered since the beginning, oldest first; a preview counts as what it became in the end."""
@@ -48,7 +60,10 @@ class Conversation:
     def _write(self, done: threading.Event) -> None:
         with self.installation.bot() as bot:
             while not done.wait(self.pause):
-                text = f"message {len(self.sent) + 1}"
-                bot.send(text)
-                self.sent.append(text)
-                self.times.append(time.time())
+                self._say(bot)
+
+    def _say(self, bot: LocalBotClient) -> None:
+        text = f"message {len(self.sent) + 1}"
+        bot.send(text)
+        self.sent.append(text)
+        self.times.append(time.time())

@@ -44,6 +44,12 @@ _BEFORE: Final[dict[str, str]] = {
     "leaks no secret": "print(os.environ['OPENAI_API_KEY'], flush=True)",
     "lets go of the lease": f"from worker.duty import Duty\n{_ALWAYS.format(gives='False')}Duty._drained = _instead",
     "exits in order": "",
+    "loses nothing": (
+        "import sqlite3\n"
+        "state = sqlite3.connect(os.environ['AUTONOUS_DB_PATH'])\n"
+        "state.execute('DELETE FROM history')\n"
+        "state.commit()"
+    ),
 }
 
 #: The files that each of them has otherwise than a checkout.

@@ -34,6 +34,7 @@ STAGED = [
     ("staged", "waiting for you"),
 ]
 FAILED = [("building", "applied"), ("testing", "built in 0.6 s"), ("test_failed", "1 test fails")]
+EXAM_FAILED = [*STAGED[:3], ("self_check_failed", "the candidate failed the part 'polls'")]
 
 
 @dataclass
@@ -91,16 +92,19 @@ async def bench(pristine: Path, *, min_free_bytes: int = 0, **more: Any) -> Asyn
             await serving
 
 
+@pytest.mark.parametrize("wish", ["/patch tell jokes", "I would like you to tell jokes from now on"])
 @asynchronous
-async def test_a_wish_becomes_an_update(pristine: Path) -> None:
-    """The submission says who wanted what and what it cost; one message shows how far it is."""
+async def test_a_wish_becomes_an_update(pristine: Path, wish: str) -> None:
+    """By the command or in ordinary talk: the submission says who wanted what and what it cost; one message shows
+    how far it is.
+    """
     async with bench(pristine) as b:
         b.judge(0, STAGED)
         b.check_out()
         b.change("a = 2\n")
         script = f"{PROPOSE},msg:Proposed."
         async with b.here.active_worker(**b.settings, autonous_dummy_provider_script=script):
-            await b.here.telegram.say("/patch tell jokes")
+            await b.here.telegram.say(wish)
             await b.told("waiting for you")
             await until(lambda: "Proposed." in b.here.telegram.texts())
         (submission,) = b.here.supervisor.submissions
@@ -137,9 +141,10 @@ async def test_a_development_run_is_told_what_it_must_know(pristine: Path) -> No
         assert len(b.here.events("control.limit_reached")) == 1
 
 
+@pytest.mark.parametrize("steps", [FAILED, EXAM_FAILED])
 @asynchronous
-async def test_a_failed_gate_goes_back_to_the_model(pristine: Path) -> None:
-    """With the evidence; its next attempt is linked to the update that failed."""
+async def test_a_failed_gate_goes_back_to_the_model(pristine: Path, steps: list[tuple[str, str]]) -> None:
+    """Tests or exam: with the evidence; its next attempt is linked to the update that failed."""
     async with (
         bench(pristine) as b,
         openai(b.here, _proposes("1"), completion("Proposed."), _proposes("2")) as (
@@ -147,7 +152,7 @@ async def test_a_failed_gate_goes_back_to_the_model(pristine: Path) -> None:
             model,
         ),
     ):
-        b.judge(0, FAILED, evidence="test_joke: AssertionError")
+        b.judge(0, steps, evidence="joke: AssertionError")
         b.judge(1, STAGED)
         b.check_out()
         b.change("a = 2\n")
@@ -160,9 +165,10 @@ async def test_a_failed_gate_goes_back_to_the_model(pristine: Path) -> None:
         assert (first.repairs, second.repairs) == ("", TX[0])
         assert "a = 3" in second.patch
         request = next(text for role, text in said(fake, 2) if role == "user" and "did not pass" in text)
-        assert "test_joke: AssertionError" in request
+        assert f"did not pass: {steps[-1][0]}." in request
+        assert "joke: AssertionError" in request
         assert "attempt 2 of 3" in request
-        assert any("✗ 1 test fails" in text for text in b.here.telegram.texts())
+        assert any(f"✗ {steps[-1][1]}" in text for text in b.here.telegram.texts())
 
 
 def _proposes(call_id: str) -> Any:

@@ -1,0 +1,65 @@
+"""What an exam's state holds before it, and what of that is gone after it; on the worker's own tables."""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from supervisor.gates.examstate import holdings, losses, seed
+from tests.worker.support import open_store
+
+TABLES = ["inbox", "history", "events"]
+
+
+@pytest.fixture
+def agent_db(tmp_path: Path) -> Path:
+    """As a worker leaves it that has done nothing yet, and then seeded."""
+    path = tmp_path / "agent.db"
+    open_store(path).close()
+    seed(path)
+    return path
+
+
+def execute(agent_db: Path, *statements: str) -> None:
+    with closing(sqlite3.connect(agent_db)) as database, database:
+        for statement in statements:
+            database.execute(statement)
+
+
+def test_each_table_begins_with_something(agent_db: Path) -> None:
+    """So that there is something to lose; one that has rows already gets no more."""
+    before = holdings(agent_db)
+    assert list(before) == TABLES
+    assert all(rows > 0 for _, rows in before.values())
+    seed(agent_db)
+    assert holdings(agent_db) == before
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_what_is_gone_is_named(agent_db: Path, table: str) -> None:
+    """Also of a table that is gone itself."""
+    before = holdings(agent_db)
+    execute(agent_db, "DROP TRIGGER events_no_delete", f"DELETE FROM {table}")
+    assert losses(before, agent_db) == [f"1 of 1 rows of {table}"]
+    execute(agent_db, f"DROP TABLE {table}")
+    assert losses(before, agent_db) == [f"1 of 1 rows of {table}"]
+
+
+def test_what_comes_anew_makes_up_for_nothing(agent_db: Path) -> None:
+    """New rows have later numbers; alone they are no loss."""
+    more = "INSERT INTO history (chat_id, role, text, created_at) VALUES (1, 'user', 'more', 1)"
+    before = holdings(agent_db)
+    execute(agent_db, more)
+    assert losses(before, agent_db) == []
+    execute(agent_db, "DELETE FROM history WHERE chat_id = 0", more)
+    assert losses(before, agent_db) == ["1 of 1 rows of history"]
+
+
+def test_a_file_that_is_no_database_holds_nothing(tmp_path: Path) -> None:
+    """It is left as it is, and the exam's other parts tell of it."""
+    path = tmp_path / "agent.db"
+    path.write_text("not a database")
+    seed(path)
+    assert path.read_text() == "not a database"
+    assert holdings(path) == {}
