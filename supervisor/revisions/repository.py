@@ -5,6 +5,7 @@ inherited configuration. There is no work tree. A patch is applied in quarantine
 its own; only what policy has let through is moved into the repository.
 """
 
+import os
 import re
 import shutil
 import tempfile
@@ -278,7 +279,7 @@ class _Quarantine:
         self._own = folder / "objects"
         self._objects = objects
         (self._own / "info").mkdir(parents=True)
-        (self._own / "info" / "alternates").write_text(f"{objects.resolve()}\n")
+        (self._own / "info" / "alternates").write_bytes(os.fsencode(f"{objects.resolve()}\n"))
 
     @property
     def environment(self) -> dict[str, str]:

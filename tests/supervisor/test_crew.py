@@ -275,3 +275,15 @@ def test_a_worker_that_was_put_away_by_half_is_not_taken_for_one(
     assert supervisor.pool.living(row.sha) is None
     assert not supervisor.pool.retire_ailing(row.sha)
     assert installation.ledger.worker(row.worker_id).exited_at is not None
+
+
+def test_a_dead_worker_is_put_away_though_its_log_cannot_be_kept(
+    installation: Installation, supervisor: Supervisor
+) -> None:
+    """A log is worth less than the next worker."""
+    row = active(installation, supervisor)
+    (installation.settings.paths.logs / "workers").write_text("in the way")
+    installation.engine.crash(row.worker_id)
+    supervisor.containers.end(row.worker_id, reason="it died")
+    assert installation.engine.inspect(row.worker_id) is None
+    assert installation.ledger.worker(row.worker_id).exited_at is not None
