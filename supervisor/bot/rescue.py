@@ -206,12 +206,15 @@ def _notice(reason: str) -> str:
 
 
 def _command(text: str) -> tuple[str, str] | None:
-    """The command that a text is, and its argument. ``rollback <tx>`` needs no slash."""
-    first, _, argument = text.strip().partition(" ")
-    name = first.partition("@")[0].lower()
-    if name == "rollback" and argument.strip():
+    """The command that a text is, and its argument. ``rollback <tx>`` needs no slash, ``/rollback_<tx>`` no space."""
+    first, *rest = text.split(maxsplit=1) or [""]
+    name, argument = first.partition("@")[0].lower(), rest[0].strip() if rest else ""
+    if name == "rollback" and argument:
         name = "/rollback"
-    return (name[1:], argument.strip()) if name.startswith("/") and name[1:] in _COMMANDS else None
+    base, _, tx = name.partition("_")  # /rollback_1234abcd, which can be tapped on, is what workers offer
+    if tx.isascii() and tx.isalnum() and not argument:
+        name, argument = base, tx
+    return (name[1:], argument) if name.startswith("/") and name[1:] in _COMMANDS else None
 
 
 def _kept(update: dict[str, Any], owners: tuple[int, ...]) -> NewKept:

@@ -121,7 +121,10 @@ def test_commands_are_answered_and_everything_else_is_kept_in_order(bench: Bench
     ]
 
 
-@pytest.mark.parametrize("text", ["/rollback {tx}", "rollback {tx}", "/rollback@bot {tx}"])
+@pytest.mark.parametrize(
+    "text",
+    ["/rollback {tx}", "rollback {tx}", "/rollback@bot {tx}", "/rollback_{tx}", "/rollback\n{tx}", "rollback\t{tx}"],
+)
 def test_a_rollback_is_obeyed_at_once(bench: Bench, text: str) -> None:
     """No button and no worker is needed for it."""
     update = update_in(bench.ledger, Status.PROMOTED, base=bench.base)
