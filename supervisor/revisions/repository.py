@@ -119,7 +119,7 @@ class Revisions:
         """
         policy.check_import(theirs)
         base, ours = self.files(base_sha), self.files(ours_sha)
-        with tempfile.TemporaryDirectory() as folder, self._opened() as git:
+        with self._opened() as git, tempfile.TemporaryDirectory() as folder:
             files, conflicts = merging.merge(
                 base, ours, theirs, lambda *texts: git.merge_text(texts, Path(folder)), sides
             )
