@@ -54,8 +54,8 @@ def source(settings: Settings) -> str:
 class Rescue:
     """Stands in for a worker at the bot.
 
-    ``works`` says whether a worker may be polling; ``trouble`` why none is up, empty where one is merely on its way;
-    ``poll_turn`` is held by whoever polls, or lets another one poll.
+    ``works`` says whether a worker may be polling, ``polls`` whether it has; ``trouble`` why none is up, empty where
+    one is merely on its way; ``poll_turn`` is held by whoever polls, or lets another one poll.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Rescue:
         commands: Commands,
         owners: Callable[[], tuple[int, ...]],
         works: Callable[[], bool],
+        polls: Callable[[], bool],
         trouble: Callable[[], str],
         poll_turn: threading.Lock,
         signal: Signal,
@@ -81,6 +82,7 @@ class Rescue:
         self._commands = commands
         self._owners = owners
         self._works = works
+        self._polls = polls
         self._trouble = trouble
         self._poll_turn = poll_turn
         self._signal = signal
@@ -111,16 +113,15 @@ class Rescue:
     def needed(self) -> bool:
         """Whether nothing has run for long enough, and not merely because it is on its way."""
         now = self._clocks.monotonic()
+        if self._idle_since is None or self._polls():
+            self._idle_since = now  # one worker after the other that dies before it polls is as good as none
         if self._works():
-            self._idle_since = None
             if self._works_since is None:
                 self._works_since = now
             if now - self._works_since >= self._timing.rescue_over:
                 self._end_episode()
             return False
         self._works_since = None
-        if self._idle_since is None:
-            self._idle_since = now
         return now - self._idle_since >= self._timing.rescue_after and bool(self._trouble())
 
     def _begin_episode(self) -> None:

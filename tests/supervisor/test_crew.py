@@ -257,7 +257,7 @@ def test_a_worker_that_was_registered_and_never_made_is_not_taken_for_one(
     installation.engine.come_back()
     [registered] = [row for row in installation.ledger.living_workers() if row.sha == update.sha]
     assert supervisor.pool.living(update.revision.sha) is None
-    assert supervisor.pool.bring_up(update.revision).worker_id != registered.worker_id
+    assert supervisor.pool.bring_up(update.revision, excuse=lambda: "").worker_id != registered.worker_id
     assert installation.ledger.crashes(update.revision.sha, 0) == []
 
 
