@@ -78,7 +78,7 @@ class Deployment(Part):
             # Whatever it was: an update that is stuck in the middle would keep everybody from looking after blue.
             if not isinstance(failure, _EXPECTED):
                 _LOG.exception("a defect in a deploy", tx=update.tx_id)
-            self._abandon(update, green, failure, Blame.EXTERNAL if outside else self._blame(failure))
+            self._abandon(update, green, failure, Blame.EXTERNAL if outside else self._blame(failure, green))
 
     def _enter_probation(self, update: Update) -> None:
         finished = self._clocks.wall()
@@ -137,9 +137,10 @@ class Deployment(Part):
             self._pool.retire(green, reason=str(failure))
         self._rollback.reconsider(failed)
 
-    def _blame(self, failure: Exception) -> Blame:
+    def _blame(self, failure: Exception, green: WorkerRow | None) -> Blame:
         if isinstance(failure, NoPoll):
-            return Blame.OWN if self._trial.bot_api_answers() else Blame.EXTERNAL
+            alone = green is not None and not self._pool.others_complain(green)
+            return Blame.OWN if alone and self._trial.bot_api_answers() else Blame.EXTERNAL
         if not isinstance(failure, WorkerFailed) or self._outages.excuse():
             return Blame.EXTERNAL
         return Blame.OWN

@@ -97,6 +97,10 @@ class WorkerPool:
         holder = self.holder()
         return holder is not None and self.may_poll() and self._has_polled(holder)
 
+    def others_complain(self, worker: WorkerRow) -> bool:
+        """Whether the last poll of another worker than this failed, too: of the one that it took over from."""
+        return any(s.beat.poll_error for s in self._sessions.all() if s.worker_id != worker.worker_id)
+
     def in_service(self) -> bool:
         """Whether a worker holds the lease and nothing is known to be wrong with it."""
         holder = self.holder()

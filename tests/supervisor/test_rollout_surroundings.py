@@ -418,3 +418,12 @@ def test_a_green_that_alone_cannot_poll_stays_banned(installation: Installation)
         installation.becomes_active(installation.genesis)
         time.sleep(0.6)
         assert (installation.update(update).blame, installation.update(update).code) == (Blame.OWN, "no_poll")
+
+
+def test_a_green_that_cannot_poll_as_blue_could_not_is_not_banned(installation: Installation) -> None:
+    """Blue's last poll had failed before it gave way, though it polls again as soon as it is back."""
+    installation.behaviours[installation.genesis.sha or ""] = [Behaviour(poll_fails_after=0.0)]
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        update = installation.reaches(installation.approved("mute", Behaviour(polls=False)), S.DEPLOY_FAILED)
+        assert update.blame == Blame.EXTERNAL

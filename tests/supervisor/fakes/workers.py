@@ -137,6 +137,7 @@ class FakeWorker:
         self._polls_from = 0.0
         self._polled_in: int | None = None  # the epoch in which its last poll went well
         self._polls_ok = 0
+        self._poll_error = ""
 
     # -- as a process
 
@@ -205,13 +206,13 @@ class FakeWorker:
         active = self._epoch is not None
         on_duty = time.monotonic() - self._active_since
         behaviour = self._behaviour
-        fails = active and behaviour.poll_fails_after is not None and on_duty >= behaviour.poll_fails_after
-        away = not (self._socket.bot_api_answers and self._socket.bot_api_reached)
-        if away:
+        if away := not (self._socket.bot_api_answers and self._socket.bot_api_reached):
             self._polls_from = time.monotonic() + behaviour.polls_again_after
-        fails = fails or (active and time.monotonic() < self._polls_from)
-        fails = active and (fails or away)
-        if fails or not active:
+        away = away or time.monotonic() < self._polls_from
+        fails = behaviour.poll_fails_after is not None and on_duty >= behaviour.poll_fails_after
+        if active:  # in standby it says what it said last
+            self._poll_error = "ConnectError: refused" if fails or away else ""
+        if away or not active:
             self._polled_in = None
         elif behaviour.polls and self._polled_in != self._epoch:
             self._polled_in = self._epoch
@@ -223,7 +224,7 @@ class FakeWorker:
             healthy=not (active and behaviour.unwell),
             detail=behaviour.unwell if active else "",
             polls_ok=self._polls_ok,
-            poll_error="ConnectError: refused" if fails else "",
+            poll_error=self._poll_error,
             model_error="APIConnectionError: refused" if no_model else "",
             internal_errors=behaviour.internal_errors if active else 0,
         )
