@@ -103,7 +103,7 @@ def logs(
         file = paths.logs / "supervisor.log"
         if not file.exists():
             raise CommandFailed(f"there is no log yet in {paths.logs}")
-        typer.echo("\n".join(file.read_text(errors="replace").splitlines()[-lines:]))
+        typer.echo("\n".join(file.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]))
         return
     update = _find(tx)
     steps = sorted(paths.steps(update.tx_id).glob("*.log"))
@@ -111,7 +111,7 @@ def logs(
         raise CommandFailed(f"update {update.tx_id[:8]} has no logs yet")
     for step in steps:
         typer.echo(f"--- {step.stem}")
-        typer.echo(printable(step.read_text(errors="replace")))
+        typer.echo(printable(step.read_text(encoding="utf-8", errors="replace")))
 
 
 def events(

@@ -80,7 +80,7 @@ class Tasks:
     def uses_a_tool(self) -> None:
         """What the model wants to know is found out in the toolbox, and told to it."""
         found, word = secrets.token_hex(8), f"tool {secrets.token_hex(4)}"
-        (self.workspace / "exam.txt").write_text(found)
+        (self.workspace / "exam.txt").write_text(found, encoding="utf-8")
         self.model.plan(word, [ToolCall("bash", {"command": _SURROUNDINGS})])
         self._ask(f"{word}: please look")
         if not any(word in text and found in text for text in self._requests()):

@@ -297,5 +297,6 @@ class WorkerPool:
         """End one worker; an engine that does not answer is left for the next look."""
         try:
             self._containers.end(worker.worker_id, reason=reason, crashed=crashed)
+            self._polls_before.pop(worker.worker_id, None)
         except EngineError as error:
             _LOG.warning("could not put a worker away", worker=worker.worker_id, error=str(error))
