@@ -92,8 +92,14 @@ def unsuitable(info: Mapping[str, Any]) -> str | None:
     use_instead = "use the distribution's own engine (DOCKER_HOST unset), run by root"
     if "Docker Desktop" in info.get("OperatingSystem", ""):
         return f"Docker Desktop runs containers in a machine of its own, out of reach of sockets here; {use_instead}"
-    if any("name=rootless" in option for option in info.get("SecurityOptions") or ()):
+    options = info.get("SecurityOptions") or ()
+    if any("name=rootless" in option for option in options):
         return f"a rootless engine gives files to users that this machine does not know; {use_instead}"
+    if any("name=userns" in option for option in options):
+        return (
+            "the engine gives its containers users of their own (userns-remap), to whom no file of this machine "
+            "belongs; take userns-remap out of its daemon.json and restart it"
+        )
     if info.get("OSType", "linux") != "linux":
         return f"the engine runs {info['OSType']} containers; {use_instead}"
     return None

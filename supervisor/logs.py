@@ -1,5 +1,6 @@
 """The supervisor's own log: lines on standard error or in its file, secrets masked at the sink."""
 
+import io
 import logging
 import sys
 from collections.abc import Iterable, MutableMapping
@@ -13,12 +14,14 @@ from supervisor.contract import Redactor
 
 def to_standard_error(secrets: Iterable[str]) -> None:
     """Set up structlog, and the standard library's loggers of the packages we use, for the process."""
+    if isinstance(sys.stderr, io.TextIOWrapper):  # whatever the locale can write, a line is never worth an exception
+        sys.stderr.reconfigure(encoding="utf-8", errors="replace")
     _set_up(secrets, sys.stderr)
 
 
 def to_file(secrets: Iterable[str], path: Path) -> None:
     """The same, at the end of a file: for a command that does the supervisor's work."""
-    _set_up(secrets, path.open("a", buffering=1))
+    _set_up(secrets, path.open("a", buffering=1, encoding="utf-8", errors="replace"))
 
 
 def _set_up(secrets: Iterable[str], stream: TextIO) -> None:

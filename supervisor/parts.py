@@ -219,6 +219,7 @@ def _rescue(base: Base, desk: WorkersDesk, rollout: Rollout, pool: WorkerPool, p
         commands=desk.commands,
         owners=desk.owners,
         works=pool.may_poll,
+        polls=pool.polls,
         trouble=lambda: rollout.trouble,
         poll_turn=poll_turn,
         signal=base.signal,

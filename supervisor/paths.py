@@ -137,7 +137,8 @@ class Paths:
                 _refuse_foreign(directory)
                 directory.chmod(0o700)
             if self.run.parent != self.home:
-                (self.run / "home").write_text(f"{self.home}\n")  # for whoever wonders what that directory is
+                # For whoever wonders what that directory is.
+                (self.run / "home").write_bytes(os.fsencode(f"{self.home}\n"))
             for directory in (self.contract_directory, self.run / "toolbox", self.config):
                 directory.mkdir(exist_ok=True)
                 directory.chmod(0o755)

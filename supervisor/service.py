@@ -38,6 +38,7 @@ from supervisor.workers.reconcile import reconcile, refuse_foreign_workers
 _LOG = structlog.get_logger()
 
 _LOOK_SECONDS: Final = 2.0
+_STANDBY_SECONDS: Final = 30.0
 _ROLLBACK_SECONDS: Final = 180.0
 
 
@@ -211,6 +212,7 @@ class Service:
 
     def _end_workers(self) -> None:
         """Let the active one finish what it has in hand; the containers go, images and state stay."""
+        self._parts.rollout.finish(_STANDBY_SECONDS)
         for row in self._ledger.living_workers():
             try:
                 self._parts.containers.end(

@@ -21,6 +21,9 @@ LOST_AFTER_SECONDS: Final = 3.5
 #: One that is adopted has to find the new supervisor first, which it looks for every two seconds.
 FOUND_AFTER_SECONDS: Final = LOST_AFTER_SECONDS + 2.5
 
+#: Between two looks at the workers; after a longer time it was the supervisor that stood still.
+OWN_SILENCE_SECONDS: Final = 2.0
+
 
 class Signal:
     """Wakes whoever waits that something may have changed; they look for themselves what it was."""
@@ -54,10 +57,15 @@ class Signal:
             seen = self.count
             if met():
                 return True
-            left = deadline - time.monotonic()
+            now = time.monotonic()
+            left = deadline - now
             if left <= 0:
                 return False
-            self.wait(min(left, at_least_every), seen)
+            asked = min(left, at_least_every)
+            self.wait(asked, seen)
+            stood_still = time.monotonic() - now - asked
+            if stood_still > OWN_SILENCE_SECONDS:  # the machine did: nobody had that time
+                deadline += stood_still
 
 
 @dataclass(frozen=True)
@@ -247,3 +255,24 @@ class Sessions:
         for wake in listeners:
             wake()
         self._signal.notify()
+
+
+class Lookout:
+    """Notices that nobody looked for a while, as when the machine stood still, and forgives the silence in it.
+
+    Whoever judges workers by their silence looks first.
+    """
+
+    def __init__(self, sessions: Sessions, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._sessions = sessions
+        self._monotonic = monotonic
+        self._looked_at = monotonic()
+
+    def look(self) -> bool:
+        """Look now; whether silence was forgiven."""
+        now = self._monotonic()
+        stood_still = now - self._looked_at > OWN_SILENCE_SECONDS
+        self._looked_at = now
+        if stood_still:
+            self._sessions.forgive_silence()
+        return stood_still

@@ -10,10 +10,11 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
 from platformdirs import user_state_path
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from supervisor.contract import Redactor
 from supervisor.contract.providers import (
@@ -132,6 +133,14 @@ def _policy(value: object) -> object:
     return value
 
 
+def _url(value: str | None) -> str | None:
+    if value is not None:
+        parts = urlsplit(value)
+        if not parts.hostname or parts.port == 0:  # a port that is no number raises a ValueError by itself
+            raise ValueError("no host, or no port")
+    return value
+
+
 def _fallback(value: object) -> object:
     return parse_fallback(value) if isinstance(value, str) else value
 
@@ -150,6 +159,7 @@ Url = Annotated[
     str | None,
     BeforeValidator(_blank_is_unset),
     Field(pattern=r"^https?://\S+$", description="an http:// or https:// URL"),
+    AfterValidator(_url),
 ]
 Roots = Annotated[
     tuple[Path, ...],

@@ -4,6 +4,7 @@ A spec is made by one of the functions at the end, translated by :func:`create_a
 :func:`violations` with what the engine says that it made, before the container is started.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -32,7 +33,7 @@ NETWORK_TOOLBOX: Final = "network-toolbox"
 
 _ENGINE_SOCKETS: Final = ("docker.sock", "containerd.sock", "podman.sock")
 _ENGINE_DIRECTORIES: Final = ("/run/containerd", "/var/run/containerd", "/run/podman", "/var/run/podman")
-_LOG_CONFIG: Final = {"Type": "json-file", "Config": {"max-size": "5m", "max-file": "2"}}
+_LOG_CONFIG: Final[Mapping[str, Any]] = {"Type": "json-file", "Config": {"max-size": "5m", "max-file": "2"}}
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,18 @@ class ContainerSpec:
         return {**self.labels, LABEL_PROJECT: self.project, LABEL_ROLE: self.role}
 
 
-def create_arguments(spec: ContainerSpec) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Machine:
+    """What of the engine's machine bears on every container."""
+
+    cpus: float = math.inf
+    selinux: bool = False  # the engine labels containers, and none of the owner's files is labelled for them
+
+
+ORDINARY: Final = Machine()
+
+
+def create_arguments(spec: ContainerSpec, machine: Machine = ORDINARY) -> dict[str, Any]:
     """The body of the engine's create call (Docker Engine API, ``POST /containers/create``)."""
     limits = spec.limits
     return {
@@ -92,18 +104,18 @@ def create_arguments(spec: ContainerSpec) -> dict[str, Any]:
             "NetworkMode": spec.network,
             "ReadonlyRootfs": True,
             "CapDrop": ["ALL"],
-            "SecurityOpt": ["no-new-privileges:true"],
+            "SecurityOpt": _security_options(machine),
             "Privileged": False,
             "Init": False,
             "IpcMode": "private",
             "RestartPolicy": {"Name": "no"},
             "Memory": limits.memory,
             "MemorySwap": limits.memory,
-            "NanoCpus": int(limits.cpus * 1e9),
+            "NanoCpus": int(min(limits.cpus, machine.cpus) * 1e9),
             "PidsLimit": limits.pids,
             "Tmpfs": _tmpfs(limits),
             "Ulimits": [{"Name": "fsize", "Soft": limits.file_size, "Hard": limits.file_size}],
-            "LogConfig": _LOG_CONFIG,
+            "LogConfig": dict(_LOG_CONFIG),
             "Mounts": [
                 {
                     "Type": "bind",
@@ -118,7 +130,7 @@ def create_arguments(spec: ContainerSpec) -> dict[str, Any]:
     }
 
 
-def violations(spec: ContainerSpec, inspected: Mapping[str, Any]) -> list[str]:
+def violations(spec: ContainerSpec, inspected: Mapping[str, Any], machine: Machine = ORDINARY) -> list[str]:
     """What the engine made other than the spec says; an empty list when the container may be started."""
     host = inspected["HostConfig"]
     config = inspected["Config"]
@@ -130,7 +142,7 @@ def violations(spec: ContainerSpec, inspected: Mapping[str, Any]) -> list[str]:
         "read-only root": (host["ReadonlyRootfs"], True),
         "added capabilities": (host["CapAdd"] or [], []),
         "dropped capabilities": (host["CapDrop"], ["ALL"]),
-        "security options": (host["SecurityOpt"], ["no-new-privileges:true"]),
+        "security options": (host["SecurityOpt"], _security_options(machine)),
         "network": (host["NetworkMode"], spec.network),
         "restart policy": (host["RestartPolicy"]["Name"], "no"),
         "pid namespace": (host["PidMode"], ""),
@@ -148,7 +160,7 @@ def violations(spec: ContainerSpec, inspected: Mapping[str, Any]) -> list[str]:
         "pids": (host["PidsLimit"], limits.pids),
         "file size": (_ulimit(host, "fsize"), limits.file_size),
         "tmpfs": (host["Tmpfs"], _tmpfs(limits)),
-        "log": (host["LogConfig"], _LOG_CONFIG),
+        "log": (_log_config(host), _LOG_CONFIG),
         "mounts": (
             sorted((m["Source"], m["Destination"], not m["RW"]) for m in inspected["Mounts"]),
             sorted((str(m.source), m.target, m.read_only) for m in spec.mounts),
@@ -165,6 +177,16 @@ def _reaches_engine(source: Path) -> bool:
     """Whether it is an engine's socket, or a directory that one is in."""
     directories = [Path("/run"), Path("/var/run"), *map(Path, _ENGINE_DIRECTORIES)]
     return source.name in _ENGINE_SOCKETS or any(directory.is_relative_to(source) for directory in directories)
+
+
+def _security_options(machine: Machine) -> list[str]:
+    return ["no-new-privileges:true", *(["label=disable"] if machine.selinux else [])]
+
+
+def _log_config(host: Mapping[str, Any]) -> dict[str, Any]:
+    """The driver and those of its options that are ours: a daemon may add its own."""
+    made = host["LogConfig"]
+    return {"Type": made["Type"], "Config": {key: (made["Config"] or {}).get(key) for key in _LOG_CONFIG["Config"]}}
 
 
 def _ulimit(host: Mapping[str, Any], name: str) -> int | None:

@@ -80,9 +80,10 @@ class SystemdService:
     def installed(self) -> bool:
         """Whether there is a unit that is this home's, and a systemd that heeds it."""
         try:
-            return self._machine.has_systemd and self._home_line in self.path.read_text()
+            unit = self.path.read_text(encoding="utf-8", errors="surrogateescape")
         except OSError:
             return False
+        return self._machine.has_systemd and self._home_line in unit
 
     @property
     def active(self) -> bool:
@@ -153,7 +154,7 @@ class SystemdService:
         paths.create(worker_uid=self._settings.worker_uid)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.write_text(self.unit())
+            self.path.write_text(self.unit(), encoding="utf-8", errors="surrogateescape")
         except OSError as error:
             raise ServiceFailed(f"{self.path} cannot be written: {error.strerror}") from None
         self._do("daemon-reload")

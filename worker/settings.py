@@ -4,8 +4,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from supervisor.contract.providers import KEY_NAMES, Provider, missing_key, parse_fallback
@@ -30,6 +31,15 @@ SECRETS: Final = (
     "AUTONOUS_WORKER_CREDENTIAL",
 )
 
+
+def _reachable(url: str) -> str:
+    parts = urlsplit(url)
+    if not parts.hostname or parts.port == 0:  # a port that is no number raises a ValueError by itself
+        raise ValueError("a URL must name a host, and a port from 1 to 65535 or none")
+    return url
+
+
+Url = Annotated[str, Field(pattern=r"^https?://\S+$"), AfterValidator(_reachable)]
 Script = Annotated[tuple[Step, ...], NoDecode]
 
 
@@ -49,7 +59,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_ignore_empty=True, frozen=True, extra="ignore")
 
     telegram_bot_token: str | None = Field(default=None, pattern=r"^[0-9]+:\S+$")
-    telegram_api_base_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    telegram_api_base_url: Url | None = None
     autonous_telegram_uds: str | None = None
     autonous_telegram_allowed_users: Annotated[frozenset[int], NoDecode] = frozenset()
     autonous_commander: Literal["telegram", "dummy"] = "telegram"
@@ -59,19 +69,19 @@ class Settings(BaseSettings):
     tg_history_window: int = Field(default=12, ge=0)
 
     openai_api_key: str | None = None
-    openai_base_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    openai_base_url: Url | None = None
     openai_model: str | None = None
     autonous_openai_uds: str | None = None
     anthropic_api_key: str | None = None
-    anthropic_base_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    anthropic_base_url: Url | None = None
     anthropic_model: str | None = None
     gemini_api_key: str | None = None
-    gemini_base_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    gemini_base_url: Url | None = None
     gemini_model: str | None = None
     autonous_model_provider: Provider | None = None
     autonous_model_fallback: Annotated[tuple[tuple[Provider, str], ...], NoDecode] = ()
     autonous_embeddings_model: str | None = None
-    autonous_embeddings_base_url: str | None = Field(default=None, pattern=r"^https?://\S+$")
+    autonous_embeddings_base_url: Url | None = None
     autonous_embeddings_api_key: str | None = None
     autonous_model_context_window: int | None = Field(default=None, ge=SMALLEST_WINDOW)
     worker_system_prompt: str | None = None

@@ -142,6 +142,8 @@ class BotClient:
                 if files
                 else self._client.post(self._url + method, json=given, timeout=seconds)
             ).json()
+        except httpx.InvalidURL:
+            raise BotApiAway("TELEGRAM_API_BASE_URL is no URL that can be used") from None
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
             raise BotApiAway(f"the Bot API does not answer: {type(error).__name__}") from None
         except (httpx.HTTPError, ValueError) as error:

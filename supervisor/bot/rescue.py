@@ -54,8 +54,8 @@ def source(settings: Settings) -> str:
 class Rescue:
     """Stands in for a worker at the bot.
 
-    ``works`` says whether a worker may be polling; ``trouble`` why none is up, empty where one is merely on its way;
-    ``poll_turn`` is held by whoever polls, or lets another one poll.
+    ``works`` says whether a worker may be polling, ``polls`` whether it has; ``trouble`` why none is up, empty where
+    one is merely on its way; ``poll_turn`` is held by whoever polls, or lets another one poll.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Rescue:
         commands: Commands,
         owners: Callable[[], tuple[int, ...]],
         works: Callable[[], bool],
+        polls: Callable[[], bool],
         trouble: Callable[[], str],
         poll_turn: threading.Lock,
         signal: Signal,
@@ -81,6 +82,7 @@ class Rescue:
         self._commands = commands
         self._owners = owners
         self._works = works
+        self._polls = polls
         self._trouble = trouble
         self._poll_turn = poll_turn
         self._signal = signal
@@ -111,16 +113,15 @@ class Rescue:
     def needed(self) -> bool:
         """Whether nothing has run for long enough, and not merely because it is on its way."""
         now = self._clocks.monotonic()
+        if self._idle_since is None or self._polls():
+            self._idle_since = now  # one worker after the other that dies before it polls is as good as none
         if self._works():
-            self._idle_since = None
             if self._works_since is None:
                 self._works_since = now
             if now - self._works_since >= self._timing.rescue_over:
                 self._end_episode()
             return False
         self._works_since = None
-        if self._idle_since is None:
-            self._idle_since = now
         return now - self._idle_since >= self._timing.rescue_after and bool(self._trouble())
 
     def _begin_episode(self) -> None:
@@ -206,12 +207,15 @@ def _notice(reason: str) -> str:
 
 
 def _command(text: str) -> tuple[str, str] | None:
-    """The command that a text is, and its argument. ``rollback <tx>`` needs no slash."""
-    first, _, argument = text.strip().partition(" ")
-    name = first.partition("@")[0].lower()
-    if name == "rollback" and argument.strip():
+    """The command that a text is, and its argument. ``rollback <tx>`` needs no slash, ``/rollback_<tx>`` no space."""
+    first, *rest = text.split(maxsplit=1) or [""]
+    name, argument = first.partition("@")[0].lower(), rest[0].strip() if rest else ""
+    if name == "rollback" and argument:
         name = "/rollback"
-    return (name[1:], argument.strip()) if name.startswith("/") and name[1:] in _COMMANDS else None
+    base, _, tx = name.partition("_")  # /rollback_1234abcd, which can be tapped on, is what workers offer
+    if tx.isascii() and tx.isalnum() and not argument:
+        name, argument = base, tx
+    return (name[1:], argument) if name.startswith("/") and name[1:] in _COMMANDS else None
 
 
 def _kept(update: dict[str, Any], owners: tuple[int, ...]) -> NewKept:

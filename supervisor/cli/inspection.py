@@ -127,12 +127,12 @@ def _logs(tx: str | None, lines: int) -> list[tuple[str, str]]:
         file = paths.logs / "supervisor.log"
         if not file.exists():
             raise CommandFailed(f"there is no log yet in {paths.logs}")
-        return [("supervisor", "\n".join(file.read_text(errors="replace").splitlines()[-lines:]))]
+        return [("supervisor", "\n".join(file.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:]))]
     update = _find(tx)
     steps = sorted(paths.steps(update.tx_id).glob("*.log"))
     if not steps:
         raise CommandFailed(f"update {update.tx_id[:8]} has no logs yet")
-    return [(step.stem, step.read_text(errors="replace")) for step in steps]
+    return [(step.stem, step.read_text(encoding="utf-8", errors="replace")) for step in steps]
 
 
 def events(

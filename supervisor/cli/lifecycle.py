@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 def run() -> None:
     """Supervise in the foreground; `up` does this in the background."""
     from supervisor.logs import to_standard_error
+    from supervisor.proxies import refuse_unusable_proxies
     from supervisor.service import Service
 
     settings = settings_module.load()
+    refuse_unusable_proxies()
     to_standard_error(settings.secrets)
     settings.paths.create(worker_uid=settings.worker_uid)
     Service(settings).run()
@@ -30,8 +32,10 @@ def up() -> None:
     from supervisor.cli.images import newer
     from supervisor.cli.tables import console, status_table
     from supervisor.outages import bot_api_trouble
+    from supervisor.proxies import refuse_unusable_proxies
 
     settings = settings_module.load()
+    refuse_unusable_proxies()
     if warning := settings_module.env_file_warning():
         _say(f"warning: {warning}")
     status = installation.bring_up(settings, _say, interactive=sys.stdin.isatty())

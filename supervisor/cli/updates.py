@@ -81,6 +81,7 @@ def _go_back_alone(settings: "Settings", tx: str) -> dict[str, Any]:
     from supervisor.installation import InstallationFailed, start_supervisor
     from supervisor.ledger import Ledger
     from supervisor.logs import to_file
+    from supervisor.proxies import refuse_unusable_proxies
     from supervisor.rollout.rollback_wait import RollbackUnfinished
     from supervisor.service import Service
     from supervisor.systemd import ServiceFailed
@@ -88,6 +89,7 @@ def _go_back_alone(settings: "Settings", tx: str) -> dict[str, Any]:
     def say(line: str) -> None:
         typer.echo(line, err=True)
 
+    refuse_unusable_proxies()
     with Ledger.read_only(settings.paths.ledger) as ledger:
         ledger.find(tx)  # nothing is set up for an update that does not exist
     settings.paths.create(worker_uid=settings.worker_uid)

@@ -99,7 +99,7 @@ def clock(case: Case) -> Iterator[Finding]:
         try:
             told = httpx.get(url.removesuffix("/bot"), timeout=_ENGINE_SECONDS).headers.get("Date", "")
             moment = email.utils.parsedate_to_datetime(told).timestamp()
-        except (httpx.HTTPError, ValueError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, ImportError, ValueError) as error:
             yield Finding(
                 "bot api",
                 Level.WARN,

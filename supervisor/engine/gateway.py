@@ -1,5 +1,6 @@
 """The calls to the engine: Docker API 1.41 and later, the version is negotiated."""
 
+import functools
 import json
 import os
 import threading
@@ -11,7 +12,7 @@ from typing import Any, BinaryIO, Final
 import docker
 import requests
 import urllib3
-from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound, StreamParseError
 
 from supervisor.crashpoints import around
 from supervisor.engine.errors import (
@@ -24,9 +25,9 @@ from supervisor.engine.errors import (
     SpecViolated,
     translated,
 )
-from supervisor.engine.values import ContainerView, ImageView, container_view, label_filters
+from supervisor.engine.values import ContainerView, ImageView, container_view, label_filters, machine_of
 from supervisor.engine.watch import Watch
-from supervisor.specs import LABEL_PROJECT, ContainerSpec, create_arguments, violations
+from supervisor.specs import LABEL_PROJECT, ContainerSpec, Machine, create_arguments, violations
 
 DEFAULT_URL: Final = "unix:///var/run/docker.sock"
 MINIMUM_API: Final = (1, 41)
@@ -99,7 +100,12 @@ class Engine:
                 for line in client.pull(reference, stream=True, decode=True):
                     if "error" in line:
                         return None
-        except (DockerException, requests.exceptions.RequestException, urllib3.exceptions.HTTPError):
+        except (
+            DockerException,
+            StreamParseError,
+            requests.exceptions.RequestException,
+            urllib3.exceptions.HTTPError,
+        ):
             return None
         finally:
             client.close()
@@ -190,9 +196,10 @@ class Engine:
         Raises SpecViolated (the container is removed), NameTaken, ImageMissing.
         """
         with around(f"engine.create.{spec.role}"), translated(f"create {spec.name}"):
-            container_id: str = self._api.create_container_from_config(create_arguments(spec), name=spec.name)["Id"]
+            asked = create_arguments(spec, self._machine)
+            container_id: str = self._api.create_container_from_config(asked, name=spec.name)["Id"]
             inspected = self._api.inspect_container(container_id)
-        if found := violations(spec, inspected):
+        if found := violations(spec, inspected, self._machine):
             self.remove(container_id)
             raise SpecViolated(f"{spec.name} was not made as specified: {'; '.join(found)}")
         return container_id
@@ -305,6 +312,10 @@ class Engine:
     def watch(self, project: str) -> Watch:
         """The stream of what happens to the project's containers from now on."""
         return Watch(self._url, project)
+
+    @functools.cached_property
+    def _machine(self) -> Machine:
+        return machine_of(self._api.info())
 
     @property
     def _api(self) -> docker.APIClient:

@@ -1,9 +1,12 @@
 """What the engine says of images, containers and events, as values of our own."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+from supervisor.specs import Machine
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,12 @@ def container_view(inspected: Mapping[str, Any]) -> ContainerView:
         finished_at=_seconds(state["FinishedAt"]),
         pid=state["Pid"],
     )
+
+
+def machine_of(info: Mapping[str, Any]) -> Machine:
+    """What of the engine's ``/info`` bears on every container."""
+    options = info.get("SecurityOptions") or ()
+    return Machine(cpus=info.get("NCPU") or math.inf, selinux=any("name=selinux" in option for option in options))
 
 
 def _seconds(stamp: str) -> float:

@@ -82,7 +82,7 @@ class Tasks:
     def uses_a_tool(self) -> None:
         """What the model wants to know is found out in the toolbox, and told to it."""
         found, word = secrets.token_hex(8), f"tool {secrets.token_hex(4)}"
-        (self.workspace / "exam.txt").write_text(found)
+        (self.workspace / "exam.txt").write_text(found, encoding="utf-8")
         self._ask(word, [ToolCall("bash", {"command": _SURROUNDINGS})])
         if not any(word in text and found in text for text in self._requests()):
             raise PartFailed("the model was not told what is in the workspace")

@@ -77,7 +77,7 @@ def resolve(wanted: Sequence[str], pins: Mapping[str, str]) -> tuple[Package, ..
 def _report(wanted: Sequence[str], kept: Mapping[str, str], environment: Mapping[str, str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="autonous-resolve-") as directory:
         folder = Path(directory)
-        (folder / "wanted").write_text("".join(f"{line}\n" for line in wanted))
+        (folder / "wanted").write_text("".join(f"{line}\n" for line in wanted), encoding="utf-8")
         (folder / "kept").write_text("".join(f"{name}=={version}\n" for name, version in kept.items()))
         files = ("--requirement", str(folder / "wanted"), "--constraint", str(folder / "kept"))
         ended = _pip(files, folder, environment)

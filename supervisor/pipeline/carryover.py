@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from supervisor.ledger import Ledger, Origin, Update
-from supervisor.revisions import Refused, Revisions, RevisionsError
+from supervisor.revisions import Refused, Revisions, RevisionsError, RevisionsUnusable
 
 _LOG = structlog.get_logger()
 
@@ -21,7 +21,7 @@ UPSTREAM: Final = "upstream"
 def carry_over(ledger: Ledger, revisions: Revisions, *, parent_id: int | None) -> list[Update]:
     """Make every superseded update again on the good revision, or note at it why not; the new ones.
 
-    Raises LedgerError.
+    Raises LedgerError, RevisionsUnusable.
     """
     return [
         again
@@ -39,6 +39,8 @@ def _made_again(update: Update, ledger: Ledger, revisions: Revisions, parent_id:
     else:
         try:
             patch = revisions.carried_over(update.base_sha or "", update.sha or "", good.sha)
+        except RevisionsUnusable:
+            raise  # no room, or no git: that says nothing about the update
         except (RevisionsError, Refused) as error:
             code, reason = CONFLICT, f"it cannot be applied there: {error}"
         if not patch and not code:

@@ -18,7 +18,7 @@ from supervisor.gates.testrun import Cancelled
 from supervisor.ledger import Blame, Ledger, LedgerError, LostRace, NewUpdate, Revision, Update
 from supervisor.pipeline.carryover import carry_over
 from supervisor.pipeline.steps import Steps
-from supervisor.revisions import Revisions
+from supervisor.revisions import Revisions, RevisionsUnusable
 from supervisor.revisions.policy import RefusalCode, Refused
 from supervisor.sessions import Signal
 from supervisor.settings import Settings
@@ -140,11 +140,17 @@ class Pipeline:
                     self._signal.wait(_IDLE_SECONDS, seen)
                 else:
                     self._attend(update)
-            except (EngineError, LedgerError) as error:
-                # Not the candidate's fault: the same step again, when engine or ledger are back.
-                self.paused = str(error)
-                _LOG.warning("the pipeline waits", error=str(error))
-                self._signal.until(lambda: self._stopping, _RETRY_SECONDS)
+            except (EngineError, LedgerError, RevisionsUnusable, OSError) as error:
+                # Not the candidate's fault: the same step again, when engine, ledger, git or room are back.
+                self._wait_with(str(error))
+            except Exception as error:  # a defect here must not end the one who works for everybody
+                _LOG.exception("a defect in the pipeline; trying again")
+                self._wait_with(f"a defect of the supervisor: {type(error).__name__}: {error}")
+
+    def _wait_with(self, reason: str) -> None:
+        self.paused = reason
+        _LOG.warning("the pipeline waits", error=reason)
+        self._signal.until(lambda: self._stopping, _RETRY_SECONDS)
 
     def _next(self) -> Update | None:
         approved = self._ledger.having(Status.APPROVED, Status.DEPLOYING)
@@ -161,10 +167,11 @@ class Pipeline:
             _LOG.info("the update went another way", tx=update.tx_id)
         except (EngineUnreachable, NoSpace, LedgerError):
             raise
-        except EngineError as error:
+        except (EngineError, RevisionsUnusable, OSError) as error:
             if self._ledger.attempted(update.tx_id, self._ledger.find(update.tx_id).status) < _MOST_ATTEMPTS:
                 raise
-            self._give_up(update.tx_id, f"the engine failed {_MOST_ATTEMPTS} times in this step, at last: {error}")
+            what = "the engine" if isinstance(error, EngineError) else "the disk or git"
+            self._give_up(update.tx_id, f"{what} failed {_MOST_ATTEMPTS} times in this step, at last: {error}")
         except Exception as error:  # a defect of ours must cost this update, not the supervisor
             _LOG.exception("a defect in the pipeline", tx=update.tx_id)
             why = f"a defect of the supervisor: {type(error).__name__}: {error}; see `supervisor logs`"

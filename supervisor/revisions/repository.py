@@ -5,6 +5,7 @@ inherited configuration. There is no work tree. A patch is applied in quarantine
 its own; only what policy has let through is moved into the repository.
 """
 
+import os
 import re
 import shutil
 import tempfile
@@ -118,7 +119,7 @@ class Revisions:
         """
         policy.check_import(theirs)
         base, ours = self.files(base_sha), self.files(ours_sha)
-        with tempfile.TemporaryDirectory() as folder, self._opened() as git:
+        with self._opened() as git, tempfile.TemporaryDirectory() as folder:
             files, conflicts = merging.merge(
                 base, ours, theirs, lambda *texts: git.merge_text(texts, Path(folder)), sides
             )
@@ -278,7 +279,7 @@ class _Quarantine:
         self._own = folder / "objects"
         self._objects = objects
         (self._own / "info").mkdir(parents=True)
-        (self._own / "info" / "alternates").write_text(f"{objects.resolve()}\n")
+        (self._own / "info" / "alternates").write_bytes(os.fsencode(f"{objects.resolve()}\n"))
 
     @property
     def environment(self) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import structlog
 
 from supervisor.ledger import Ledger, Revision, WorkerRow
+from supervisor.outages import OutageMonitor
 from supervisor.rollout.rebuild import Rebuilder
 from supervisor.workers.containers import WorkerContainers
 from supervisor.workers.pool import WorkerFailed, WorkerPool
@@ -13,11 +14,20 @@ _LOG = structlog.get_logger()
 class Activation:
     """Makes a revision the active one, with a worker that stands by or a new one."""
 
-    def __init__(self, *, pool: WorkerPool, containers: WorkerContainers, ledger: Ledger, rebuilder: Rebuilder) -> None:
+    def __init__(
+        self,
+        *,
+        pool: WorkerPool,
+        containers: WorkerContainers,
+        ledger: Ledger,
+        rebuilder: Rebuilder,
+        outages: OutageMonitor,
+    ) -> None:
         self._pool = pool
         self._containers = containers
         self._ledger = ledger
         self._rebuilder = rebuilder
+        self._outages = outages
         #: Why no worker is up, in one line, since the last one was; empty while nothing went wrong.
         self.trouble = ""
 
@@ -54,5 +64,5 @@ class Activation:
             self._pool.settle(worker)
             self._pool.hand_over(worker, at_once=at_once)
         except WorkerFailed as failure:
-            self._pool.retire(worker, reason=str(failure), crashed=True)
+            self._pool.retire(worker, reason=str(failure), crashed=not self._outages.excuse())
             raise

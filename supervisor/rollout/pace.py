@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from typing import Final
 
-from supervisor.sessions import Sessions, Signal
+from supervisor.sessions import Lookout, Sessions, Signal
 from supervisor.timing import Clocks
 from supervisor.workers.containers import WorkerContainers
 
 _SWEEP_SECONDS: Final = 10.0
 _IDLE_SECONDS: Final = 5.0
 _IDLE_LOOK_SECONDS: Final = 1.0
-_OWN_SILENCE_SECONDS: Final = 2.0
 
 
 class Pace:
@@ -19,10 +18,10 @@ class Pace:
     def __init__(self, *, containers: WorkerContainers, sessions: Sessions, signal: Signal, clocks: Clocks) -> None:
         self._containers = containers
         self._sessions = sessions
+        self._lookout = Lookout(sessions, clocks.monotonic)
         self._signal = signal
         self._clocks = clocks
         self._seen = 0
-        self._looked_at = clocks.monotonic()
         self._swept_at = 0.0
         self.stopping = False
 
@@ -37,7 +36,8 @@ class Pace:
 
     def sweep(self) -> None:
         """Look after all workers, now and then for what the engine's events may have missed."""
-        now = self._look()
+        self.look()
+        now = self._clocks.monotonic()
         if now - self._swept_at >= _SWEEP_SECONDS:
             self._swept_at = now
             self._containers.sweep()
@@ -46,7 +46,8 @@ class Pace:
         """Until something changes, or a worker goes silent, which changes nothing and has to be looked for."""
 
         def to_do() -> bool:
-            now = self._look()
+            self.look()
+            now = self._clocks.monotonic()
             return self._signal.count != self._seen or any(session.lost(now) for session in self._sessions.all())
 
         self._signal.until(to_do, _IDLE_SECONDS, at_least_every=_IDLE_LOOK_SECONDS)
@@ -61,10 +62,6 @@ class Pace:
         if seconds > 0:
             self._signal.wait(seconds, self._seen)
 
-    def _look(self) -> float:
-        """The time of this look at the workers. Their silence does not count while nobody was looking."""
-        now = self._clocks.monotonic()
-        if now - self._looked_at > _OWN_SILENCE_SECONDS:
-            self._sessions.forgive_silence()
-        self._looked_at = now
-        return now
+    def look(self) -> bool:
+        """Look at the workers; whether nobody had for a while, and their silence was forgiven."""
+        return self._lookout.look()

@@ -19,7 +19,7 @@ from supervisor.updates.attempts import TooManyDeaths
 from supervisor.updates.binding import BindingBroken, check_binding
 from supervisor.updates.superseding import supersede_others
 from supervisor.workers.containers import ENDED_FROM_OUTSIDE
-from supervisor.workers.pool import WorkerFailed
+from supervisor.workers.pool import NoPoll, WorkerFailed
 
 _LOG = structlog.get_logger()
 #: A worker waits so long before it polls again, and then for the answer; 30 s each where they are not set.
@@ -58,27 +58,26 @@ class Probation(Part):
         try:
             self._trial.attempts.begin(update)
         except TooManyDeaths as deaths:
-            self._rollback.demand(
-                update, Status.DEPLOYED_UNSTABLE, self._pool.holder(), str(deaths), blame=Blame.EXTERNAL
-            )
+            self._give_up(update, str(deaths))
             return
         clock = WindowClock.of(update, self._ledger, self._clocks, self._settings.stable_window_seconds)
         while not self._pace.stopping:
             self._pace.begin()
             if self._ledger.find(update.tx_id).status is not Status.DEPLOYED_UNSTABLE:
                 return
+            self._pace.look()
             clock.run(running=not self._outages.away())
             green = self._pool.holder()
+            if displaced := self._displaced(update, green):
+                self._give_up(update, displaced)
+                return
             if green is None or self._containers.ended_from_outside(green.worker_id):
                 if not self._start_again(update, green):
                     return
                 clock.restart()
             elif failure := self._failure(green):
-                if excuse := self._outages.excuse():
-                    self._bear_with(green, failure, excuse)
-                    continue
-                self._rollback.demand(update, Status.DEPLOYED_UNSTABLE, green, failure)
-                return
+                if self._gone_back(update, green, failure):
+                    return
             elif self._clocks.monotonic() >= clock.ends and self._beaten_since(green, clock.ends):
                 if self._polls(green) and not self._outages.look(afresh=True):
                     self._promote(update)
@@ -89,6 +88,29 @@ class Probation(Part):
                 self._pace.sweep()
                 left = clock.ends - self._clocks.monotonic()
                 self._pace.pause(min(left, self._timing.look) if left > 0 else self._timing.look)
+
+    def _give_up(self, update: Update, reason: str) -> None:
+        """End the probation for what is not green's fault."""
+        self._rollback.demand(update, Status.DEPLOYED_UNSTABLE, self._pool.holder(), reason, blame=Blame.EXTERNAL)
+
+    def _displaced(self, update: Update, green: WorkerRow | None) -> str:
+        """Why nothing can be proven about the update any more; empty while it is the one in service."""
+        if update.base_sha != self._activation.good().sha:
+            return "its base is not the good revision any more"
+        if green is not None and green.sha != update.sha:
+            return f"the lease is with a worker of {green.sha[:12]}"
+        return ""
+
+    def _gone_back(self, update: Update, green: WorkerRow, failure: WorkerFailed) -> bool:
+        """Whether green's failure is its own, and the way back was asked for."""
+        if self._pace.look():
+            return False  # the machine stood still just now, and nobody could be heard
+        if excuse := self._outages.excuse():
+            self._bear_with(green, str(failure), excuse)
+            return False
+        code = NoPoll.code if isinstance(failure, NoPoll) else None
+        self._rollback.demand(update, Status.DEPLOYED_UNSTABLE, green, str(failure), code=code)
+        return True
 
     def _bear_with(self, green: WorkerRow, failure: str, excuse: str) -> None:
         """Green fails by what is around it: one that died is started again, when that can be done."""
@@ -114,9 +136,9 @@ class Probation(Part):
             return False
         return True
 
-    def _failure(self, green: WorkerRow) -> str | None:
+    def _failure(self, green: WorkerRow) -> WorkerFailed | None:
         if ailment := self._pool.ailment(green):
-            return ailment
+            return WorkerFailed(ailment)
         session = self._pool.session(green)
         now = self._clocks.monotonic()
         # After it was away a worker may pause for its whole cool-down, and then wait for a message.
@@ -129,7 +151,7 @@ class Probation(Part):
             self._polls_failing_since = None
             # Only when the Bot API answers us is it the worker that cannot poll.
             if self._trial.bot_api_answers():
-                return f"it cannot poll: {session.beat.poll_error}"
+                return NoPoll(f"it cannot poll: {session.beat.poll_error}")
         return None
 
     def _polls(self, worker: WorkerRow) -> bool:

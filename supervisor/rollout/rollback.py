@@ -1,5 +1,7 @@
 """Back: to the update's base, or to an older good revision when that fails too."""
 
+from typing import Final
+
 import structlog
 
 from supervisor.contract import EventType
@@ -9,9 +11,10 @@ from supervisor.revisions import Revisions
 from supervisor.rollout.context import Context, Part
 from supervisor.states import Status
 from supervisor.updates.superseding import supersede_others
-from supervisor.workers.pool import WorkerFailed
+from supervisor.workers.pool import NoPoll, WorkerFailed
 
 _LOG = structlog.get_logger()
+_TAKEN_BACK: Final = (Status.ROLLBACK_PENDING, Status.ROLLED_BACK)
 
 
 class Rollback(Part):
@@ -25,14 +28,21 @@ class Rollback(Part):
         self._revisions = revisions
 
     def demand(
-        self, update: Update, status: Status, green: WorkerRow | None, failure: str, blame: Blame = Blame.OWN
+        self,
+        update: Update,
+        status: Status,
+        green: WorkerRow | None,
+        failure: str,
+        *,
+        blame: Blame = Blame.OWN,
+        code: str | None = None,
     ) -> None:
         """Green failed: note the evidence before its container goes, and ask for the way back."""
         self._ledger.move(
             update.tx_id,
             status,
             Status.ROLLBACK_PENDING,
-            changes={"last_error": self._activation.evidence(green, failure), "blame": blame},
+            changes={"last_error": self._activation.evidence(green, failure), "blame": blame, "code": code},
             payload={"error": failure},
         )
         _LOG.warning("going back", tx=update.tx_id, reason=failure)
@@ -47,6 +57,19 @@ class Rollback(Part):
         if green is not None and green.sha == update.sha:
             self._pool.retire(green, reason="rolled back")
         _LOG.info("rolled back", tx=update.tx_id, to=target.sha[:12])
+        self.reconsider(update)
+
+    def reconsider(self, update: Update) -> None:
+        """Blame nobody for an update that could not poll when, after the way back, the one before cannot either."""
+        worker = self._pool.holder()
+        if worker is None or update.blame != Blame.OWN or update.code != NoPoll.code:
+            return
+        try:
+            self._pool.first_poll(worker)
+        except NoPoll as late:
+            self._excuse(update, str(late))
+        except WorkerFailed as failure:
+            _LOG.warning("the worker before fails in another way", error=str(failure))
 
     def repeated_by(self, good: Revision, reason: str) -> bool:
         """Whether the good revision fails just as the one did that was lately given up for it.
@@ -104,11 +127,12 @@ class Rollback(Part):
         _LOG.warning("N-1 fails alike; nobody is blamed", tx=update.tx_id, reason=reason)
 
     def _good_revisions(self, update: Update) -> list[Revision]:
-        """The update's base, then that one's base, down to genesis."""
+        """The update's base, then that one's base, down to genesis; none from which somebody went back."""
         chain = []
         sha = update.base_sha
         while sha:
             ancestor = self._ledger.revision(sha)
-            chain.append(ancestor)
+            if self._ledger.find(ancestor.tx_id).status not in _TAKEN_BACK:
+                chain.append(ancestor)
             sha = ancestor.base_sha
         return chain

@@ -59,8 +59,18 @@ class Rollout:
         self._timing = timing
         self._attempts = Attempts(ledger)
         self._pace = pace = Pace(containers=containers, sessions=sessions, signal=signal, clocks=clocks)
-        self._activation = Activation(pool=pool, containers=containers, ledger=ledger, rebuilder=rebuilder)
-        standby = Standby(pool=pool, ledger=ledger, rebuilder=rebuilder, clocks=clocks, timing=timing, beside=beside)
+        self._activation = Activation(
+            pool=pool, containers=containers, ledger=ledger, rebuilder=rebuilder, outages=outages
+        )
+        self._standby = standby = Standby(
+            pool=pool,
+            ledger=ledger,
+            rebuilder=rebuilder,
+            outages=outages,
+            clocks=clocks,
+            timing=timing,
+            beside=beside,
+        )
         context = Context(
             ledger=ledger,
             containers=containers,
@@ -72,7 +82,7 @@ class Rollout:
         )
         trial = Trial(engine=engine, attempts=self._attempts, bot_api_answers=bot_api_answers)
         self._rollback = rollback = Rollback(context, revisions)
-        self._deployment = Deployment(context, trial)
+        self._deployment = Deployment(context, trial, rollback)
         self._probation = Probation(
             context, trial, revisions=revisions, rollback=rollback, standby=standby, pace=pace, timing=timing
         )
@@ -83,6 +93,10 @@ class Rollout:
     def stop(self) -> None:
         """Have :meth:`run` end soon."""
         self._pace.stop()
+
+    def finish(self, seconds: float) -> None:
+        """After :meth:`stop`: wait, at most so long, until no worker is being started any more."""
+        self._standby.finish(seconds)
 
     @property
     def stopping(self) -> bool:

@@ -7,6 +7,7 @@ import structlog
 
 from supervisor.engine import EngineError
 from supervisor.ledger import Ledger, LedgerError
+from supervisor.outages import OutageMonitor
 from supervisor.rollout.rebuild import Rebuilder
 from supervisor.timing import Clocks, Timing
 from supervisor.workers.pool import Stopping, WorkerFailed, WorkerPool
@@ -31,6 +32,7 @@ class Standby:
         pool: WorkerPool,
         ledger: Ledger,
         rebuilder: Rebuilder,
+        outages: OutageMonitor,
         clocks: Clocks,
         timing: Timing,
         beside: Beside = in_thread,
@@ -38,6 +40,7 @@ class Standby:
         self._pool = pool
         self._ledger = ledger
         self._rebuilder = rebuilder
+        self._outages = outages
         self._clocks = clocks
         self._timing = timing
         self._beside = beside
@@ -65,9 +68,15 @@ class Standby:
         if sha and not self._pool.retire_ailing(sha):
             self.keep(sha)
 
+    def finish(self, seconds: float) -> None:
+        """Wait for what is being brought up, at most so long; when the supervisor is to stop, no worker comes of it."""
+        if self._busy.acquire(timeout=seconds):
+            self._busy.release()
+
     def _bring_up(self, sha: str) -> None:
         try:
-            self._pool.bring_up(self._rebuilder.ensure_image(self._ledger.revision(sha)))
+            revision = self._rebuilder.ensure_image(self._ledger.revision(sha))
+            self._pool.bring_up(revision, excuse=self._outages.excuse)
         except Stopping:
             return
         except (WorkerFailed, EngineError, LedgerError) as failure:

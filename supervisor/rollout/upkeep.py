@@ -123,8 +123,10 @@ class Upkeep(Part):
         crashes = self._ledger.crashes(good.sha, self._clocks.wall() - window)
         beyond = len(crashes) - self._settings.crash_threshold
         if beyond < 0:
-            self._pace.rest(self._settings.restart_delay_seconds if crashes else 0)
-            return False
+            return self._pace.rest(self._settings.restart_delay_seconds if crashes else 0, unless=self._sent_back)
+        if excuse := self._outages.excuse():
+            _LOG.warning("nobody is given up while nothing can be done", reason=excuse)
+            return self._pace.rest(self._timing.engine_retry, unless=self._sent_back)
         goes_back = bool(good.base_sha) and not self._rollback.repeated_by(good, crashes[-1].reason or "")
         if goes_back:
             reason = f"crash loop: {len(crashes)} exits, the last: {crashes[-1].reason}"

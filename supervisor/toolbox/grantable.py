@@ -63,11 +63,13 @@ class Walls:
         for closed in _CLOSED:
             if directory.is_relative_to(closed) or closed.is_relative_to(directory):
                 return f"{closed} is the system's"
-        if self.home.is_relative_to(directory):
+        # As they are now, like the directory itself: a way that leads through symlinks is no wall.
+        home = self.home.resolve()
+        if home.is_relative_to(directory):
             return "it is a home directory, or around one"
-        if directory.is_relative_to(self.home) and directory.relative_to(self.home).parts[0].startswith("."):
+        if directory.is_relative_to(home) and directory.relative_to(home).parts[0].startswith("."):
             return "hidden directories of the home hold keys and settings"
-        for own in self.private:
+        for own in {path.resolve() for path in self.private}:
             if directory.is_relative_to(own) or own.is_relative_to(directory):
                 return "autonous itself lives there"
         if directory in (Path("/"), Path("/home"), Path("/tmp"), Path("/var")):  # noqa: S108 - to be refused

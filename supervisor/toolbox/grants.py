@@ -39,7 +39,12 @@ class Grants:
         self._lock = threading.RLock()
         self._open: list[GrantRow] | None = None  # as in the ledger, which nobody else changes
         paths = settings.paths
-        self._walls = Walls(roots=settings.grantable_roots, private=(paths.home, paths.run, CHECKOUT), home=Path.home())
+        # Each of these may be a symlink to somewhere else.
+        own = (paths.home, paths.run, paths.ledger, paths.revisions, paths.state, paths.agent_db, paths.config)
+        kept = (paths.snapshots, paths.logs, paths.localbot_db)
+        self._walls = Walls(
+            roots=settings.grantable_roots, private=(*own, *kept, paths.workspace, CHECKOUT), home=Path.home()
+        )
 
     @property
     def roots(self) -> tuple[Path, ...]:

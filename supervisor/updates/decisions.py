@@ -55,7 +55,10 @@ class Decisions:
         return self._settle(prefix, lambda update: self._cancel(update, along))
 
     def rollback(self, prefix: str, *, along: Along = _NOTHING) -> Decided:
-        """Ask for the base of the active update. Raises Refusal, UnknownUpdate, AmbiguousPrefix."""
+        """Ask for the base of the active update; one that is being deployed on top of it is given up then.
+
+        Raises Refusal, UnknownUpdate, AmbiguousPrefix.
+        """
         return self._settle(prefix, lambda update: self._rollback(update, along))
 
     def to_roll_back(self, prefix: str) -> Update:
@@ -106,8 +109,14 @@ class Decisions:
         if already := _ROLLED_BACK_ALREADY.get(update.status):
             return Decided(update.tx_id, update.status, already, already=True)
         self._refuse_way_back(update)
+
+        def still_active() -> None:
+            if self._ledger.first(Status.DEPLOYED_UNSTABLE) is not None:  # one on top of it began its probation
+                raise LostRace(update.tx_id, update.status, update.status)
+            along()
+
         moved = self._ledger.move(
-            update.tx_id, update.status, Status.ROLLBACK_PENDING, changes={"blame": "person"}, along=along
+            update.tx_id, update.status, Status.ROLLBACK_PENDING, changes={"blame": "person"}, along=still_active
         )
         return Decided(moved.tx_id, moved.status, "going back")
 

@@ -305,10 +305,14 @@ class WorkerContainers:
         return self._environment_now
 
     def _keep_log(self, worker_id: str) -> None:
+        """As far as that can be done: a disk without room must not keep a dead worker from being put away."""
         text = self.last_words(worker_id, _LOG_LINES_KEPT)
         directory = self._paths.logs / "workers"
-        directory.mkdir(exist_ok=True, mode=0o700)
-        (directory / f"{worker_id}.log").write_text(text + "\n")
+        try:
+            directory.mkdir(exist_ok=True, mode=0o700)
+            (directory / f"{worker_id}.log").write_text(text + "\n", encoding="utf-8", errors="replace")
+        except OSError as error:
+            _LOG.warning("cannot keep a worker's log", worker=worker_id, error=str(error))
 
 
 def own_exit(view: ContainerView) -> Exit:

@@ -16,7 +16,7 @@ from supervisor.agent_db.access import cap_epoch
 from supervisor.contract import Role, WorkerState
 from supervisor.engine import EngineError
 from supervisor.ledger import Ledger, Revision, WorkerRow
-from supervisor.sessions import Session, Sessions, Signal
+from supervisor.sessions import Lookout, Session, Sessions, Signal
 from supervisor.settings import Settings
 from supervisor.timing import IN_SERVICE, Timing
 from supervisor.workers.containers import WorkerContainers, own_exit
@@ -41,6 +41,8 @@ class WorkerLate(WorkerFailed):
 
 class NoPoll(WorkerLate):
     """It did not reach the Bot API, which may be the Bot API's fault."""
+
+    code = "no_poll"
 
 
 class Stopping(Exception):
@@ -73,6 +75,9 @@ class WorkerPool:
         self._stopping = stopping
         self._poll_turn = poll_turn or nullcontext()
         self._timing = timing
+        self._lookout = Lookout(sessions)
+        #: How often a worker had polled when it was granted the lease: N-1 has, in its former time.
+        self._polls_before: dict[str, int] = {}
 
     # -- who is there
 
@@ -86,6 +91,15 @@ class WorkerPool:
         """Whether a worker holds the lease that is not known to be dead."""
         holder = self.holder()
         return holder is not None and not self._containers.died(holder.worker_id)
+
+    def polls(self) -> bool:
+        """Whether that worker has polled since it was granted the lease."""
+        holder = self.holder()
+        return holder is not None and self.may_poll() and self._has_polled(holder)
+
+    def others_complain(self, worker: WorkerRow) -> bool:
+        """Whether the last poll of another worker than this failed, too: of the one that it took over from."""
+        return any(s.beat.poll_error for s in self._sessions.all() if s.worker_id != worker.worker_id)
 
     def in_service(self) -> bool:
         """Whether a worker holds the lease and nothing is known to be wrong with it."""
@@ -151,26 +165,33 @@ class WorkerPool:
             return
         self._await(worker, self._timing.ready, "it did not get ready", lambda s: s.healthy(time.monotonic()))
         self._ledger.worker_ready(worker.worker_id)
-        self._signal.until(lambda: self.ailment(worker) is not None, self._timing.settled)
+        self._until(lambda: self.ailment(worker) is not None, self._timing.settled)
         self._refuse_ailing(worker)
 
-    def bring_up(self, revision: Revision) -> WorkerRow:
+    def bring_up(self, revision: Revision, *, excuse: Callable[[], str]) -> WorkerRow:
         """A worker of this revision that stands by or better, started when there is none.
 
-        Raises WorkerFailed, EngineError; a worker that failed is put away.
+        Raises WorkerFailed, EngineError, Stopping; a worker that failed is put away, and counted unless ``excuse``
+        says why it is not to blame.
         """
-        worker = self.living(revision.sha) or self.start(revision)
+        worker = self.living(revision.sha)
+        if worker is None:
+            if self._stopping():
+                raise Stopping
+            worker = self.start(revision)
         try:
             self.settle(worker)
         except WorkerFailed as failure:
-            self.retire(worker, reason=str(failure), crashed=True)
+            self.retire(worker, reason=str(failure), crashed=not excuse())
             raise
         return worker
 
     def first_poll(self, worker: WorkerRow) -> None:
         """Wait until a newly active worker has polled once. Raises NoPoll, WorkerFailed."""
         try:
-            self._await(worker, self._timing.first_poll, "it never polled successfully", lambda s: s.beat.polls_ok > 0)
+            self._await(
+                worker, self._timing.first_poll, "it never polled successfully", lambda _: self._has_polled(worker)
+            )
         except WorkerLate as late:
             raise NoPoll(str(late)) from None
 
@@ -192,6 +213,7 @@ class WorkerPool:
                 self._release(holder, at_once=at_once)
             if lease is not None:
                 cap_epoch(self._settings.paths.agent_db, lease.epoch)
+            self._polls_before[successor.worker_id] = self._polls(successor)
             with self._poll_turn:  # whoever stood in at the bot has ended its poll, and begins no other
                 epoch = self._ledger.grant_lease(successor.worker_id).epoch
         self._sessions.assign(successor.worker_id, Role.ACTIVE, epoch=epoch)
@@ -211,13 +233,20 @@ class WorkerPool:
             return
         seconds = self._settings.drain_seconds
         self._sessions.assign(holder.worker_id, Role.DRAIN, deadline_seconds=seconds)
-        released = self._signal.until(
+        released = self._until(
             lambda: self._released(holder) or self.ailment(holder) is not None, seconds + self._timing.grace
         )
         if released and self._released(holder):
             self._ledger.worker_drained(holder.worker_id)
             return
         self._containers.kill(holder.worker_id, f"killed: it had not let go of the lease after {seconds:g} s")
+
+    def _polls(self, worker: WorkerRow) -> int:
+        session = self.session(worker)
+        return session.beat.polls_ok if session else 0
+
+    def _has_polled(self, worker: WorkerRow) -> bool:
+        return self._polls(worker) > self._polls_before.get(worker.worker_id, 0)
 
     def _released(self, worker: WorkerRow) -> bool:
         session = self.session(worker)
@@ -228,12 +257,24 @@ class WorkerPool:
             session = self.session(worker)
             return self._stopping() or self.ailment(worker) is not None or (session is not None and met(session))
 
-        in_time = self._signal.until(decided, seconds)
+        in_time = self._until(decided, seconds)
         if self._stopping():
             raise Stopping
         self._refuse_ailing(worker)
         if not in_time:
             raise WorkerLate(f"{otherwise} within {seconds:g} s{self._poll_error(worker)}")
+
+    def _until(self, met: Callable[[], bool], seconds: float) -> bool:
+        """Wait until ``met`` is true, at most ``seconds``; gives what it said last.
+
+        No silence counts from while this process stood still.
+        """
+
+        def looked() -> bool:
+            self._lookout.look()
+            return met()
+
+        return self._signal.until(looked, seconds)
 
     def _poll_error(self, worker: WorkerRow) -> str:
         session = self.session(worker)
@@ -256,5 +297,6 @@ class WorkerPool:
         """End one worker; an engine that does not answer is left for the next look."""
         try:
             self._containers.end(worker.worker_id, reason=reason, crashed=crashed)
+            self._polls_before.pop(worker.worker_id, None)
         except EngineError as error:
             _LOG.warning("could not put a worker away", worker=worker.worker_id, error=str(error))

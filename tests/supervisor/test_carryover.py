@@ -1,5 +1,7 @@
 """Bases that move: a superseded update becomes another one on the new base, or says why not."""
 
+import errno
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +10,7 @@ import pytest
 
 from supervisor.ledger import Ledger, NewUpdate, Origin, Update
 from supervisor.pipeline.carryover import carry_over
-from supervisor.revisions import Revisions
+from supervisor.revisions import Revisions, RevisionsUnusable
 from supervisor.states import Status
 
 S = Status
@@ -89,3 +91,25 @@ def test_what_the_checkout_brings_is_left_to_upgrade(home: Home) -> None:
     old, new = home.carried({"worker/b.py": b"c\n"}, origin=Origin.UPSTREAM)
     assert new == []
     assert "supervisor upgrade" in str(old.last_error)
+
+
+def test_a_repository_that_cannot_be_used_says_nothing_about_an_update(home: Home, tmp_path: Path) -> None:
+    """A full disk or a missing git is waited for: nothing is noted, and it is carried over afterwards."""
+    old = home.update({"worker/a.py": b"1\n2\n3\n4\n5\n6\nseven\n"}, S.SUPERSEDED)
+    away = (tmp_path / "revisions.git").rename(tmp_path / "away")
+    with pytest.raises(RevisionsUnusable):
+        carry_over(home.ledger, home.revisions, parent_id=None)
+    assert home.ledger.find(old.tx_id).code is None
+    away.rename(tmp_path / "revisions.git")
+    assert len(carry_over(home.ledger, home.revisions, parent_id=None)) == 1
+
+
+def test_no_room_for_a_merge_is_told_as_such(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The directory that a merge is made in is no exception."""
+
+    def full(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "mkdtemp", full)
+    with pytest.raises(RevisionsUnusable):
+        home.revisions.merged(str(home.ledger.good_sha()), str(home.ledger.good_sha()), FIRST)

@@ -257,7 +257,7 @@ def test_a_worker_that_was_registered_and_never_made_is_not_taken_for_one(
     installation.engine.come_back()
     [registered] = [row for row in installation.ledger.living_workers() if row.sha == update.sha]
     assert supervisor.pool.living(update.revision.sha) is None
-    assert supervisor.pool.bring_up(update.revision).worker_id != registered.worker_id
+    assert supervisor.pool.bring_up(update.revision, excuse=lambda: "").worker_id != registered.worker_id
     assert installation.ledger.crashes(update.revision.sha, 0) == []
 
 
@@ -274,4 +274,16 @@ def test_a_worker_that_was_put_away_by_half_is_not_taken_for_one(
     installation.engine.come_back()
     assert supervisor.pool.living(row.sha) is None
     assert not supervisor.pool.retire_ailing(row.sha)
+    assert installation.ledger.worker(row.worker_id).exited_at is not None
+
+
+def test_a_dead_worker_is_put_away_though_its_log_cannot_be_kept(
+    installation: Installation, supervisor: Supervisor
+) -> None:
+    """A log is worth less than the next worker."""
+    row = active(installation, supervisor)
+    (installation.settings.paths.logs / "workers").write_text("in the way")
+    installation.engine.crash(row.worker_id)
+    supervisor.containers.end(row.worker_id, reason="it died")
+    assert installation.engine.inspect(row.worker_id) is None
     assert installation.ledger.worker(row.worker_id).exited_at is not None

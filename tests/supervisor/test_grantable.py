@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from supervisor.contract import GrantOrder
 from supervisor.ledger import Access
 from supervisor.toolbox.grantable import NotGrantable, Walls, overlapping, place, still_there
+from tests.supervisor.fakes.installation import Installation
 
 
 @pytest.fixture
@@ -121,3 +123,30 @@ def test_what_overlaps() -> None:
     assert overlapping(Path("/srv/a/b"), ["/srv/a"]) == "/srv/a"
     assert overlapping(Path("/srv/a"), ["/srv/a"]) == "/srv/a"
     assert overlapping(Path("/srv/a"), ["/srv/ab"]) is None
+
+
+def test_what_is_ours_is_not_granted_by_its_real_path(ground: Path) -> None:
+    """A home of autonous, or of the user, that is reached through a symlink is closed where it really is."""
+    (ground / "ours").symlink_to(ground / "autonous")
+    (ground / "me").symlink_to(ground / "home")
+    walls = Walls(roots=(ground,), private=(ground / "ours",), home=ground / "me")
+    for what in ("autonous", "autonous/workspace", "home", "home/.ssh"):
+        with pytest.raises(NotGrantable) as caught:
+            walls.check(f"{ground}/{what}", "ro", 1)
+        assert caught.value.code == "not_grantable"
+
+
+@pytest.mark.parametrize("what", ["home", "home/state", "elsewhere"])
+def test_an_installation_behind_symlinks_is_closed(tmp_path: Path, what: str) -> None:
+    """The ledger stays out of every toolbox though the home, or a part of it, really is somewhere else."""
+    ground = tmp_path.resolve()
+    for made in ("home", "elsewhere"):
+        (ground / made).mkdir()
+    (ground / "link").symlink_to(ground / "home")
+    (ground / "home" / "revisions.git").symlink_to(ground / "elsewhere")
+    with Installation(ground / "link") as installation:
+        installation.change(grantable_roots=(ground,))
+        grants = installation.start(rolling=False).grants
+        order = GrantOrder(path=str(ground / what), mode="ro", hours=1, user_id=1, chat_id=1)
+        with pytest.raises(NotGrantable, match="autonous itself lives there"):
+            grants.add(order, parent_id=0)

@@ -92,6 +92,7 @@ def test_an_engine_that_answers_is_taken_without_a_word() -> None:
         (ROOTLESS, "rootless"),
         ({**USUAL, "OperatingSystem": "Docker Desktop"}, "Docker Desktop"),
         ({**USUAL, "OSType": "windows"}, "windows"),
+        ({**USUAL, "SecurityOptions": ["name=seccomp,profile=default", "name=userns"]}, "userns-remap"),
     ],
 )
 def test_an_engine_that_cannot_serve_is_refused_in_one_line(info: dict[str, object], word: str) -> None:

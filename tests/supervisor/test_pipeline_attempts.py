@@ -85,3 +85,29 @@ def test_an_engine_that_is_away_or_full_is_waited_for(
     engine, tx_id = at_work(installation, failure, monkeypatch)
     assert engine.asked >= 8
     assert installation.ledger.find(tx_id).status is Status.BUILDING
+
+
+def test_a_home_that_cannot_be_looked_at_does_not_end_the_pipeline(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says that it waits, and goes on when the home is back."""
+    monkeypatch.setattr(pipeline, "_RETRY_SECONDS", 0.01)
+    installation.change(home=installation.settings.home / "gone")
+    base = installation.ledger.good_revision()
+    new = NewUpdate(origin=Origin.CLI, patch=b"patch", base_sha=base.sha, base_tx_id=base.tx_id)
+    installation.ledger.create(new)
+    made = Pipeline(
+        engine=Failing(EngineUnreachable("it is away")),  # type: ignore[arg-type]
+        ledger=installation.ledger,
+        revisions=installation.revisions,
+        settings=installation.settings,
+        signal=Signal(),
+        started_event=0,
+    )
+    thread = threading.Thread(target=made.run, daemon=True)
+    thread.start()
+    installation.until(lambda: "No such file" in made.paused or not thread.is_alive())
+    assert thread.is_alive()
+    made.stop()
+    thread.join(10)
+    installation.change(home=installation.settings.home.parent)

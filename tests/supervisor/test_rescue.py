@@ -46,6 +46,7 @@ class Bench:
     ledger: Ledger
     revisions: Revisions
     works: bool = False
+    polls: bool = True
     trouble: str = "the image is gone"
     owners: tuple[int, ...] = (OWNER,)
     now: float = 0.0
@@ -69,6 +70,7 @@ class Bench:
             commands=Commands(self.ledger, self.revisions, status=lambda: views.status(self.ledger, running=True)),
             owners=lambda: self.owners,
             works=lambda: self.works,
+            polls=lambda: self.works and self.polls,
             trouble=lambda: self.trouble,
             poll_turn=self.poll_turn,
             signal=Signal(),
@@ -121,7 +123,10 @@ def test_commands_are_answered_and_everything_else_is_kept_in_order(bench: Bench
     ]
 
 
-@pytest.mark.parametrize("text", ["/rollback {tx}", "rollback {tx}", "/rollback@bot {tx}"])
+@pytest.mark.parametrize(
+    "text",
+    ["/rollback {tx}", "rollback {tx}", "/rollback@bot {tx}", "/rollback_{tx}", "/rollback\n{tx}", "rollback\t{tx}"],
+)
 def test_a_rollback_is_obeyed_at_once(bench: Bench, text: str) -> None:
     """No button and no worker is needed for it."""
     update = update_in(bench.ledger, Status.PROMOTED, base=bench.base)
@@ -249,6 +254,23 @@ def test_without_need_nobody_polls(bench: Bench, case: str) -> None:
     bench.rescue.turn(bench.bot)
     assert bench.running.user.polls() == []
     assert bench.ledger.events(EventType.RESCUE_STARTED) == []
+
+
+def test_workers_that_die_before_they_poll_are_as_good_as_none(bench: Bench) -> None:
+    """One after the other comes up and goes; in between somebody asks for what was written."""
+    bench.polls = False
+    for _ in range(3):
+        bench.works = True
+        bench.now += 1
+        assert not bench.rescue.needed()  # never beside a worker
+        bench.works = False
+        bench.now += 1
+        bench.rescue.needed()
+    assert bench.rescue.needed()
+    bench.works = bench.polls = True
+    bench.rescue.needed()
+    bench.works = False
+    assert not bench.rescue.needed()
 
 
 def test_a_worker_that_took_over_while_the_turn_was_awaited_is_not_disturbed(bench: Bench) -> None:

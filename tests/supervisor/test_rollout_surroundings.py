@@ -296,3 +296,80 @@ def test_an_exam_of_n_minus_1_holds_nobody_up(installation: Installation, monkey
         installation.until(lambda: installation.active() not in (None, green), 3)
         slow.go_on.set()
         installation.until(lambda: len(installation.running()) == 2)
+
+
+def test_workers_that_do_not_come_up_with_a_full_disk_are_not_counted(installation: Installation) -> None:
+    """Nor is N-1 beside them: what was promoted stays, and is taken up again when there is room."""
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        update = installation.promoted("fine")
+        for of in (update, installation.genesis):
+            installation.behaviours[of.sha or ""] = [Behaviour(exits_at_start=1)]
+        installation.disk_has_room = False
+        for name in installation.running():
+            installation.engine.crash(name)
+        spawned = len(installation.told(EventType.WORKER_SPAWNED))
+        installation.until(lambda: len(installation.told(EventType.WORKER_SPAWNED)) > spawned + 3)
+        assert installation.ledger.crashes(update.sha or "", 0) == []
+        assert installation.ledger.crashes(installation.genesis.sha or "", 0) == []
+        installation.behaviours.clear()
+        installation.disk_has_room = True
+        installation.becomes_active(update)
+        assert installation.update(update).status is S.PROMOTED
+
+
+def test_a_crash_loop_is_not_decided_on_while_the_disk_is_full(installation: Installation) -> None:
+    """N-1 would fare no better; afterwards it is judged as ever."""
+    installation.change(crash_threshold=1000)
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        update = installation.promoted()
+        for _ in range(2):
+            active = installation.becomes_active(update)
+            installation.engine.crash(active.worker_id)
+            installation.until(lambda active=active: installation.active() not in (None, active))  # type: ignore[misc]
+    active = installation.becomes_active(update)
+    installation.engine.crash(active.worker_id)
+    installation.change(crash_threshold=2)
+    installation.disk_has_room = False
+    with installation.supervised():
+        installation.becomes_active(update)
+        assert installation.update(update).status is S.PROMOTED
+
+
+@pytest.mark.parametrize("after", [None, 0.1], ids=["from the start", "in its probation"])
+def test_a_bot_api_that_no_worker_reaches_is_nobodys_fault(installation: Installation, after: float | None) -> None:
+    """The host reaches it, and green is given up; N-1 cannot poll either, so nothing is banned."""
+    installation.change(stable_window_seconds=5)
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        if after is None:
+            installation.socket.bot_api_reached = False
+        update = installation.approved()
+        if after is not None:
+            installation.reaches(update, S.DEPLOYED_UNSTABLE)
+            installation.socket.bot_api_reached = False
+        update = installation.reaches(update, S.DEPLOY_FAILED, S.ROLLED_BACK)
+        installation.until(lambda: installation.update(update).blame == Blame.EXTERNAL, what="the blame to be lifted")
+        assert installation.ledger.failed_before(update.patch_id or "") is None
+        installation.socket.bot_api_reached = True
+        installation.becomes_active(installation.genesis)
+
+
+def test_a_green_that_alone_cannot_poll_stays_banned(installation: Installation) -> None:
+    """N-1 polls again as soon as it is back, whatever it did in its former time."""
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        update = installation.reaches(installation.approved("mute", Behaviour(polls=False)), S.DEPLOY_FAILED)
+        installation.becomes_active(installation.genesis)
+        time.sleep(0.6)
+        assert (installation.update(update).blame, installation.update(update).code) == (Blame.OWN, "no_poll")
+
+
+def test_a_green_that_cannot_poll_as_blue_could_not_is_not_banned(installation: Installation) -> None:
+    """Blue's last poll had failed before it gave way, though it polls again as soon as it is back."""
+    installation.behaviours[installation.genesis.sha or ""] = [Behaviour(poll_fails_after=0.0)]
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        update = installation.reaches(installation.approved("mute", Behaviour(polls=False)), S.DEPLOY_FAILED)
+        assert update.blame == Blame.EXTERNAL

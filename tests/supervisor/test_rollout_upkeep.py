@@ -1,7 +1,8 @@
 """Between updates: a crash is answered by a restart, a crash loop by N-1, and N-1 stands by all the time."""
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -217,3 +218,43 @@ def test_n_minus_1_whose_image_is_gone_is_built_again(installation: Installation
         installation.roll_back(update)
         installation.reaches(update, S.ROLLED_BACK)
         installation.becomes_active(installation.genesis)
+
+
+def test_the_delay_of_a_restart_ends_when_a_person_goes_back(installation: Installation) -> None:
+    """A bad revision that was just sent back is not started once more."""
+    installation.change(restart_delay_seconds=5)
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        update = installation.promoted()
+        active = installation.becomes_active(update)
+        installation.engine.crash(active.worker_id)
+        installation.until(lambda: installation.ledger.worker(active.worker_id).exited_at is not None)
+        installation.roll_back(update)
+        installation.becomes_active(installation.genesis, 3)
+        spawned = [told["sha"] for told in installation.told(EventType.WORKER_SPAWNED)]
+        assert spawned.count(update.sha) == 1
+
+
+def test_no_standby_is_started_any_more_when_the_supervisor_ends(installation: Installation) -> None:
+    """However long the image of N-1 took: what is started then would be left running."""
+    asked, go_on = threading.Event(), threading.Event()
+
+    def beside(work: Callable[[], None]) -> None:
+        def slowly() -> None:
+            asked.set()
+            go_on.wait(5)
+            work()
+
+        threading.Thread(target=slowly, daemon=True).start()
+
+    with installation.supervised() as supervisor:
+        blue = installation.becomes_active(installation.genesis)
+        installation.promoted()
+        installation.beside = beside
+    with installation.supervised() as supervisor:
+        installation.engine.crash(blue.worker_id)
+        assert asked.wait(5)
+        supervisor.ask_to_stop()
+        threading.Timer(0.1, go_on.set).start()
+        supervisor.rollout.finish(5)
+        assert installation.told(EventType.WORKER_SPAWNED)[-1]["sha"] != installation.genesis.sha

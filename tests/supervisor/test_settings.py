@@ -98,6 +98,8 @@ BAD: list[tuple[str, str, str]] = [
     ("AUTONOUS_EMBEDDINGS_BASE_URL", "localhost:8000", "an http:// or https:// URL"),
     ("OPENAI_BASE_URL", "ftp://example", "an http:// or https:// URL"),
     ("TELEGRAM_API_BASE_URL", "https://with space", "an http:// or https:// URL"),
+    ("TELEGRAM_API_BASE_URL", "http://a:b", "an http:// or https:// URL"),
+    ("OPENAI_BASE_URL", "https://:443", "an http:// or https:// URL"),
     ("AUTONOUS_COMMANDER", "irc", "telegram or dummy"),
     ("AUTONOUS_COMMANDER", "Telegram", "telegram or dummy"),
     ("ANTHROPIC_BASE_URL", "localhost", "an http:// or https:// URL"),

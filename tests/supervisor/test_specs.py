@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from supervisor.engine.values import machine_of
 from supervisor.paths import Paths
 from supervisor.specs import (
     LABEL_PROJECT,
@@ -322,3 +323,29 @@ def test_limits_are_asked_for_as_they_are(limits: Limits) -> None:
     assert host["NanoCpus"] == pytest.approx(limits.cpus * 1e9, abs=1)
     spec = replace(GATE, limits=limits)
     assert violations(spec, inspected(spec)) == []
+
+
+@pytest.mark.parametrize(("cpus", "asked"), [(1, 1_000_000_000), (2, 2_000_000_000), (64, 2_000_000_000)])
+def test_no_more_processors_are_asked_for_than_there_are(cpus: int, asked: int) -> None:
+    """An engine refuses a container that wants more than its machine has."""
+    machine = machine_of({"NCPU": cpus})
+    assert create_arguments(WORKER, machine)["HostConfig"]["NanoCpus"] == asked
+
+
+def test_selinux_labels_are_switched_off_where_the_engine_sets_them() -> None:
+    """The owner's files carry no label that a container could read; elsewhere the option would be a deviation."""
+    machine = machine_of({"NCPU": 4, "SecurityOptions": ["name=seccomp,profile=default", "name=selinux"]})
+    made = inspected(WORKER)
+    made["HostConfig"]["SecurityOpt"] = create_arguments(WORKER, machine)["HostConfig"]["SecurityOpt"]
+    assert made["HostConfig"]["SecurityOpt"] == ["no-new-privileges:true", "label=disable"]
+    assert violations(WORKER, made, machine) == []
+    assert violations(WORKER, made)
+    assert violations(WORKER, inspected(WORKER), machine)
+
+
+def test_what_a_daemon_adds_to_the_log_is_no_deviation() -> None:
+    """Its default options are added to ours; ours must stand as they are."""
+    added = {"max-size": "5m", "max-file": "2", "labels": "x", "compress": "true"}
+    assert violations(WORKER, altered(WORKER, "HostConfig.LogConfig.Config", added)) == []
+    for config in ({**added, "max-size": "5g"}, {"max-file": "2"}, None):
+        assert violations(WORKER, altered(WORKER, "HostConfig.LogConfig.Config", config))

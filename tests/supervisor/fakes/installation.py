@@ -203,6 +203,7 @@ class Supervisor:
             commands=Commands(ledger, installation.revisions, status=lambda: views.status(ledger, running=True)),
             owners=owners,
             works=self.pool.may_poll,
+            polls=self.pool.polls,
             trouble=lambda: self.rollout.trouble,
             poll_turn=poll_turn,
             signal=self.signal,
@@ -217,11 +218,18 @@ class Supervisor:
 
 
 class InterruptibleLedger(Ledger):
-    """A ledger that calls ``changed`` after each commit."""
+    """A ledger that calls ``changed`` after each commit, and ``read`` before each look."""
 
-    def __init__(self, path: Path, changed: Callable[[], None]) -> None:
+    def __init__(self, path: Path, changed: Callable[[], None], read: Callable[[], None]) -> None:
         self._changed = changed
+        self._read = read
         super().__init__(path)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        self._read()
+        with super()._reading():
+            yield
 
     @contextmanager
     def _writing(self, name: str) -> Iterator[None]:
@@ -241,7 +249,8 @@ class Installation:
         self.settings.paths.create(worker_uid=self.settings.worker_uid)
         self.timing = timing
         self.interrupt: Callable[[], None] = lambda: None
-        self.ledger = InterruptibleLedger(self.settings.paths.ledger, self._interrupted)
+        self.hold_up: Callable[[], None] = lambda: None  # whoever looks into the ledger
+        self.ledger = InterruptibleLedger(self.settings.paths.ledger, self._interrupted, lambda: self.hold_up())  # noqa: PLW0108 - it changes
         self.decisions = Decisions(self.ledger)
         self.revisions = Revisions(self.settings.paths.revisions)
         self.revisions.create()

@@ -100,6 +100,7 @@ class Socket:
 
     sessions: Sessions | None = None
     bot_api_answers: bool = True
+    bot_api_reached: bool = True  # by workers, whatever it answers the supervisor
     model_answers: bool = True
 
 
@@ -134,6 +135,9 @@ class FakeWorker:
         self._drain_since: float | None = None
         self._told_to_end = False
         self._polls_from = 0.0
+        self._polled_in: int | None = None  # the epoch in which its last poll went well
+        self._polls_ok = 0
+        self._poll_error = ""
 
     # -- as a process
 
@@ -202,18 +206,25 @@ class FakeWorker:
         active = self._epoch is not None
         on_duty = time.monotonic() - self._active_since
         behaviour = self._behaviour
-        fails = active and behaviour.poll_fails_after is not None and on_duty >= behaviour.poll_fails_after
-        if not self._socket.bot_api_answers:
+        if away := not (self._socket.bot_api_answers and self._socket.bot_api_reached):
             self._polls_from = time.monotonic() + behaviour.polls_again_after
-        fails = fails or (active and time.monotonic() < self._polls_from)
+        away = away or time.monotonic() < self._polls_from
+        fails = behaviour.poll_fails_after is not None and on_duty >= behaviour.poll_fails_after
+        if active:  # in standby it says what it said last
+            self._poll_error = "ConnectError: refused" if fails or away else ""
+        if away or not active:
+            self._polled_in = None
+        elif behaviour.polls and self._polled_in != self._epoch:
+            self._polled_in = self._epoch
+            self._polls_ok += 1  # the first, which comes back at once
         no_model = behaviour.model_fails or not self._socket.model_answers
         return Beat(
             state=self._state,
             epoch=self._epoch,
             healthy=not (active and behaviour.unwell),
             detail=behaviour.unwell if active else "",
-            polls_ok=1 if active and behaviour.polls else 0,
-            poll_error="ConnectError: refused" if fails or (active and not self._socket.bot_api_answers) else "",
+            polls_ok=self._polls_ok,
+            poll_error=self._poll_error,
             model_error="APIConnectionError: refused" if no_model else "",
             internal_errors=behaviour.internal_errors if active else 0,
         )
