@@ -24,10 +24,10 @@ from supervisor.contract import EventType
 from supervisor.engine import Engine
 from supervisor.hostengine import EngineMissing, ensure_engine
 from supervisor.images.builds import ImagesUnavailable, base_tag, ensure_deps
-from supervisor.ledger import Ledger
+from supervisor.ledger import Event, Ledger
 from tests.chaos.blows import Blows
-from tests.chaos.book import Verdict, judge
-from tests.chaos.changes import Changes
+from tests.chaos.book import Service, Verdict, judge
+from tests.chaos.changes import Changes, has_way_back
 from tests.chaos.talk import CHATS, PER_SECOND, Talk, committed
 from tests.support.checkouts import copy_checkout
 from tests.support.echo import PREFIX, EchoModel
@@ -82,15 +82,13 @@ def _run(installation: Installation, options: argparse.Namespace, private: Priva
     talk = Talk(installation.paths.localbot_user_socket)
     blows = Blows(installation, random.Random(f"{options.seed} blows"), say)
     if private is not None:
-        blows.add("engine restarted", 1, private.restart)
+        blows.add_engine(private)
     changes = Changes(installation, random.Random(f"{options.seed} changes"), say)
     _together([talk.write, blows.deal, changes.make], options.minutes * 60)
-    problems = _come_to_rest(installation, blows, talk)
+    problems = [*changes.problems, *_come_to_rest(installation, blows, talk)]
     asked, answers = talk.read()
-    with Ledger.read_only(installation.paths.ledger) as ledger:
-        deaths = [*blows.times, *(event.timestamp for event in ledger.events(EventType.WORKER_EXITED))]
     noted = committed(installation.paths.agent_db)
-    verdict = judge(asked, answers, committed=noted, deaths=deaths)
+    verdict = judge(asked, answers, committed=noted, service=_service(installation.paths.ledger), over=time.time())
     for answer in answers:
         if any(text == answer.text.removeprefix(PREFIX) for text in verdict.doubled):
             say(f"doubled: {answer.text} at {answer.at - began:.1f} s, noted: {answer.place in noted}")
@@ -125,6 +123,7 @@ def _come_to_rest(installation: Installation, blows: Blows, talk: Talk) -> list[
     blows.bring_up()
     checks: list[tuple[str, Callable[[], object], float]] = [
         ("an active healthy worker and nothing on its way", lambda: installation.settled(_REST_SECONDS), 0.1),
+        ("N-1 at hand", lambda: has_way_back(installation), _TIDY_SECONDS),
         ("all answers", lambda: talk.unanswered() == 0, _TIDY_SECONDS),
         ("one worker's containers, and those of N-1", lambda: len(installation.containers()) <= 2, _TIDY_SECONDS),
     ]
@@ -138,6 +137,23 @@ def _come_to_rest(installation: Installation, blows: Blows, talk: Talk) -> list[
         if (state := _integrity(database)) != "ok":
             problems.append(f"{database.name} is damaged: {state}")
     return problems
+
+
+def _service(path: Path) -> Service:
+    """Who held the lease when, and when each of them ended."""
+    with Ledger.read_only(path) as ledger:
+        granted = ledger.events(EventType.LEASE_GRANTED)
+        exited = ledger.events(EventType.WORKER_EXITED)
+    return Service(
+        grants=[(event.timestamp, str(event.payload["worker_id"])) for event in granted],
+        ends={str(event.payload["worker_id"]): _ended_at(event) for event in exited},
+    )
+
+
+def _ended_at(event: Event) -> float:
+    """The engine's word, where it has one: of what lost its power with it, it may have none."""
+    ended_at = event.payload.get("ended_at")
+    return ended_at if isinstance(ended_at, float) else event.timestamp
 
 
 def _integrity(database: Path) -> str:
