@@ -2,7 +2,6 @@
 
 import os
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from supervisor.localbot.store import BotStore
 from tests.bench import poller
 from tests.support import candidates
 from tests.support.installation import Installation, wait_for
+from tests.support.projects import new_project
 
 #: How long each of the three watches a new revision before it counts as good.
 WATCH_SECONDS = 10
@@ -107,7 +107,7 @@ class _Stage:
     directory: Path
     image: str
     client: docker.APIClient = field(init=False)
-    project: str = field(default_factory=lambda: f"bench-{uuid.uuid4().hex[:8]}")
+    project: str = field(default_factory=lambda: new_project("bench"))
 
     def __post_init__(self) -> None:
         self.client = docker.APIClient(base_url=engine_url(), version="auto")

@@ -17,6 +17,7 @@ from supervisor.pipeline.upgrade import checkout_files
 from supervisor.specs import WORKER_UID
 from tests.supervisor.localbot_support import short_directory
 from tests.support import failing_parts
+from tests.support.projects import new_project
 
 UID = os.getuid() or WORKER_UID
 LONGEST_SECONDS = 8.0  # on a busy machine; about three on a quiet one
@@ -29,7 +30,7 @@ class Room:
     engine: Engine
     deps: Deps
     directory: Path
-    project: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:8]}")
+    project: str = field(default_factory=new_project)
 
     def __post_init__(self) -> None:
         self.files = checkout_files(CHECKOUT)

@@ -3,7 +3,6 @@
 The other tests of the roll-out run on the fake alone; these hold it to what a real engine does.
 """
 
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from supervisor.specs import ContainerSpec, gate_spec
 from supervisor.workers.containers import Engine as FleetEngine
 from supervisor.workers.exits import Watch
 from tests.supervisor.fakes.engine import FakeEngine
+from tests.support.projects import new_project
 
 UID = 10001
 FAKE_IMAGE = "sha256:fake"
@@ -57,7 +57,7 @@ class Bench:
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.engine)])
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    project = f"crew-{secrets.token_hex(3)}"
+    project = new_project("crew")
     if request.param == "fake":
         fake = FakeEngine()
         fake.add_image(FAKE_IMAGE, "fake:1", {"kept": "yes"})
