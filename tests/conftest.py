@@ -79,14 +79,14 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 
 def _faults_told(config: pytest.Config) -> list[str]:
-    """Of a run that others report to, and that is about some: of all faults when it is a whole one, else of those."""
+    """Of a whole run; of another one what went wrong, if anything did."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
     if reporter is None or hasattr(config, "workerinput"):
         return []
     found = faultreport.outcomes(reporter.stats)
     whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.keyword
-    wanted = TITLES if whole else found
-    return faultreport.told(found, wanted) if wanted else []
+    lines = faultreport.told(found, TITLES if whole else found)
+    return lines if whole or len(lines) > 1 else []
 
 
 @pytest.fixture(scope="session", autouse=True)
