@@ -124,9 +124,10 @@ def test_tests_that_hang(gate: Gate) -> None:
 
 @pytest.mark.fault(23)
 def test_tests_that_need_too_much_memory(gate: Gate) -> None:
-    """The limit is theirs alone."""
+    """The limit is theirs alone, and it is told as what it was."""
     verdict = gate.judge({CODE: b"hog = bytearray(2_000_000_000)\n"})
     assert not verdict.passed
+    assert "ran out of memory (exit code 137)" in verdict.reason
 
 
 @pytest.mark.fault(23)

@@ -14,7 +14,7 @@ from supervisor.states import IN_ROLLOUT, Status
 from supervisor.updates.decisions import Refusal
 from tests.supervisor.fakes.installation import QUICK, Installation, Killed
 from tests.supervisor.fakes.workers import Behaviour
-from tests.support.rolloutmodel import GOOD, Rest, Rollouts, World
+from tests.support.rolloutmodel import GOOD, Rest, ShakenRollouts, ShakenWorld
 
 SECONDS = 20.0
 #: A busy machine makes workers late; nothing here is about that.
@@ -154,8 +154,8 @@ class Fakes:
         self._directory.cleanup()
 
 
-class OverFakes(Rollouts):
-    def make(self) -> World:
+class OverFakes(ShakenRollouts):
+    def make(self) -> ShakenWorld:
         return Fakes()
 
 
