@@ -20,15 +20,14 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from supervisor.contract import EventType
 from supervisor.engine import Engine
 from supervisor.hostengine import EngineMissing, ensure_engine
 from supervisor.images.builds import ImagesUnavailable, base_tag, ensure_deps
-from supervisor.ledger import Event, Ledger
 from tests.chaos.blows import Blows
-from tests.chaos.book import Service, Verdict, judge
+from tests.chaos.book import Verdict, judge
 from tests.chaos.changes import Changes, has_way_back
-from tests.chaos.talk import CHATS, PER_SECOND, Talk, committed
+from tests.chaos.records import committed, service
+from tests.chaos.talk import CHATS, PER_SECOND, Talk
 from tests.support.checkouts import copy_checkout
 from tests.support.echo import PREFIX, EchoModel
 from tests.support.installation import Installation, wait_for
@@ -88,7 +87,7 @@ def _run(installation: Installation, options: argparse.Namespace, private: Priva
     problems = [*changes.problems, *_come_to_rest(installation, blows, talk)]
     asked, answers = talk.read()
     noted = committed(installation.paths.agent_db)
-    verdict = judge(asked, answers, committed=noted, service=_service(installation.paths.ledger), over=time.time())
+    verdict = judge(asked, answers, committed=noted, service=service(installation.paths.ledger), over=time.time())
     for answer in answers:
         if any(text == answer.text.removeprefix(PREFIX) for text in verdict.doubled):
             say(f"doubled: {answer.text} at {answer.at - began:.1f} s, noted: {answer.place in noted}")
@@ -137,23 +136,6 @@ def _come_to_rest(installation: Installation, blows: Blows, talk: Talk) -> list[
         if (state := _integrity(database)) != "ok":
             problems.append(f"{database.name} is damaged: {state}")
     return problems
-
-
-def _service(path: Path) -> Service:
-    """Who held the lease when, and when each of them ended."""
-    with Ledger.read_only(path) as ledger:
-        granted = ledger.events(EventType.LEASE_GRANTED)
-        exited = ledger.events(EventType.WORKER_EXITED)
-    return Service(
-        grants=[(event.timestamp, str(event.payload["worker_id"])) for event in granted],
-        ends={str(event.payload["worker_id"]): _ended_at(event) for event in exited},
-    )
-
-
-def _ended_at(event: Event) -> float:
-    """The engine's word, where it has one: of what lost its power with it, it may have none."""
-    ended_at = event.payload.get("ended_at")
-    return ended_at if isinstance(ended_at, float) else event.timestamp
 
 
 def _integrity(database: Path) -> str:

@@ -55,15 +55,15 @@ class Service:
     grants: Sequence[tuple[float, str]] = ()
     ends: Mapping[str, float] = field(default_factory=dict)
 
-    def holder_died(self, first: Answer, second: Answer) -> bool:
+    def holder_died(self, first: float, second: float) -> bool:
         """Whether whoever held the lease when the first answer came died then, or before the second one came.
 
         The death of any other worker is no reason to answer once more.
         """
-        before = bisect_right(self.grants, first.at, key=lambda grant: grant[0])
+        before = bisect_right(self.grants, first, key=lambda grant: grant[0])
         if not before or (end := self.ends.get(self.grants[before - 1][1])) is None:
             return False
-        return first.at - IN_FLIGHT_SECONDS <= end <= second.at
+        return first - IN_FLIGHT_SECONDS <= end <= second
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def judge(
     for one in asked:
         for before, after in pairwise(by_text.get(one.answer, ())):
             # Its sender died after Telegram had accepted it, and none ever noted it.
-            if before.place not in committed and service.holder_died(before, after):
+            if before.place not in committed and service.holder_died(before.at, after.at):
                 in_the_window += 1
             else:
                 doubled.append(one.text)
