@@ -241,8 +241,7 @@ class Installation:
         self.settings.paths.create(worker_uid=self.settings.worker_uid)
         self.timing = timing
         self.interrupt: Callable[[], None] = lambda: None
-        self.ledger = InterruptibleLedger(self.settings.paths.ledger, self._interrupted)
-        self.decisions = Decisions(self.ledger)
+        self.open_ledger()
         self.revisions = Revisions(self.settings.paths.revisions)
         self.revisions.create()
         self.engine = FakeEngine(self._launch)
@@ -260,6 +259,11 @@ class Installation:
         self.clock_is_off = 0.0  # seconds by which the supervisor's wall clock is ahead
         self._supervisors: list[Supervisor] = []
         self.genesis = self._first_revision()
+
+    def open_ledger(self) -> None:
+        """Anew, for supervisors that are started from now on; what the file lacks is added."""
+        self.ledger = InterruptibleLedger(self.settings.paths.ledger, self._interrupted)
+        self.decisions = Decisions(self.ledger)
 
     def change(self, **settings: object) -> None:
         """Other settings, for supervisors that are started from now on."""
