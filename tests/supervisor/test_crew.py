@@ -11,7 +11,8 @@ from supervisor.contract import EventType, Role
 from supervisor.engine import EngineUnreachable
 from supervisor.ledger import Update, WorkerRow
 from supervisor.workers.pool import NoPoll, Stopping, WorkerFailed, WorkerLate
-from tests.supervisor.fakes.installation import Installation, Supervisor
+from tests.supervisor.fakes.installation import Installation
+from tests.supervisor.fakes.supervisors import Supervisor
 from tests.supervisor.fakes.workers import Behaviour
 
 

@@ -9,7 +9,8 @@ from supervisor.ledger import Update
 from supervisor.states import Status
 from supervisor.updates.attempts import MOST_DEATHS
 from tests.supervisor.fakes.deaths import SECONDS, DieWhen, settled
-from tests.supervisor.fakes.installation import Installation, Supervisor
+from tests.supervisor.fakes.installation import Installation
+from tests.supervisor.fakes.supervisors import Supervisor
 
 S = Status
 

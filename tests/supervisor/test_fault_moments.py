@@ -19,7 +19,8 @@ from supervisor.ledger import Update
 from supervisor.specs import ContainerSpec
 from supervisor.states import Status
 from tests.supervisor.fakes.deaths import SECONDS, DieWhen, settled
-from tests.supervisor.fakes.installation import PROJECT, QUICK, Installation, Killed, Supervisor
+from tests.supervisor.fakes.installation import QUICK, Installation
+from tests.supervisor.fakes.supervisors import PROJECT, Killed, Supervisor
 from tests.supervisor.fakes.workers import Behaviour
 
 S = Status

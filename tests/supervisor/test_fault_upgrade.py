@@ -13,7 +13,8 @@ from supervisor.ledger.migrations import LATEST, MIGRATIONS
 from supervisor.pipeline.pipeline import Pipeline
 from supervisor.states import IN_PIPELINE, Status
 from tests.supervisor.fakes.deaths import SECONDS, DieWhen, settled
-from tests.supervisor.fakes.installation import Installation, Killed
+from tests.supervisor.fakes.installation import Installation
+from tests.supervisor.fakes.supervisors import Killed
 from tests.supervisor.test_pipeline_attempts import Failing, in_step, pipeline_on
 
 

@@ -16,7 +16,8 @@ from supervisor.pipeline.pipeline import Pipeline
 from supervisor.sessions import Signal
 from supervisor.states import IN_PIPELINE, Status
 from supervisor.updates.attempts import MOST_DEATHS
-from tests.supervisor.fakes.installation import Installation, Killed
+from tests.supervisor.fakes.installation import Installation
+from tests.supervisor.fakes.supervisors import Killed
 
 
 class Failing:

@@ -23,7 +23,8 @@ from supervisor.sessions import Signal
 from supervisor.states import Status
 from supervisor.timing import Clocks, Timing
 from supervisor.updates.decisions import Decisions
-from tests.supervisor.fakes.installation import SOURCE, Installation
+from tests.supervisor.fakes.installation import Installation
+from tests.supervisor.fakes.supervisors import SOURCE
 from tests.supervisor.fakes.updates import genesis, update_in
 from tests.supervisor.fakes.workers import Behaviour
 from tests.supervisor.localbot_support import TOKEN, Running, local_bot, short_directory

@@ -12,7 +12,8 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from supervisor.states import IN_ROLLOUT, Status
 from supervisor.updates.decisions import Refusal
-from tests.supervisor.fakes.installation import QUICK, Installation, Killed
+from tests.supervisor.fakes.installation import QUICK, Installation
+from tests.supervisor.fakes.supervisors import Killed
 from tests.supervisor.fakes.workers import Behaviour
 from tests.support.rolloutmodel import GOOD, Rest, ShakenRollouts, ShakenWorld
 

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from typing import Final
 
 from supervisor.states import IN_ROLLOUT
-from tests.supervisor.fakes.installation import Installation, Killed, Supervisor
+from tests.supervisor.fakes.installation import Installation
+from tests.supervisor.fakes.supervisors import Killed, Supervisor
 
 SECONDS: Final = 15.0
 
