@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from supervisor.contract import EventType
 from supervisor.ledger import Ledger, LedgerUnusable, NewUpdate, Origin
 from supervisor.states import Status
+from tests.support.faults import ROOT
 from tests.worker.support import asynchronous, until, world
 
 DISK_KIB = 4096
@@ -66,6 +68,34 @@ def test_no_space_left_for_the_ledger(disk: Disk) -> None:
         ledger.move(tx, Status.BUILDING, Status.TESTING)
         added = [event.event_type for event in ledger.events()[len(before) :]]
         assert added == [EventType.UPDATE_BUILD_COMPLETED, EventType.UPDATE_TEST_STARTED]
+
+
+TALKATIVE = """
+import sys, structlog
+from pathlib import Path
+from supervisor import logs
+logs.to_file([], Path(sys.argv[1])) if len(sys.argv) > 1 else logs.to_standard_error([])
+for number in range(3000):
+    structlog.get_logger().warning("no space left", number=number)
+print("still here")
+"""
+
+
+@pytest.mark.fault(9)
+@pytest.mark.parametrize("named", [True, False], ids=["its file", "standard error"])
+def test_no_space_left_for_the_log(disk: Disk, named: bool) -> None:
+    """What cannot be written is lost, and ends nobody who wanted to tell it."""
+    log = disk.directory / "supervisor.log"
+    with log.open("a") as file:
+        disk.fill()
+        told = subprocess.run(
+            [sys.executable, "-c", TALKATIVE, *([str(log)] if named else [])],
+            stdout=subprocess.PIPE,
+            stderr=None if named else file,
+            cwd=ROOT,
+            check=False,
+        )
+    assert told.stdout == b"still here\n"
 
 
 @pytest.mark.fault(9)
