@@ -18,8 +18,7 @@ import pytest
 from supervisor.engine import Engine
 from supervisor.hostengine import EngineMissing, find_engine
 from supervisor.images.builds import Deps, ensure_deps
-from tests.support import figures
-from tests.support import faultreport
+from tests.support import faultreport, figures
 from tests.support.durations import rank
 from tests.support.faults import TITLES
 from tests.support.projects import sweep
