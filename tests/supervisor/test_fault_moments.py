@@ -292,15 +292,17 @@ def test_a_machine_that_restarts_in_probation(installation: Installation) -> Non
 @pytest.mark.parametrize(
     ("flapping", "end"),
     [
-        (Behaviour(flaps=0.1), S.DEPLOY_FAILED),
-        (Behaviour(flaps_in_service=0.1), S.ROLLED_BACK),
+        (Behaviour(flaps=0.2), S.DEPLOY_FAILED),
+        (Behaviour(flaps_in_service=0.2), S.ROLLED_BACK),
     ],
     ids=["before it has settled", "in its probation"],
 )
 def test_green_that_flaps(tmp_path: Path, flapping: Behaviour, end: Status) -> None:
     """Well, unwell, well again: it gets the lease only when it stays well, and keeps it only as long as it does."""
-    with Installation(tmp_path / "home", timing=replace(QUICK, settled=0.6)) as installation:
-        installation.change(stable_window_seconds=0.6)
+    with Installation(
+        tmp_path / "home", timing=replace(QUICK, ready=6, activate=6, first_poll=6, settled=1)
+    ) as installation:
+        installation.change(stable_window_seconds=1)
         with installation.supervised():
             blue = installation.becomes_active(installation.genesis)
             update = installation.approved("flaps", flapping)
