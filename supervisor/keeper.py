@@ -190,7 +190,8 @@ def _is_supervisor(pid: str) -> bool:
 
 
 def _say(line: str) -> None:
-    print(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} keeper: {line}", file=sys.stderr, flush=True)  # noqa: T201
+    with suppress(OSError):  # a full disk must not end it
+        print(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} keeper: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def main(arguments: Sequence[str]) -> int:

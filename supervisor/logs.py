@@ -4,12 +4,30 @@ import io
 import logging
 import sys
 from collections.abc import Iterable, MutableMapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 
 from supervisor.contract import Redactor
+
+
+class _Lossy:
+    """A stream that loses what it cannot write: a disk that is full must not end whoever wants to tell of it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write it, if that can be done."""
+        with suppress(OSError):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """The same."""
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def to_standard_error(secrets: Iterable[str]) -> None:
@@ -38,7 +56,7 @@ def _set_up(secrets: Iterable[str], stream: TextIO) -> None:
             masked,
             structlog.dev.ConsoleRenderer(colors=False),
         ],
-        logger_factory=structlog.PrintLoggerFactory(file=stream),
+        logger_factory=structlog.PrintLoggerFactory(file=cast("TextIO", _Lossy(stream))),
     )
     # httpx logs each URL, and the Bot API's URLs hold the token.
     logging.getLogger("httpx").setLevel(logging.WARNING)

@@ -63,6 +63,7 @@ class Service:
         self._engine = Engine()
         self._revisions = Revisions(self._paths.revisions)
         self._decisions = Decisions(self._ledger)
+        self._servers: list[UnixServer] = []
         self._started_event = 0
 
     def run(self) -> None:
@@ -126,11 +127,11 @@ class Service:
             with _optional(rollback_only, "the repository of revisions"):
                 self._parts.toolboxes.tidy()
                 reconcile(self._engine, self._ledger, self._parts.containers, self._revisions, self._settings.project)
-            stack.enter_context(
-                UnixServer(contract_app(self._parts.desk, self._parts.tool_desk), self._paths.contract_socket)
-            )
+            contract = contract_app(self._parts.desk, self._parts.tool_desk)
+            self._servers = [stack.enter_context(UnixServer(contract, self._paths.contract_socket))]
             with _optional(rollback_only, "the control socket"):
-                stack.enter_context(UnixServer(control_app(self), self._paths.control_socket, mode=0o600))
+                control = UnixServer(control_app(self), self._paths.control_socket, mode=0o600)
+                self._servers.append(stack.enter_context(control))
             self._sessions.forgive_silence()  # nobody could be heard before
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: self._stop.set())
@@ -183,6 +184,8 @@ class Service:
     def _watch_over(self, threads: list[threading.Thread]) -> None:
         while not self._stop.wait(_LOOK_SECONDS):
             self._keep_local_bot()
+            for server in self._servers:
+                server.keep_reachable()
             rotate(self._paths.supervisor_log)
             self._refuse_half(threads)
 

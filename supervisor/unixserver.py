@@ -15,7 +15,7 @@ import stat
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,6 +178,23 @@ class _Server(uvicorn.Server):
         else:
             loop.default_exception_handler(context)
 
+    def renew(self, number: int, listener: socket.socket) -> None:
+        """Accept what comes to this one instead of what came to the listener with that number, from any thread.
+
+        Connections that were accepted go on.
+        """
+        loop = self.servers[number].get_loop()
+        asyncio.run_coroutine_threadsafe(self._renew(number, listener), loop).result(_STOP_SECONDS)
+
+    async def _renew(self, number: int, listener: socket.socket) -> None:
+        def protocol() -> _Protocol:
+            return _Protocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+        loop = asyncio.get_running_loop()
+        renewed = await loop.create_server(protocol, sock=listener, backlog=self.config.backlog)
+        self.servers[number].close()
+        self.servers[number] = renewed
+
     async def main_loop(self) -> None:
         await self._ended.wait()
 
@@ -219,18 +236,29 @@ def _listen(path: Path, mode: int) -> socket.socket:
     return listener
 
 
-@contextlib.contextmanager
-def _listening(endpoint: Endpoint) -> Iterator[socket.socket]:
-    """The listener of an endpoint; its socket file is removed at the end, unless a successor has bound it already."""
-    listener = _listen(endpoint.path, endpoint.mode)
-    inode = endpoint.path.stat().st_ino
-    try:
-        yield listener
-    finally:
-        listener.close()
+class _Door:
+    """The listener of an endpoint, and its socket file."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self.bind()
+
+    def bind(self) -> None:
+        """Listen, anew where that was done before. ``OSError`` when the socket cannot be had."""
+        self.listener = _listen(self._endpoint.path, self._endpoint.mode)
+        self._inode = self._endpoint.path.stat().st_ino
+
+    @property
+    def gone(self) -> bool:
+        """Whether somebody removed the file, so that nobody can connect any more."""
+        return not os.path.lexists(self._endpoint.path)
+
+    def close(self) -> None:
+        """Remove the file, unless a successor has bound it already."""
+        self.listener.close()
         with contextlib.suppress(FileNotFoundError):
-            if endpoint.path.stat().st_ino == inode:
-                endpoint.path.unlink()
+            if self._endpoint.path.stat().st_ino == self._inode:
+                self._endpoint.path.unlink()
 
 
 class UnixServer:
@@ -257,6 +285,7 @@ class UnixServer:
         self._lock = threading.Lock()
         self._server: _Server | None = None
         self._thread: threading.Thread | None = None
+        self._doors: list[_Door] = []
 
     @property
     def running(self) -> bool:
@@ -272,7 +301,7 @@ class UnixServer:
         with self._lock, contextlib.ExitStack() as undo:
             if self.running:
                 raise RuntimeError(f"already serving {self.path}")
-            listeners = [undo.enter_context(_listening(endpoint)) for endpoint in self._endpoints]
+            doors = [undo.enter_context(contextlib.closing(_Door(endpoint))) for endpoint in self._endpoints]
             config = _Config(
                 _BySocket(self._endpoints),
                 http=_Protocol,
@@ -290,7 +319,7 @@ class UnixServer:
             self._server = _Server(config)
             self._thread = threading.Thread(
                 target=self._serve,
-                args=(self._server, listeners, undo.pop_all()),
+                args=(self._server, [door.listener for door in doors], undo.pop_all()),
                 name=f"serve {self.path.name}",
                 daemon=True,
             )
@@ -300,6 +329,26 @@ class UnixServer:
             except RuntimeError:
                 self._thread.join()
                 raise
+            self._doors = doors
+
+    def keep_reachable(self) -> bool:
+        """Bind each socket anew whose file somebody removed; whether there was one. Connections that are open go on.
+
+        Costs next to nothing, so that it can be called all the while; what cannot be bound now may be at the next call.
+        """
+        with self._lock:
+            if self._server is None or not self.running:
+                return False
+            gone = [number for number, door in enumerate(self._doors) if door.gone]
+            for number in gone:
+                try:
+                    self._doors[number].bind()
+                    self._server.renew(number, self._doors[number].listener)
+                except OSError as error:
+                    _LOG.warning("%s is gone, and cannot be bound anew: %s", self._endpoints[number].path, error)
+                else:
+                    _LOG.warning("%s was removed; it is there again", self._endpoints[number].path)
+            return bool(gone)
 
     def stop(self) -> None:
         """End open requests and streams, and return when the sockets are gone. Harmless when not running.

@@ -1,13 +1,15 @@
 """What every run of the tests needs: which of them want an engine, and the images that those start from.
 
 Where no engine answers, tests that want one are left out and counted at the end; ``AUTONOUS_REQUIRE_ENGINE=1`` makes
-each of them fail instead.
+each of them fail instead. The end of a whole run says which faults of ``docs/faults.md`` were shown; with the same
+variable, one that was not fails the run.
 """
 
 import fcntl
 import functools
 import os
 import shutil
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +18,11 @@ import pytest
 from supervisor.engine import Engine
 from supervisor.hostengine import EngineMissing, find_engine
 from supervisor.images.builds import Deps, ensure_deps
-from tests.support import figures
+from tests.support import faultreport, figures
+from tests.support.durations import rank
+from tests.support.faults import TITLES
 from tests.support.leftout import leave_out
+from tests.support.projects import sweep
 
 TESTS = Path(__file__).parent
 WANT_ENGINE = (TESTS / "engine", TESTS / "e2e", TESTS / "crash")
@@ -34,8 +39,10 @@ def why_no_engine() -> str | None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark by directory, so that no test forgets to."""
+    """Mark by directory, so that no test forgets to; those that take long come first, so that none runs on alone."""
+    items.sort(key=lambda item: rank(item.path))
     for item in items:
+        faultreport.note(item)
         if any(item.path.is_relative_to(directory) for directory in WANT_ENGINE):
             item.add_marker(pytest.mark.engine)
 
@@ -55,6 +62,29 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("left out")
         terminalreporter.line(f"{len(left_out)} tests want a container engine and did not run: {reason}")
     figures.print_all(terminalreporter)
+    if lines := _faults_told(terminalreporter.config):
+        terminalreporter.section("faults")
+        for line in lines:
+            terminalreporter.line(line)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Where everything has to be shown, a fault that was not is a failure."""
+    required = os.environ.get("AUTONOUS_REQUIRE_ENGINE") == "1"
+    if required and exitstatus == pytest.ExitCode.OK and len(_faults_told(session.config)) > 1:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _faults_told(config: pytest.Config) -> list[str]:
+    """Of a whole run; of another one what went wrong, if anything did."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or hasattr(config, "workerinput"):
+        return []
+    found = faultreport.outcomes(reporter.stats)
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.keyword
+    lines = faultreport.told(found, TITLES if whole else found)
+    return lines if whole or len(lines) > 1 else []
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -79,4 +109,6 @@ def deps(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Deps:
     shared = tmp_path_factory.getbasetemp().parent
     with (shared / "images.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
+        for project in sweep():
+            warnings.warn(f"removed what a run that has ended left of {project}", stacklevel=1)
         return ensure_deps(engine, print)

@@ -19,8 +19,9 @@ from supervisor.contract.events import EventType
 from supervisor.ledger import Ledger, Update
 from supervisor.ledger.eventremoval import quoted
 
-#: What is carried across, parents first. Of a row that both have, the one that was changed last counts; an event and
-#: a word of the history never change.
+#: What is carried across, parents first. Of a row that both have, and that was changed since the snapshot, the later
+#: state counts: the one in the database that went on. Which that is no clock says, as it may have been put back. An
+#: event and a word of the history never change.
 _CARRIED: Final = ("events", "inbox", "history", "runs", "turns", "tool_calls", "outbox")
 #: The database that was replaced, kept beside the snapshots until the next one is.
 REPLACED: Final = "before-restore.db"
@@ -73,6 +74,7 @@ def restore(
     replaced = kept / REPLACED
     try:
         owner = agent_db.parent.stat()
+        _remove(made, "", *_LOGS)  # one that was killed may have left a log, which would be taken for this file's
         backup(snapshot, made)
         carried, lost = _carry(agent_db, made)
         with opened(made, write=True) as database:
@@ -85,8 +87,7 @@ def restore(
     except (OSError, BackupFailed, AgentDbUnusable) as error:
         raise NoSnapshot(f"the state was not brought back, and is as it was: {error}") from error
     finally:
-        for ending in ("", *_LOGS):
-            made.with_name(made.name + ending).unlink(missing_ok=True)
+        _remove(made, "", *_LOGS)
     return Restored(carried, replaced, lost)
 
 
@@ -116,7 +117,7 @@ def _carry_table(database: sqlite3.Connection, table: str, columns: list[str]) -
     name, listed = quoted(table), ", ".join(map(quoted, columns))
     same = "mine.id = former_row.id"
     if "updated_at" in columns:
-        same += " AND mine.updated_at >= former_row.updated_at"
+        same += " AND mine.updated_at = former_row.updated_at"
     # The names are quoted, and all values stay where they are.
     return database.execute(
         f"INSERT OR REPLACE INTO main.{name} ({listed}) SELECT {listed} FROM former.{name} AS former_row"  # noqa: S608
@@ -137,6 +138,7 @@ def _set_aside(agent_db: Path, replaced: Path) -> None:
     """Keep a copy of what was there, and leave no log behind that would be taken for the new file's."""
     if not agent_db.exists():
         return
+    _remove(replaced, *_LOGS)
     try:
         backup(agent_db, replaced)
     except BackupFailed:  # broken: its bytes, with its log, for whoever may still get something out of it
@@ -144,7 +146,14 @@ def _set_aside(agent_db: Path, replaced: Path) -> None:
             with suppress(FileNotFoundError):
                 source = agent_db.with_name(agent_db.name + ending)
                 replaced.with_name(replaced.name + ending).write_bytes(source.read_bytes())
-    with suppress(AgentDbUnusable), opened(agent_db, write=True) as database:
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    for ending in _LOGS:
-        agent_db.with_name(agent_db.name + ending).unlink(missing_ok=True)
+    else:
+        with opened(agent_db, write=True) as database:
+            (busy, *_) = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise AgentDbUnusable(f"somebody reads the worker's database {agent_db}; its log cannot be put away")
+    _remove(agent_db, *_LOGS)
+
+
+def _remove(database: Path, *endings: str) -> None:
+    for ending in endings:
+        database.with_name(database.name + ending).unlink(missing_ok=True)

@@ -77,10 +77,12 @@ class Workers(Store):
         reason: str,
         uptime_seconds: float,
         crashed: bool = False,
+        ended_at: float | None = None,
     ) -> bool:
         """Record its end; only the first call does. Returns whether this one did. Raises UnknownWorker.
 
-        ``exit_code`` is None when nobody saw it; ``crashed`` when the end was its own fault.
+        ``exit_code`` is None when nobody saw it; ``crashed`` when the end was its own fault; ``ended_at`` is the
+        engine's word on when its process ended, in seconds since the epoch: earlier than this record of it.
         """
         end = {"exit_code": exit_code, "oom": oom, "reason": reason, "uptime_seconds": uptime_seconds}
         end = {**self._clean(end), "crashed": crashed}
@@ -91,7 +93,7 @@ class Workers(Store):
             now = self._clock()
             ended = WorkerRecord.update({**end, "exited_at": now})
             self._run(ended.where(WorkerRecord.worker_id == worker_id))
-            self._log(EventType.WORKER_EXITED, self._about(worker, end), worker.event_id, now)
+            self._log(EventType.WORKER_EXITED, self._about(worker, {**end, "ended_at": ended_at}), worker.event_id, now)
             return True
 
     def crashes(self, sha: str, since: float) -> list[WorkerRow]:

@@ -228,7 +228,10 @@ class WorkerContainers:
         self._sessions.close(worker_id)
         self._deaths.forget(worker_id)
         self._environments.pop(worker_id, None)
-        uptime = max(0.0, self._clock() - view.started_at) if view and view.started_at else 0.0
+        ended_at = view.finished_at if view and view.finished_at else None
+        began_at = view.started_at if view else 0.0
+        # One that was put away long after its end was not up all the while.
+        uptime = max(0.0, (ended_at or self._clock()) - began_at) if began_at else 0.0
         self._ledger.worker_exited(
             worker_id,
             exit_code=ended.code,
@@ -236,6 +239,7 @@ class WorkerContainers:
             reason=ended.reason,
             uptime_seconds=round(uptime, 3),
             crashed=crashed,
+            ended_at=ended_at,
         )
         return ended
 

@@ -128,7 +128,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="the figures of one side, or the comparison alone (default: all, the worker first)",
     )
     for name, default, what in (
-        ("--deploys", 10, "deploys that are rolled back by a person"),
+        ("--deploys", 20, "deploys that are rolled back by a person; with the others more than 50 hand-overs"),
         ("--kills", 8, "deploys whose green is killed in its probation"),
         ("--wedges", 3, "deploys whose green is frozen in its probation"),
         ("--side-by-side", 3, "good deploys in the comparison with other ways to deploy"),

@@ -28,14 +28,20 @@ _ADDED_WAIT_SECONDS = 0.3
 _COMMIT_SECONDS = 0.1
 
 
+#: The steps from one worker's last poll to the next one's first, and what each ends with.
+_HAND_OVER = ("drained", "lease granted", "active", "first poll")
+#: Those from a kill to N-1's first answer.
+_WAY_BACK = ("noticed", "lease granted", "answered")
+
+
 @dataclass
 class _Seen:
     """What all cycles gave, in seconds."""
 
     gaps: list[float] = field(default_factory=list)
-    activations: list[float] = field(default_factory=list)  # lease.granted to worker.activated
+    hand_overs: list[tuple[float, ...]] = field(default_factory=list)  # each step of one, see _HAND_OVER
     fall_backs: list[float] = field(default_factory=list)
-    noticed: list[float] = field(default_factory=list)  # a killed one
+    ways_back: list[tuple[float, ...]] = field(default_factory=list)  # each step of one, see _WAY_BACK
     wedges: list[float] = field(default_factory=list)
     wedges_over: list[float] = field(default_factory=list)
     calm: list[Asked] = field(default_factory=list)
@@ -86,23 +92,20 @@ class Deploys:
 
     def _planned(self) -> None:
         tx = self._stage()
-        since = time.time()
         with self._load() as load:
             self._deploy(tx)
-            time.sleep(_SETTLE_SECONDS)
+            since = time.time()
             self._installation.run("rollback", tx).expect(0)
             self._await(tx, Status.ROLLED_BACK)
             time.sleep(_SETTLE_SECONDS)
+            self._note_hand_over(since)
         self._seen.planned += outcomes(self._bot, load.chats)
-        self._seen.gaps += _gaps([poll for poll in self._bot.polls() if (poll.ended or since) >= since])
-        self._seen.activations += self._activations(since)
         self._alone()
 
     def _killed(self) -> None:
         tx = self._stage()
         with self._load() as load:
             self._deploy(tx)
-            time.sleep(_SETTLE_SECONDS)
             pid = self._green(tx)["State"]["Pid"]
             killed_at = time.time()
             os.kill(pid, signal.SIGKILL)
@@ -110,8 +113,11 @@ class Deploys:
             chat = ask(self._bot)
             update = self._await(tx, Status.ROLLED_BACK)
         (probe,) = outcomes(self._bot, [chat])
-        self._seen.fall_backs.append(probe.answers[0] - killed_at if probe.answers else float("inf"))
-        self._seen.noticed.append(self._event(update, EventType.UPDATE_ROLLBACK_STARTED) - killed_at)
+        answered_at = probe.answers[0] if probe.answers else float("inf")
+        self._seen.fall_backs.append(answered_at - killed_at)
+        noticed_at = self._event(update, EventType.UPDATE_ROLLBACK_STARTED)
+        granted_at = self._ledger.events(EventType.LEASE_GRANTED, newest_first=True, limit=1)[0].timestamp
+        self._seen.ways_back.append(_steps(killed_at, noticed_at, granted_at, answered_at))
         self._seen.unplanned_outcomes([probe, *outcomes(self._bot, load.chats)], killed_at, dead_at)
         self._alone()
 
@@ -119,7 +125,6 @@ class Deploys:
         tx = self._stage()
         with self._load() as load:
             self._deploy(tx)
-            time.sleep(_SETTLE_SECONDS)
             green = self._green(tx)["Id"]
             wedged_at = time.time()
             self._installation.docker.pause(green)
@@ -141,8 +146,11 @@ class Deploys:
         return self._installation.stage(patch_of(self._installation.checkout, {path: text}))
 
     def _deploy(self, tx: str) -> None:
+        since = time.time()
         self._installation.run("approve", tx).expect(0)
         self._await(tx, Status.DEPLOYED_UNSTABLE)
+        time.sleep(_SETTLE_SECONDS)
+        self._note_hand_over(since)
 
     def _await(self, tx: str, status: Status) -> Update:
         """The update in this status. Any other end fails the bench: its figures would mean something else."""
@@ -169,20 +177,37 @@ class Deploys:
         """When an event of an update was written, in seconds since the epoch."""
         return self._ledger.events(kind, parent_id=update.event_id)[0].timestamp
 
-    def _activations(self, since: float) -> list[float]:
-        events = self._ledger.events(EventType.LEASE_GRANTED, EventType.WORKER_ACTIVATED, newest_first=True, limit=10)
-        events = [event for event in reversed(events) if event.timestamp >= since]
-        return [
-            after.timestamp - before.timestamp
-            for before, after in pairwise(events)
-            if (before.event_type, after.event_type) == (EventType.LEASE_GRANTED, EventType.WORKER_ACTIVATED)
-        ]
+    def _note_hand_over(self, since: float) -> None:
+        """The one planned hand-over since then, as the Bot API and the ledger saw it."""
+        found = _gaps([poll for poll in self._bot.polls() if (poll.ended or since) >= since])
+        self._seen.gaps += [begun - ended for ended, begun in found]
+        kinds = (EventType.WORKER_DRAINED, EventType.LEASE_GRANTED, EventType.WORKER_ACTIVATED)
+        events = [event for event in self._ledger.events(*kinds, newest_first=True, limit=9) if event.timestamp > since]
+        if len(found) == 1 and [event.event_type for event in reversed(events)] == list(kinds):
+            ((ended, begun),) = found
+            self._seen.hand_overs.append(_steps(ended, *(event.timestamp for event in reversed(events)), begun))
 
 
-def _gaps(polls: Sequence[Poll]) -> list[float]:
-    """Between the end of one worker's last poll and the start of the next worker's first; below 0 when both polled."""
+def _steps(*moments: float) -> tuple[float, ...]:
+    """What passes between each of them and the next; below 0 where the next one came first."""
+    return tuple(after - before for before, after in pairwise(moments))
+
+
+def _dominates(names: Sequence[str], steps: Sequence[tuple[float, ...]]) -> str:
+    """The median of each step, the longest of which is what the whole is made of."""
+    medians = [By.MEDIAN.of(of_one) for of_one in zip(*steps, strict=True)]
+    longest = max(medians, default=0.0)
+    told = [
+        f"{name} +{seconds(median)}{' (dominates)' if median == longest else ''}"
+        for name, median in zip(names, medians, strict=False)
+    ]
+    return f"medians of {len(steps)}: {', '.join(told)}"
+
+
+def _gaps(polls: Sequence[Poll]) -> list[tuple[float, float]]:
+    """The end of one worker's last poll and the start of the next worker's first, which is before it if both polled."""
     return [
-        after.started - before.ended
+        (before.ended, after.started)
         for before, after in pairwise(polls)
         if _pid(before) != _pid(after) and before.ended is not None
     ]
@@ -220,20 +245,20 @@ def _figures(seen: _Seen) -> list[Figure]:
             "be missing",
         ),
     ]
-    if seen.gaps:
+    if seen.gaps and seen.hand_overs:
         figures += [
             Figure(
                 "time with no active worker",
                 tuple(seen.gaps),
                 seconds,
                 f"end of one worker's last poll to start of the next one's first, as the Bot API saw it, under load; "
-                f"{handovers // 2} deploys and as many rollbacks; shortest {seconds(min(seen.gaps))}",
+                f"deploys and rollbacks; shortest {seconds(min(seen.gaps))}; {_dominates(_HAND_OVER, seen.hand_overs)}",
                 limit=0.05,
                 by=By.P99,
             ),
             Figure(
                 "lease granted to worker active",
-                tuple(seen.activations),
+                tuple(steps[_HAND_OVER.index("active")] for steps in seen.hand_overs),
                 seconds,
                 "lease.granted to worker.activated in the ledger, same hand-overs: told, epoch raised, answered",
                 by=By.P95,
@@ -252,8 +277,8 @@ def _figures(seen: _Seen) -> list[Figure]:
                 "N-1 answers after green was killed",
                 tuple(seen.fall_backs),
                 seconds,
-                "SIGKILL of green's process in probation to the answer to a message sent right then; of it noticed: "
-                f"median {seconds(By.MEDIAN.of(seen.noticed))}",
+                "SIGKILL of green's process in probation to the answer to a message sent right then; "
+                f"{_dominates(_WAY_BACK, seen.ways_back)}",
                 limit=0.5,
                 by=By.P95,
             )

@@ -24,6 +24,7 @@ class Asked:
 
     at: float
     answers: tuple[float, ...]
+    places: tuple[tuple[int, int], ...] = ()  # of the answers: chat and message
 
     @property
     def waited(self) -> float:
@@ -55,7 +56,9 @@ def outcomes(bot: LocalBotClient, chats: Iterable[int]) -> list[Asked]:
 
 def _outcome(bot: LocalBotClient, chat: int) -> Asked:
     said = [event for event in bot.events(chat_id=chat) if event.kind is EventKind.MESSAGE]
-    return Asked(said[0].at, tuple(event.at for event in said if event.from_bot))
+    answers = [event for event in said if event.from_bot]
+    places = tuple((chat, event.message.message_id) for event in answers if event.message)
+    return Asked(said[0].at, tuple(event.at for event in answers), places)
 
 
 class Load:

@@ -29,6 +29,7 @@ class Deployed:
     nobody_polls: float  # the longest time in which no poll was open
     conflicts: int
     settled: float  # from the order until the new revision counts as good, or the old one is back
+    excused: int = 0  # answered once more, as the sender had died before it could note the first answer
 
     @property
     def lost(self) -> int:
@@ -37,8 +38,8 @@ class Deployed:
 
     @property
     def doubled(self) -> int:
-        """Messages with more than one."""
-        return sum(one.twice for one in self.asked)
+        """Messages with more than one, but for those that are excused."""
+        return sum(one.twice for one in self.asked) - self.excused
 
     @property
     def longest_wait(self) -> float:
@@ -88,7 +89,7 @@ def _deployed(way: Way, kind: str) -> Deployed:
     polls = [poll for poll in way.bot.polls() if (poll.ended or since) >= since - _BEFORE_SECONDS / 2]
     asked = tuple(outcomes(way.bot, load.chats))
     conflicts = sum(poll.outcome is PollOutcome.CONFLICT for poll in polls)
-    return Deployed(asked, _longest_hole(polls), conflicts, settled)
+    return Deployed(asked, _longest_hole(polls), conflicts, settled, way.excused(asked))
 
 
 def _longest_hole(polls: Sequence[Poll]) -> float:
@@ -110,6 +111,10 @@ def table(ways: Sequence[Seen], deploys: int) -> Table:
     rows: list[tuple[str, Callable[[list[Deployed]], str]]] = [
         ("messages lost", lambda all_: f"{sum(one.lost for one in all_)} of {sum(len(one.asked) for one in all_)}"),
         ("answered twice", lambda all_: str(sum(one.doubled for one in all_))),
+        (
+            "answered twice, as the sender died before it could note the first",
+            lambda all_: str(sum(one.excused for one in all_)),
+        ),
         ("polls refused, as two polled at once (409)", lambda all_: str(sum(one.conflicts for one in all_))),
         ("nobody polls, longest", lambda all_: seconds(max(one.nobody_polls for one in all_))),
         ("a message waits, longest", lambda all_: seconds(max(one.longest_wait for one in all_))),

@@ -2,8 +2,7 @@
 
 import os
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +25,11 @@ from supervisor.localbot.app import create_server
 from supervisor.localbot.client import LocalBotClient
 from supervisor.localbot.store import BotStore
 from tests.bench import poller
+from tests.bench.load import Asked
+from tests.chaos.records import committed, service
 from tests.support import candidates
 from tests.support.installation import Installation, wait_for
+from tests.support.projects import new_project
 
 #: How long each of the three watches a new revision before it counts as good.
 WATCH_SECONDS = 10
@@ -57,6 +59,9 @@ class Way(Protocol):
     def socket(self) -> Path:
         """Where that is."""
 
+    def excused(self, asked: Sequence[Asked]) -> int:
+        """How many were answered once more because their sender died before it could note the first answer."""
+
     def prepare(self, fault: str) -> Callable[[], None]:
         """What comes before the deploy; gives the deploy, which ends when the new revision counts as good, or the
         one before is back.
@@ -76,6 +81,16 @@ class Supervised:
         self.settings = (
             f"green beside blue, one of them polls; probation {WATCH_SECONDS} s; falls back to warm N-1; "
             "the gates come before, and are not counted"
+        )
+
+    def excused(self, asked: Sequence[Asked]) -> int:
+        """By the ledger, and by what the workers noted."""
+        noted = committed(self._installation.paths.agent_db)
+        held = service(self._installation.paths.ledger)
+        return sum(
+            one.places[0] not in noted and held.holder_died(one.answers[0], one.answers[1])
+            for one in asked
+            if one.twice
         )
 
     def prepare(self, fault: str) -> Callable[[], None]:
@@ -107,7 +122,7 @@ class _Stage:
     directory: Path
     image: str
     client: docker.APIClient = field(init=False)
-    project: str = field(default_factory=lambda: f"bench-{uuid.uuid4().hex[:8]}")
+    project: str = field(default_factory=lambda: new_project("bench"))
 
     def __post_init__(self) -> None:
         self.client = docker.APIClient(base_url=engine_url(), version="auto")
@@ -146,7 +161,15 @@ def stage(directory: Path, image: str) -> Iterator[_Stage]:
         store.close()
 
 
-class Swarm:
+class _NeverCut:
+    """The poller fails between two polls, and never between an answer and its confirmation."""
+
+    def excused(self, asked: Sequence[Asked]) -> int:
+        """So nothing is."""
+        return 0
+
+
+class Swarm(_NeverCut):
     """``docker service update`` on a swarm of this one node. A swarm that it had to make is left again."""
 
     name = "swarm service"
@@ -223,7 +246,7 @@ class Swarm:
         return str(service.get("UpdateStatus", {}).get("State", "")) if service["Version"]["Index"] > before else ""
 
 
-class Recreated:
+class Recreated(_NeverCut):
     """What a script of a few lines does: stop, remove, run the new one, look at it for a while; else the old one."""
 
     name = "stop and recreate"

@@ -20,15 +20,14 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack, suppress
 from pathlib import Path
 
-from supervisor.contract import EventType
 from supervisor.engine import Engine
 from supervisor.hostengine import EngineMissing, ensure_engine
 from supervisor.images.builds import ImagesUnavailable, base_tag, ensure_deps
-from supervisor.ledger import Ledger
 from tests.chaos.blows import Blows
 from tests.chaos.book import Verdict, judge
-from tests.chaos.changes import Changes
-from tests.chaos.talk import CHATS, PER_SECOND, Talk, committed
+from tests.chaos.changes import Changes, has_way_back
+from tests.chaos.records import committed, service
+from tests.chaos.talk import CHATS, PER_SECOND, Talk
 from tests.support.checkouts import copy_checkout
 from tests.support.echo import PREFIX, EchoModel
 from tests.support.installation import Installation, wait_for
@@ -82,15 +81,13 @@ def _run(installation: Installation, options: argparse.Namespace, private: Priva
     talk = Talk(installation.paths.localbot_user_socket)
     blows = Blows(installation, random.Random(f"{options.seed} blows"), say)
     if private is not None:
-        blows.add("engine restarted", 1, private.restart)
+        blows.add_engine(private)
     changes = Changes(installation, random.Random(f"{options.seed} changes"), say)
     _together([talk.write, blows.deal, changes.make], options.minutes * 60)
-    problems = _come_to_rest(installation, blows, talk)
+    problems = [*changes.problems, *_come_to_rest(installation, blows, talk)]
     asked, answers = talk.read()
-    with Ledger.read_only(installation.paths.ledger) as ledger:
-        deaths = [*blows.times, *(event.timestamp for event in ledger.events(EventType.WORKER_EXITED))]
     noted = committed(installation.paths.agent_db)
-    verdict = judge(asked, answers, committed=noted, deaths=deaths)
+    verdict = judge(asked, answers, committed=noted, service=service(installation.paths.ledger), over=time.time())
     for answer in answers:
         if any(text == answer.text.removeprefix(PREFIX) for text in verdict.doubled):
             say(f"doubled: {answer.text} at {answer.at - began:.1f} s, noted: {answer.place in noted}")
@@ -125,6 +122,7 @@ def _come_to_rest(installation: Installation, blows: Blows, talk: Talk) -> list[
     blows.bring_up()
     checks: list[tuple[str, Callable[[], object], float]] = [
         ("an active healthy worker and nothing on its way", lambda: installation.settled(_REST_SECONDS), 0.1),
+        ("N-1 at hand", lambda: has_way_back(installation), _TIDY_SECONDS),
         ("all answers", lambda: talk.unanswered() == 0, _TIDY_SECONDS),
         ("one worker's containers, and those of N-1", lambda: len(installation.containers()) <= 2, _TIDY_SECONDS),
     ]

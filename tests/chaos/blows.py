@@ -15,6 +15,7 @@ from requests.exceptions import RequestException
 from supervisor.homelock import held
 from supervisor.specs import LABEL_PROJECT
 from tests.support.installation import Installation
+from tests.support.privateengine import PrivateEngine
 
 PAUSE_SECONDS = (1.0, 9.0)
 #: How long nobody may see to it that a supervisor runs.
@@ -22,14 +23,13 @@ AWAY_SECONDS = (0.0, 3.0)
 
 
 class Blows:
-    """Deals one blow after the other: ``dealt`` counts them, ``times`` are those of their ends in epoch seconds."""
+    """Deals one blow after the other, and counts what it ``dealt``."""
 
     def __init__(self, installation: Installation, chance: random.Random, say: Callable[[str], None]) -> None:
         self._installation = installation
         self._chance = chance
         self._say = say
         self.dealt: Counter[str] = Counter()
-        self.times: list[float] = []
         self._kinds: dict[str, tuple[int, Callable[[], None]]] = {
             "worker killed": (5, self._kill_worker),
             "worker frozen": (1, self._freeze_worker),
@@ -39,9 +39,16 @@ class Blows:
             "everything killed": (1, self._kill_everything),
         }
 
-    def add(self, name: str, weight: int, blow: Callable[[], None]) -> None:
-        """One more kind."""
-        self._kinds[name] = (weight, blow)
+    def add_engine(self, engine: PrivateEngine) -> None:
+        """Blows to the engine itself, which must be the run's own."""
+
+        def cut_power() -> None:
+            engine.cut_power()
+            time.sleep(self._chance.uniform(*AWAY_SECONDS))
+            engine.start()
+
+        self._kinds["engine restarted"] = (1, engine.restart)
+        self._kinds["engine's machine lost its power"] = (1, cut_power)
 
     def deal(self, over: threading.Event) -> None:
         """Until it is over."""
@@ -55,11 +62,9 @@ class Blows:
 
     def _kill_worker(self) -> None:
         self._on_container("worker", self._installation.docker.kill)
-        self.times.append(time.time())
 
     def _freeze_worker(self) -> None:
         self._on_container("worker", self._installation.docker.pause)
-        self.times.append(time.time())
 
     def _kill_toolbox(self) -> None:
         self._on_container("toolbox", self._installation.docker.kill)
@@ -83,7 +88,6 @@ class Blows:
         for found in self._installation.docker.containers(filters=ours):
             with suppress(APIError):
                 self._installation.docker.kill(found["Id"])
-        self.times.append(time.time())
         time.sleep(self._chance.uniform(*AWAY_SECONDS))
         self.bring_up()
 

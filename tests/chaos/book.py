@@ -1,11 +1,15 @@
 """What was written to the bot, what it answered, and what that comes to."""
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 from tests.support.echo import PREFIX
+
+#: The bot stamps an answer when it takes it: whoever sent it may have died in between.
+IN_FLIGHT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,26 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Service:
+    """Who was to send at what time: the grants of the lease, oldest first, and when the process of each worker ended,
+    by the engine's word. Times in seconds since the epoch.
+    """
+
+    grants: Sequence[tuple[float, str]] = ()
+    ends: Mapping[str, float] = field(default_factory=dict)
+
+    def holder_died(self, first: float, second: float) -> bool:
+        """Whether whoever held the lease when the first answer came died then, or before the second one came.
+
+        The death of any other worker is no reason to answer once more.
+        """
+        before = bisect_right(self.grants, first, key=lambda grant: grant[0])
+        if not before or (end := self.ends.get(self.grants[before - 1][1])) is None:
+            return False
+        return first - IN_FLIGHT_SECONDS <= end <= second
+
+
+@dataclass(frozen=True)
 class Verdict:
     """What became of all messages. ``in_the_window`` are answers that came once more because their sender died
     after Telegram had accepted them, and before it could note that; ``doubled`` are all others. Times in seconds.
@@ -69,11 +93,10 @@ def judge(
     answers: Sequence[Answer],
     *,
     committed: Collection[tuple[int, int]],
-    deaths: Sequence[float],
+    service: Service,
+    over: float,
 ) -> Verdict:
-    """``committed`` are the bot's messages that a worker has noted as sent, ``deaths`` the times at which the end of
-    one was noticed.
-    """
+    """``committed`` are the bot's messages that a worker has noted as sent; at ``over`` the last look was taken."""
     by_text: Mapping[str, list[Answer]] = _by_text(answers)
     first = {one.number: by_text[one.answer][0] for one in asked if one.answer in by_text}
     doubled: list[str] = []
@@ -81,11 +104,11 @@ def judge(
     for one in asked:
         for before, after in pairwise(by_text.get(one.answer, ())):
             # Its sender died after Telegram had accepted it, and none ever noted it.
-            if before.place not in committed and any(before.at <= death <= after.at for death in deaths):
+            if before.place not in committed and service.holder_died(before.at, after.at):
                 in_the_window += 1
             else:
                 doubled.append(one.text)
-    silence, since = _silence(asked, first)
+    silence, since = _silence(asked, first, over)
     return Verdict(
         sent=len(asked),
         answered=len(first),
@@ -120,8 +143,10 @@ def _rank(answer: Answer) -> tuple[float, int]:
     return answer.at, answer.message_id
 
 
-def _silence(asked: Sequence[Asked], first: Mapping[int, Answer]) -> tuple[float, float]:
-    """The longest time in which messages waited and none was answered, and when it began."""
+def _silence(asked: Sequence[Asked], first: Mapping[int, Answer], over: float) -> tuple[float, float]:
+    """The longest time in which messages waited and none was answered, and when it began; what was never answered
+    waited until it was ``over``.
+    """
     moments = sorted([(one.at, 1) for one in asked] + [(answer.at, -1) for answer in first.values()])
     longest, began = 0.0, 0.0
     waiting, since = 0, 0.0
@@ -131,4 +156,6 @@ def _silence(asked: Sequence[Asked], first: Mapping[int, Answer]) -> tuple[float
         if not waiting or change < 0:
             since = at
         waiting += change
+    if waiting and over - since > longest:
+        longest, began = over - since, since
     return longest, began

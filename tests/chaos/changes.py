@@ -26,6 +26,7 @@ class Changes:
         self._say = say
         self._number = 0
         self.ends: Counter[str] = Counter()
+        self.problems: list[str] = []
         self._over = threading.Event()
 
     def make(self, over: threading.Event) -> None:
@@ -38,6 +39,7 @@ class Changes:
                 self._decide(tx)
             if tx:
                 self._end(tx, kind)
+                self._look_for_way_back(tx)
 
     def _patch(self) -> tuple[str, bytes]:
         self._number += 1
@@ -78,6 +80,11 @@ class Changes:
         self.ends[status] += 1
         self._say(f"update {tx[:8]}, {kind}: {status}")
 
+    def _look_for_way_back(self, tx: str) -> None:
+        """Before the next change, N-1 stands by; a blow may have fallen on it just now."""
+        if not self._patiently(lambda: has_way_back(self._installation)) and not self._over.is_set():
+            self.problems.append(f"no N-1 stood by within {_PATIENCE_SECONDS:g} s of update {tx[:8]}")
+
     def _command(self, command: str, tx: str, *, until_not: set[str]) -> None:
         """Give it until it is done, or somebody else's."""
         unknown = {*until_not, "unknown"}
@@ -103,3 +110,9 @@ class Changes:
                 return None
             time.sleep(_LOOK_SECONDS)
         return found
+
+
+def has_way_back(installation: Installation) -> bool:
+    """Whether N-1 stands by; as long as nothing was ever promoted there is none."""
+    shown = installation.run("status", "--json")
+    return shown.code == 0 and (shown.json["previous"] is None or shown.json["standby"] is not None)

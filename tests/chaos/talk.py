@@ -1,8 +1,6 @@
 """Somebody who writes numbered messages at a steady rate in several chats, and what the bot made of them."""
 
 import itertools
-import json
-import sqlite3
 import threading
 from pathlib import Path
 
@@ -66,14 +64,3 @@ class Talk:
 
     def _keep_polls(self, bot: LocalBotClient) -> None:
         self._polls.update({(poll.mark, poll.started): poll for poll in bot.polls()})
-
-
-def committed(database: Path) -> set[tuple[int, int]]:
-    """The bot's messages that a worker has noted as sent."""
-    connection = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
-    try:
-        rows = connection.execute("SELECT payload FROM events WHERE event_type = 'reply.sent'").fetchall()
-    finally:
-        connection.close()
-    payloads = [json.loads(payload) for (payload,) in rows]
-    return {(payload["chat_id"], payload["message_id"]) for payload in payloads}

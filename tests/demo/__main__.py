@@ -4,7 +4,6 @@ In a home and a project of its own, which are gone afterwards. Exit code 0 when 
 without an engine.
 """
 
-import secrets
 import signal
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from tests.demo.stage import PATIENCE_SECONDS, Stage
 from tests.support.checkouts import CHECKOUT
 from tests.support.installation import Installation, wait_for
 from tests.support.played import PlayedModel
+from tests.support.projects import new_project
 
 _SETTINGS: Final = {
     "OPENAI_API_KEY": "sk-no-account-needed",
@@ -43,9 +43,7 @@ def main() -> int:
         return 3
     begun = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="demo-", ignore_cleanup_errors=True) as directory:
-        installation = Installation(
-            Path(directory) / "home", CHECKOUT, dict(_SETTINGS), project=f"demo-{secrets.token_hex(3)}"
-        )
+        installation = Installation(Path(directory) / "home", CHECKOUT, dict(_SETTINGS), project=new_project("demo"))
         try:
             _perform(installation, console)
         except (AssertionError, TimeoutError) as error:

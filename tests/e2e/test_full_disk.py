@@ -1,5 +1,9 @@
-"""The engine's disk is full: a real one that is small, under an engine of the test's own."""
+"""A disk is full, a real one that is small: the engine's, which is the test's own, or the home's."""
 
+import os
+import shutil
+import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +16,7 @@ from tests.support.leftout import leave_out
 from tests.support.privateengine import PrivateEngine, why_not
 
 DISK_MIB = 700
+HOME_MIB = 64
 
 
 @pytest.fixture(scope="module")
@@ -26,11 +31,21 @@ def private(deps: Deps) -> Iterator[PrivateEngine]:
 
 
 @pytest.fixture(scope="module")
-def installation(private: PrivateEngine, install: Install) -> Installation:
-    """Up on that engine."""
+def installation(
+    private: PrivateEngine, install: Install, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
+    """Up on that engine, with a small disk of its own for its home; the bot is elsewhere, as Telegram is."""
     made = install()
-    made.up()
-    return made
+    made.home.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={HOME_MIB}m", "tmpfs", str(made.home)], check=True)
+    try:
+        made.home.chmod(0o700)
+        made.paths.localbot_db.symlink_to(tmp_path_factory.mktemp("bot") / "localbot.db")
+        made.up()
+        yield made
+        made.remove()
+    finally:
+        subprocess.run(["umount", "--lazy", str(made.home)], check=True)
 
 
 @pytest.mark.fault(
@@ -52,3 +67,29 @@ def test_no_space_left_in_a_build(installation: Installation, private: PrivateEn
         private.clear_disk()
     wait_for(lambda: installation.status_of(tx) == "staged", 60, "the end of the gates")
     assert installation.show(tx)["blame"] is None
+
+
+@pytest.mark.fault(9)
+def test_no_space_left_in_the_home(installation: Installation) -> None:
+    """`status` says so, a submission is told as failed, nobody dies of it; then what was written is answered, once."""
+    supervisor, active = installation.supervisor_pid(), installation.settled()["active"]
+    filler = installation.home / "filler"
+    with installation.bot() as bot:
+        with filler.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(installation.home).free)
+        try:
+            sent = bot.send("one")
+            bot.send("two")
+            wait_for(lambda: "the disk is full" in str(installation.status().get("trouble")), 10, "the reason")
+            told = installation.run("submit", "-", given=b"a patch").refusal()
+            assert "full" in told
+            time.sleep(3)
+            assert len(bot.messages(sent.message_id + 1)) == 0
+        finally:
+            filler.unlink()
+        wait_for(lambda: len(bot.messages(sent.message_id + 1)) == 2, 30, "both answers")
+        assert installation.say("three")
+        assert len(bot.messages(sent.message_id + 1)) == 3
+    status = installation.settled()
+    assert (installation.supervisor_pid(), status["active"]["container"]) == (supervisor, active["container"])
+    assert "trouble" not in status

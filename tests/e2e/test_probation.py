@@ -1,11 +1,15 @@
 """Updates that pass every gate and fail in service: within the window blue is back, and says why."""
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from supervisor.contract import EventType
+from supervisor.ledger import Ledger
 from tests.support import candidates
 from tests.support.installation import Install, Installation, wait_for
 from worker.models.dummy import OFFLINE_REPLY
@@ -55,10 +59,14 @@ def ends_rolled_back(installation: Installation, tx: str, reason: str, blame: st
     within="5 s",
 )
 def test_a_loop_that_wedges_in_service(installation: Installation, checkout: Path, blue: dict[str, Any]) -> None:
-    """It stops beating, is killed, and the message that it choked on is answered by blue."""
+    """It stops beating, is killed within five seconds, and the message that it choked on is answered by blue."""
     tx = in_probation(installation, candidates.wedges_when_told(checkout))
+    wedged_at = time.time()
     assert installation.say("now wedge", seconds=20) == OFFLINE_REPLY
     ends_rolled_back(installation, tx, "no beat from its loop")
+    with Ledger.read_only(installation.paths.ledger) as ledger:
+        (noticed,) = ledger.events(EventType.UPDATE_ROLLBACK_STARTED, parent_id=ledger.find(tx).event_id)
+    assert noticed.timestamp - wedged_at < 5.0
 
 
 @pytest.mark.fault(
@@ -101,3 +109,23 @@ def test_a_person_may_end_the_probation(installation: Installation, checkout: Pa
     installation.run("rollback", tx, "--wait").expect(0)
     ends_rolled_back(installation, tx, "rolled_back", blame="person")
     installation.run("cancel", installation.stage(patch, "--force")).expect(0)
+
+
+@pytest.mark.fault(34, 35)
+def test_two_rollbacks_at_once_of_one_that_does_not_let_go(
+    installation: Installation, checkout: Path, blue: dict[str, Any]
+) -> None:
+    """One of the two does it and both are content; green is killed at the end of its drain, before blue is granted."""
+    tx = in_probation(installation, candidates.ignores_drain_in_service(checkout))
+    green = installation.status()["active"]["container"]
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(installation.run, "rollback", tx, "--wait") for _ in range(2)]
+    assert [one.result().expect(0).code for one in both] == [0, 0]
+    with Ledger.read_only(installation.paths.ledger) as ledger:
+        began = ledger.events(EventType.UPDATE_ROLLBACK_STARTED, parent_id=ledger.find(tx).event_id)
+        granted = ledger.events(EventType.LEASE_GRANTED)[-1]
+        (exited,) = [e for e in ledger.events(EventType.WORKER_EXITED) if e.payload["worker_id"] == green]
+    assert len(began) == 1
+    assert "had not let go of the lease after 5 s" in str(exited.payload["reason"])
+    assert float(str(exited.payload["ended_at"])) <= granted.timestamp
+    assert granted.payload["worker_id"] == blue["container"]

@@ -18,7 +18,12 @@ SECONDS = 120.0
 
 
 class Real:
-    """An installation of its own. The machine's clock and its engine are not touched: others use them, too."""
+    """An installation of its own.
+
+    The engine and the clock are the machine's, which others use, too: the rules that shake them (``lose_engine``,
+    ``jump``) are left out. They run over the fakes; an engine of its own is restarted, frozen and cut off in
+    ``test_engine_restarts.py`` and in ``make chaos ENGINE=1``; the clock of a container is its machine's.
+    """
 
     def __init__(self, installation: Installation) -> None:
         self._installation = installation
@@ -79,12 +84,6 @@ class Real:
             for container in self._installation.containers(role):
                 self._installation.docker.kill(container["Id"])
         self._installation.up()
-
-    def lose_engine(self) -> None:
-        pass
-
-    def jump(self, hours: int) -> None:
-        pass
 
     def wait(self, seconds: float) -> None:
         time.sleep(seconds)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from supervisor.sessions import LOST_AFTER_SECONDS
 from tests.support import candidates
 from tests.support.installation import Install, Installation, wait_for
 
@@ -79,6 +80,25 @@ def test_the_supervisor_killed_while_a_worker_chats(installation: Installation, 
     assert (status["running"], status["active"]) == (True, active)
     assert {c["Id"] for role in ("worker", "toolbox") for c in installation.containers(role)} == containers
     assert installation.say("and with a new one?") == SLEPT
+
+
+@pytest.mark.fault(42)
+def test_the_sockets_file_removed_under_a_living_supervisor(installation: Installation, active: dict[str, Any]) -> None:
+    """The worker, which is connected, goes on and is not taken for silent; the next one finds the socket again."""
+    socket = installation.paths.contract_socket
+    socket.unlink()
+    socket.write_text("")  # as long as this lies there, it cannot be bound anew
+    removed = time.monotonic()
+    assert installation.say("are you there?") == SLEPT
+    time.sleep(max(0.0, removed + LOST_AFTER_SECONDS + 1 - time.monotonic()))
+    assert installation.say("and now?") == SLEPT
+    assert installation.status()["active"] == active
+    socket.unlink()
+    wait_for(socket.is_socket, 3, "the socket")
+    installation.docker.kill(active["container"])
+    after = wait_for(lambda: replaced_by(installation, active), 20, "another worker")
+    assert after["sha"] == active["sha"]
+    assert installation.say("and you?") == SLEPT
 
 
 def test_a_worker_that_wedges_while_no_supervisor_watches(installation: Installation, active: dict[str, Any]) -> None:

@@ -1,7 +1,6 @@
 """Builds through the gateway: what they give, what they may reach, and how they fail."""
 
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from supervisor.engine import BuildFailed, Engine, EngineError, ImageView
 from supervisor.images.builds import Deps
 from supervisor.images.contexts import tar_of
+from tests.support.projects import new_project
 
 
 class Builds:
@@ -16,7 +16,7 @@ class Builds:
 
     def __init__(self, engine: Engine, parent: str) -> None:
         self.engine = engine
-        self.project = f"test-{uuid.uuid4().hex[:8]}"
+        self.project = new_project()
         self.tag = f"{self.project}/built:1"
         self.lines: list[str] = []
         self._parent = parent

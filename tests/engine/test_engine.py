@@ -23,6 +23,7 @@ from supervisor.engine import (
 from supervisor.hostengine import DEFAULT_SOCKET
 from supervisor.images.builds import Deps
 from supervisor.specs import MIB, WORKER_UID, ContainerSpec, Limits, gate_spec
+from tests.support.projects import new_project
 from tests.support.proxy import EngineProxy
 
 NO_IMAGE = f"sha256:{'0' * 64}"
@@ -33,7 +34,7 @@ class Containers:
 
     def __init__(self, engine: Engine, image_id: str) -> None:
         self.engine = engine
-        self.project = f"test-{uuid.uuid4().hex[:8]}"
+        self.project = new_project()
         self._image_id = image_id
 
     def spec(
@@ -271,7 +272,7 @@ def test_memory_is_measured(containers: Containers) -> None:
 
 def test_a_network_is_made_once(engine: Engine) -> None:
     """To make it again and to remove it twice is fine."""
-    project = f"test-{uuid.uuid4().hex[:8]}"
+    project = new_project()
     name = f"{project}-net"
     try:
         for _ in range(2):

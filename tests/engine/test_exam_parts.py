@@ -18,6 +18,7 @@ from supervisor.pipeline.upgrade import checkout_files
 from supervisor.specs import WORKER_UID
 from tests.supervisor.localbot_support import short_directory
 from tests.support import failing_parts
+from tests.support.projects import new_project
 from tests.worker.support import open_store
 
 UID = os.getuid() or WORKER_UID
@@ -31,7 +32,7 @@ class Room:
     engine: Engine
     deps: Deps
     directory: Path
-    project: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:8]}")
+    project: str = field(default_factory=new_project)
 
     def __post_init__(self) -> None:
         self.files = checkout_files(CHECKOUT)

@@ -8,6 +8,7 @@ from supervisor.engine import BuildFailed, Engine, ImageView
 from supervisor.images.builds import BuiltImage, Deps, Trunk, build_revision
 from supervisor.images.contexts import tar_of, trusted_contract
 from supervisor.specs import WORKER_UID, gate_spec
+from tests.support.projects import new_project
 
 KIB = 1024
 MODULE = b"# a line of a module that is as long as real ones are\n" * 400
@@ -25,7 +26,7 @@ class Revisions:
     def __init__(self, engine: Engine, deps: Deps) -> None:
         self.engine = engine
         self.deps = deps
-        self.project = f"test-{uuid.uuid4().hex[:8]}"
+        self.project = new_project()
         self.tags: list[str] = []
 
     def build(self, files: Mapping[str, bytes], trunk: Trunk | None = None) -> ImageView:

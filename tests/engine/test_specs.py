@@ -12,6 +12,7 @@ import pytest
 from supervisor.engine import Engine, SpecViolated, engine_url
 from supervisor.images.builds import Deps
 from supervisor.specs import WORKER_UID, ContainerSpec, Mount, create_arguments, gate_spec, violations
+from tests.support.projects import new_project
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +26,7 @@ def client() -> Iterator[Any]:
 @pytest.fixture
 def spec(engine: Engine, deps: Deps, tmp_path: Path) -> Iterator[ContainerSpec]:
     """An honest spec with a mount, in a project of its own."""
-    project = f"test-{uuid.uuid4().hex[:8]}"
+    project = new_project()
     mounts = (Mount(tmp_path, "/data", read_only=True),)
     yield gate_spec(
         project=project,

@@ -12,6 +12,7 @@ from supervisor.gates.testgate import TestGate
 from supervisor.gates.testrun import TestRunner
 from supervisor.images.builds import Deps, build_revision
 from supervisor.specs import LABEL_PROJECT, WORKER_UID
+from tests.support.projects import new_project
 
 BASE = {
     "worker/__init__.py": b"",
@@ -32,7 +33,7 @@ class Gate:
     """Judges candidates against one base."""
 
     def __init__(self, engine: Engine, deps: Deps, directory: Path) -> None:
-        self.project = f"test-{uuid.uuid4().hex[:8]}"
+        self.project = new_project()
         self._engine = engine
         self._deps = deps
         self._runner = TestRunner(engine, self.project, WORKER_UID, directory)
@@ -123,9 +124,10 @@ def test_tests_that_hang(gate: Gate) -> None:
 
 @pytest.mark.fault(23)
 def test_tests_that_need_too_much_memory(gate: Gate) -> None:
-    """The limit is theirs alone."""
+    """The limit is theirs alone, and it is told as what it was."""
     verdict = gate.judge({CODE: b"hog = bytearray(2_000_000_000)\n"})
     assert not verdict.passed
+    assert "ran out of memory (exit code 137)" in verdict.reason
 
 
 @pytest.mark.fault(23)

@@ -11,7 +11,8 @@ from supervisor.contract import EventType, Role
 from supervisor.engine import EngineUnreachable
 from supervisor.ledger import Update, WorkerRow
 from supervisor.workers.pool import NoPoll, Stopping, WorkerFailed, WorkerLate
-from tests.supervisor.fakes.installation import Installation, Supervisor
+from tests.supervisor.fakes.installation import Installation
+from tests.supervisor.fakes.supervisors import Supervisor
 from tests.supervisor.fakes.workers import Behaviour
 
 
@@ -229,6 +230,24 @@ def test_retiring_ends_both_containers_and_the_credential(installation: Installa
     ended = installation.ledger.worker(row.worker_id)
     assert (ended.exit_code, ended.reason, ended.crashed) == (0, "no longer needed", False)
     assert len(installation.told(EventType.WORKER_EXITED)) == 1
+
+
+def test_the_end_of_a_worker_is_when_its_process_ended(installation: Installation, supervisor: Supervisor) -> None:
+    """Not when it was put away, which may be long after a hand-over; it was up until then and no longer."""
+    row = worker(installation, supervisor)
+    supervisor.pool.settle(row)
+    before = time.time()
+    installation.engine.crash(row.worker_id)
+    after = time.time()
+    time.sleep(0.1)
+    supervisor.pool.retire(row, reason="no longer needed")
+    event = installation.ledger.events(EventType.WORKER_EXITED)[-1]
+    ended_at = event.payload["ended_at"]
+    assert isinstance(ended_at, float)
+    assert before <= ended_at <= after < event.timestamp - 0.09
+    uptime = event.payload["uptime_seconds"]
+    assert isinstance(uptime, float)
+    assert uptime <= round(after - installation.ledger.worker(row.worker_id).spawned_at, 3)
 
 
 # -- the engine goes away

@@ -3,7 +3,6 @@
 The other tests of the roll-out run on the fake alone; these hold it to what a real engine does.
 """
 
-import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,17 +10,39 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from supervisor.engine import ContainerGone, Engine, ImageMissing, NameTaken
+from supervisor.engine import ContainerGone, Engine, EngineError, ImageMissing, NameTaken
 from supervisor.images.builds import Deps
-from supervisor.specs import ContainerSpec, gate_spec
+from supervisor.specs import MIB, ContainerSpec, Limits, gate_spec
 from supervisor.workers.containers import Engine as FleetEngine
 from supervisor.workers.exits import Watch
-from tests.supervisor.fakes.engine import FakeEngine
+from tests.supervisor.fakes.engine import FakeEngine, Idle
+from tests.support.projects import new_project
 
 UID = 10001
 FAKE_IMAGE = "sha256:fake"
 #: A process that waits for SIGTERM, says so, and ends with 0.
-WAITS = "import signal,sys,time; signal.signal(15, lambda *_: sys.exit(0)); print('up', flush=True); time.sleep(600)"
+_WAITS = "import signal,sys,time; signal.signal(15, lambda *_: sys.exit(0)); print('up', flush=True); time.sleep(600)"
+WAITS = ("python", "-c", _WAITS)
+EXITS = ("sh", "-c", "exit 7")
+NEEDS_TOO_MUCH = ("python", "-c", "bytearray(200_000_000)")
+NO_PROGRAM = ("/no/such/program",)
+MEMORY = Limits(memory=64 * MIB)
+
+
+class Scripted(Idle):
+    """What the fake engine makes of the commands above."""
+
+    def __init__(self, spec: ContainerSpec, exited: Callable[[int, bool], None]) -> None:
+        super().__init__(spec, exited)
+        self._command = spec.command
+
+    def start(self) -> None:
+        if self._command == NO_PROGRAM:
+            raise EngineError("no such file or directory")
+        if self._command == EXITS:
+            self._exited(7, False)
+        if self._command == NEEDS_TOO_MUCH:
+            self._exited(137, True)
 
 
 @dataclass
@@ -32,14 +53,14 @@ class Bench:
     image_id: str
     project: str
 
-    def spec(self, name: str = "one", role: str = "test") -> ContainerSpec:
+    def spec(self, name: str = "one", role: str = "test", command: tuple[str, ...] = WAITS) -> ContainerSpec:
         return gate_spec(
             project=self.project,
             name=f"{self.project}-{name}",
             image_id=self.image_id,
             uid=UID,
             role=role,
-            command=("python", "-c", WAITS),
+            command=command,
         )
 
     def run(self, name: str = "one", role: str = "test") -> str:
@@ -57,9 +78,9 @@ class Bench:
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.engine)])
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    project = f"crew-{secrets.token_hex(3)}"
+    project = new_project("crew")
     if request.param == "fake":
-        fake = FakeEngine()
+        fake = FakeEngine(Scripted)
         fake.add_image(FAKE_IMAGE, "fake:1", {"kept": "yes"})
         yield Bench(fake, FAKE_IMAGE, project)
         return
@@ -125,8 +146,39 @@ def test_a_stopped_container_may_end_by_itself(bench: Bench) -> None:
     assert time.monotonic() - started < 10
     view = bench.engine.inspect(container)
     assert view is not None
-    assert view.status == "exited"
-    assert view.exit_code != 137
+    assert (view.status, view.exit_code, view.oom_killed) == ("exited", 0, False)
+
+
+@pytest.mark.parametrize(("command", "code", "oom"), [(EXITS, 7, False), (NEEDS_TOO_MUCH, 137, True)])
+def test_a_container_that_ends_by_itself_says_how(
+    bench: Bench, command: tuple[str, ...], code: int, *, oom: bool
+) -> None:
+    """With its own exit code, or with the mark of one that needed too much memory."""
+    container = bench.engine.run(replace(bench.spec(command=command), limits=MEMORY))
+    assert bench.engine.wait(container, timeout=20) == code
+    view = bench.engine.inspect(container)
+    assert view is not None
+    assert (view.status, view.exit_code, view.oom_killed, view.pid) == ("exited", code, oom, 0)
+    assert view.started_at <= view.finished_at <= time.time() + 1
+
+
+@pytest.mark.parametrize("missing", ["network", "program"])
+def test_what_cannot_be_started_stays_as_it_was_made(bench: Bench, missing: str) -> None:
+    """An error that is told, and a container that never ran: to kill or to stop it does nothing, to remove it does."""
+    spec = bench.spec(command=NO_PROGRAM if missing == "program" else WAITS)
+    with pytest.raises(EngineError) as told:
+        bench.engine.run(replace(spec, network=f"{bench.project}-nowhere") if missing == "network" else spec)
+    assert isinstance(told.value, ContainerGone) == (missing == "network")
+    (view,) = bench.engine.containers(bench.project)
+    assert (view.status, view.running, view.pid) == ("created", False, 0)
+    assert (view.started_at, view.finished_at) == (0, 0)
+    assert view.exit_code == {"network": 128, "program": 127}[missing]
+    assert bench.engine.wait(view.id, timeout=5) == view.exit_code
+    bench.engine.kill(view.id)
+    bench.engine.stop(view.id, seconds=1)
+    assert bench.engine.inspect(view.id) == view
+    bench.engine.remove(view.id)
+    assert bench.engine.containers(bench.project) == []
 
 
 def test_a_wait_that_is_too_short_gives_nothing(bench: Bench) -> None:

@@ -8,6 +8,7 @@ import itertools
 import random
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,13 @@ from supervisor.contract import EventType
 from supervisor.engine import EngineUnreachable
 from supervisor.ledger import Update
 from supervisor.specs import ContainerSpec
-from supervisor.states import IN_ROLLOUT, Status
-from supervisor.updates.attempts import MOST_DEATHS
-from tests.supervisor.fakes.installation import PROJECT, Installation, Killed, Supervisor
+from supervisor.states import Status
+from tests.supervisor.fakes.deaths import SECONDS, DieWhen, settled
+from tests.supervisor.fakes.installation import QUICK, Installation
+from tests.supervisor.fakes.supervisors import PROJECT, Killed, Supervisor
 from tests.supervisor.fakes.workers import Behaviour
 
 S = Status
-SECONDS = 15.0
 
 
 @pytest.fixture
@@ -32,41 +33,15 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
         yield made
 
 
-class DieWhen:
-    """Kills the supervisor's roll-out at its next change after which something holds, once."""
-
-    def __init__(self, installation: Installation, holds: Callable[[], bool]) -> None:
-        self._holds = holds
-        self.done = threading.Event()
-        installation.interrupt = self
-
-    def __call__(self) -> None:
-        if threading.current_thread().name == "rollout" and not self.done.is_set() and self._holds():
-            self.done.set()
-            raise Killed
-
-    def wait(self, supervisor: Supervisor) -> None:
-        """Until it has killed it."""
-        assert self.done.wait(SECONDS), "it never came by"
-        assert supervisor.wait_until_killed()
-
-
-def settled(installation: Installation) -> bool:
-    """Nothing is on its way: the good revision is active, its N-1 stands by, and nobody else is there."""
-    good = installation.ledger.good_revision()
-    wanted = sorted(filter(None, (good.sha, good.base_sha)))
-    return (
-        installation.ledger.first(*IN_ROLLOUT) is None
-        and installation.active_sha() == good.sha
-        and installation.running_shas() == wanted
-        and len(installation.ledger.living_workers()) == len(wanted)
-    )
-
-
 def holder(installation: Installation) -> str | None:
     """The revision of the worker that was granted the lease last."""
     lease = installation.ledger.lease()
     return installation.ledger.worker(lease.worker_id).sha if lease else None
+
+
+def holders(installation: Installation) -> list[str]:
+    """The revisions of all workers that were ever granted the lease."""
+    return [str(told["sha"]) for told in installation.told(EventType.LEASE_GRANTED)]
 
 
 def each_step_once(installation: Installation, update: Update) -> None:
@@ -314,52 +289,38 @@ def test_a_machine_that_restarts_in_probation(installation: Installation) -> Non
     user="`deploy_failed` or `rolled_back`",
     within="0.5 s",
 )
-def test_green_that_flaps(installation: Installation) -> None:
-    """Well, gone, well again: it never gets the lease before it stays well; blue serves all the while."""
+@pytest.mark.parametrize(
+    ("flapping", "end"),
+    [
+        (Behaviour(flaps=0.2), S.DEPLOY_FAILED),
+        (Behaviour(flaps_in_service=0.2), S.ROLLED_BACK),
+    ],
+    ids=["before it has settled", "in its probation"],
+)
+def test_green_that_flaps(tmp_path: Path, flapping: Behaviour, end: Status) -> None:
+    """Well, unwell, well again: it gets the lease only when it stays well, and keeps it only as long as it does."""
+    with Installation(
+        tmp_path / "home", timing=replace(QUICK, ready=6, activate=6, first_poll=6, settled=1)
+    ) as installation:
+        installation.change(stable_window_seconds=1)
+        with installation.supervised():
+            blue = installation.becomes_active(installation.genesis)
+            update = installation.approved("flaps", flapping)
+            update = installation.reaches(update, S.DEPLOY_FAILED, S.ROLLED_BACK, S.PROMOTED, seconds=SECONDS)
+            assert update.status is end
+            assert "it flaps" in (update.last_error or "")
+            installation.until(lambda: settled(installation), SECONDS)
+            assert (installation.active_sha(), update.blame) == (blue.sha, "own")
+            assert (update.sha in holders(installation)) == (end is S.ROLLED_BACK)
+
+
+def test_green_that_exits_whenever_it_becomes_active(installation: Installation) -> None:
+    """However often it is started again, it never proves itself; blue serves."""
     with installation.supervised():
         blue = installation.becomes_active(installation.genesis)
-        update = installation.approved("flaps", *[Behaviour(exits_after=0, polls=False)] * 3)
+        update = installation.approved("exits", *[Behaviour(exits_after=0, polls=False)] * 3)
         installation.reaches(update, S.DEPLOY_FAILED, S.ROLLED_BACK, seconds=SECONDS)
         installation.until(lambda: settled(installation), SECONDS)
         active = installation.active()
         assert active is not None
         assert active.sha == blue.sha
-
-
-DEADLY = {S.DEPLOYING: S.DEPLOY_FAILED, S.DEPLOYED_UNSTABLE: S.ROLLED_BACK}
-
-
-@pytest.mark.fault(2)
-@pytest.mark.parametrize("status", DEADLY)
-def test_a_step_in_which_every_supervisor_dies(installation: Installation, status: Status) -> None:
-    """It is given up after a number of deaths: blue serves, the reason is told, and the patch is not to blame."""
-    installation.change(stable_window_seconds=0.3)
-    supervisor = installation.start()
-    blue = installation.becomes_active(installation.genesis)
-    update = installation.staged("deadly")
-    mine = DieWhen(installation, lambda: installation.update(update).status is status)
-    installation.approve(update)
-    for death in range(MOST_DEATHS + 1):  # the first one is at the step's threshold
-        mine.wait(supervisor)
-        installation.interrupt = lambda: None
-        if death < MOST_DEATHS:
-            mine = DieWhen(installation, lambda: installation.update(update).status is status)
-        supervisor = installation.start()
-    update = installation.reaches(update, DEADLY[status], seconds=SECONDS)
-    installation.until(lambda: settled(installation), SECONDS)
-    assert (installation.active_sha(), update.blame) == (blue.sha, "external")
-    assert f"{MOST_DEATHS} supervisors died" in (update.last_error or "")
-
-
-def test_restarts_in_order_are_no_deaths(installation: Installation) -> None:
-    """However many there are in one probation."""
-    installation.change(stable_window_seconds=1.5)
-    with installation.supervised():
-        installation.becomes_active(installation.genesis)
-        update = installation.approved("often restarted")
-        installation.reaches(update, S.DEPLOYED_UNSTABLE)
-    for _ in range(MOST_DEATHS + 2):
-        with installation.supervised():
-            installation.becomes_active(update)
-    with installation.supervised():
-        installation.reaches(update, S.PROMOTED, seconds=SECONDS)

@@ -336,12 +336,12 @@ def test_a_workers_life_hangs_under_its_spawn(ledger: Ledger, clock: Clock) -> N
     ledger.worker_drained("w1")
     ledger.worker_activated("w1", {"epoch": 3})
     end = {"exit_code": 137, "oom": True, "reason": "out of memory", "uptime_seconds": 9.5, "crashed": True}
-    assert ledger.worker_exited("w1", **end) is True  # type: ignore[arg-type]
+    assert ledger.worker_exited("w1", **end, ended_at=5.0) is True  # type: ignore[arg-type]
     assert ledger.worker_exited("w1", exit_code=0, oom=False, reason="", uptime_seconds=0) is False
     told = ledger.events(parent_id=row.event_id)
     kinds = ["worker.ready", "worker.activated", "worker.drained", "worker.activated", "worker.exited"]
     assert [event.event_type for event in told] == kinds
-    assert told[-1].payload == {"worker_id": "w1", "instance": 1, "sha": "a" * 40, **end}
+    assert told[-1].payload == {"worker_id": "w1", "instance": 1, "sha": "a" * 40, **end, "ended_at": 5.0}
     ended = ledger.worker("w1")
     assert (ended.ready_at, ended.exited_at, ended.exit_code, ended.oom) == (clock.now, clock.now, 137, True)
     assert ledger.living_workers() == []

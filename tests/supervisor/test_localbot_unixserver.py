@@ -166,6 +166,38 @@ def test_stale_socket_is_replaced(directory: Path) -> None:
         assert client(server.path).get("/").status_code == 200
 
 
+def test_a_socket_whose_file_was_removed_is_bound_anew(directory: Path) -> None:
+    """Those who are connected go on, newcomers find it again with its permissions, and it is gone after the end."""
+    path, other = directory / "s.sock", directory / "other.sock"
+    with UnixServer(APP, path, mode=0o600, others=[Endpoint(APP, other)]) as server, client(path) as before:
+        mark = before.get("/").text
+        assert not server.keep_reachable()
+        for _ in range(2):
+            path.unlink()
+            assert server.keep_reachable()
+            assert not server.keep_reachable()
+            assert path.stat().st_mode & 0o777 == 0o600
+            assert before.get("/").text == mark
+            for served in (path, other):
+                with client(served) as newcomer:
+                    assert newcomer.get("/").status_code == 200
+    assert not path.exists()
+    assert not other.exists()
+
+
+def test_a_successors_socket_is_not_bound_over(directory: Path) -> None:
+    """What another process has bound in its place is that one's."""
+    path = directory / "s.sock"
+    with UnixServer(APP, path) as server:
+        path.unlink()
+        with UnixServer(APP, path), client(path) as connected:
+            assert not server.keep_reachable()
+            assert connected.get("/").status_code == 200
+        server.stop()
+        assert not server.keep_reachable()
+        assert not path.exists()
+
+
 def test_living_socket_and_other_files_are_left_alone(directory: Path) -> None:
     """A socket that somebody serves is refused and keeps working; a file is not removed."""
     with UnixServer(APP, directory / "s") as server:

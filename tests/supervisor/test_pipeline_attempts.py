@@ -1,26 +1,29 @@
-"""An engine that fails in a step: tried again some times, and then it costs the update, which is not blamed."""
+"""A step in which the engine fails, or every supervisor dies: it costs the update in the end, which is not blamed."""
 
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from supervisor.engine import EngineError, EngineUnreachable, NoSpace
-from supervisor.ledger import Blame, NewUpdate, Origin
+from supervisor.ledger import Blame, NewUpdate, Origin, Update
 from supervisor.pipeline import pipeline
 from supervisor.pipeline.pipeline import Pipeline
 from supervisor.sessions import Signal
-from supervisor.states import Status
+from supervisor.states import IN_PIPELINE, Status
+from supervisor.updates.attempts import MOST_DEATHS
 from tests.supervisor.fakes.installation import Installation
+from tests.supervisor.fakes.supervisors import Killed
 
 
 class Failing:
     """An engine that fails in whatever it is asked."""
 
-    def __init__(self, failure: Exception) -> None:
+    def __init__(self, failure: BaseException) -> None:
         self.failure = failure
         self.asked = 0
 
@@ -39,15 +42,20 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
         yield made
 
 
-def at_work(installation: Installation, failure: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[Failing, str]:
-    """A pipeline with an update to build; the engine, and the update's tx. It runs until the test is over."""
-    monkeypatch.setattr(pipeline, "_RETRY_SECONDS", 0.01)
-    engine, base = Failing(failure), installation.ledger.good_revision()
+def in_step(installation: Installation, status: Status) -> Update:
+    """An update that has come so far."""
+    base = installation.ledger.good_revision()
     new = NewUpdate(origin=Origin.CLI, patch=b"patch", base_sha=base.sha, base_tx_id=base.tx_id)
     update = installation.ledger.create(new)
-    installation.ledger.amend(update.tx_id, {"sha": base.sha, "tree": base.tree})
-    installation.ledger.move(update.tx_id, Status.CREATED, Status.BUILDING)
-    made = Pipeline(
+    installation.ledger.amend(update.tx_id, {"sha": base.sha, "tree": base.tree, "image_id": base.image_id})
+    for source, target in pairwise(IN_PIPELINE[: IN_PIPELINE.index(status) + 1]):
+        installation.ledger.move(update.tx_id, source, target)
+    return installation.update(update)
+
+
+def pipeline_on(installation: Installation, engine: Failing) -> Pipeline:
+    """A pipeline of a supervisor of its own."""
+    return Pipeline(
         engine=engine,  # type: ignore[arg-type]
         ledger=installation.ledger,
         revisions=installation.revisions,
@@ -55,6 +63,13 @@ def at_work(installation: Installation, failure: Exception, monkeypatch: pytest.
         signal=Signal(),
         started_event=0,
     )
+
+
+def at_work(installation: Installation, failure: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[Failing, str]:
+    """A pipeline with an update to build; the engine, and the update's tx. It runs until the test is over."""
+    monkeypatch.setattr(pipeline, "_RETRY_SECONDS", 0.01)
+    engine, update = Failing(failure), in_step(installation, Status.BUILDING)
+    made = pipeline_on(installation, engine)
     thread = threading.Thread(target=made.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + 5
@@ -96,14 +111,7 @@ def test_a_home_that_cannot_be_looked_at_does_not_end_the_pipeline(
     base = installation.ledger.good_revision()
     new = NewUpdate(origin=Origin.CLI, patch=b"patch", base_sha=base.sha, base_tx_id=base.tx_id)
     installation.ledger.create(new)
-    made = Pipeline(
-        engine=Failing(EngineUnreachable("it is away")),  # type: ignore[arg-type]
-        ledger=installation.ledger,
-        revisions=installation.revisions,
-        settings=installation.settings,
-        signal=Signal(),
-        started_event=0,
-    )
+    made = pipeline_on(installation, Failing(EngineUnreachable("it is away")))
     thread = threading.Thread(target=made.run, daemon=True)
     thread.start()
     installation.until(lambda: "No such file" in made.paused or not thread.is_alive())
@@ -111,3 +119,40 @@ def test_a_home_that_cannot_be_looked_at_does_not_end_the_pipeline(
     made.stop()
     thread.join(10)
     installation.change(home=installation.settings.home.parent)
+
+
+GIVEN_UP = {
+    Status.CREATED: Status.CANCELLED,
+    Status.BUILDING: Status.BUILD_FAILED,
+    Status.TESTING: Status.TEST_FAILED,
+    Status.SELF_CHECKING: Status.SELF_CHECK_FAILED,
+}
+
+
+@pytest.mark.fault(2)
+@pytest.mark.parametrize("status", GIVEN_UP)
+def test_a_step_of_the_gates_in_which_every_supervisor_dies(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, status: Status
+) -> None:
+    """It is given up after a number of deaths, without blame, and not before."""
+    update = in_step(installation, status)
+    reached: list[str] = []
+
+    def die(_: Pipeline, attended: Update) -> None:
+        reached.append(attended.status)
+        raise Killed
+
+    monkeypatch.setattr(Pipeline, "_work_on", die)
+    for _ in range(MOST_DEATHS):
+        with pytest.raises(Killed):
+            pipeline_on(installation, Failing(Killed())).run()
+        assert installation.update(update).status is status
+    last = pipeline_on(installation, Failing(Killed()))
+    thread = threading.Thread(target=last.run, daemon=True)
+    thread.start()
+    update = installation.reaches(update, GIVEN_UP[status])
+    last.stop()
+    thread.join(10)
+    assert reached == [status] * MOST_DEATHS
+    assert update.blame == Blame.EXTERNAL
+    assert f"{MOST_DEATHS} supervisors died" in (update.last_error or "")

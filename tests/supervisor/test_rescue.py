@@ -23,7 +23,8 @@ from supervisor.sessions import Signal
 from supervisor.states import Status
 from supervisor.timing import Clocks, Timing
 from supervisor.updates.decisions import Decisions
-from tests.supervisor.fakes.installation import SOURCE, Installation
+from tests.supervisor.fakes.installation import Installation
+from tests.supervisor.fakes.supervisors import SOURCE
 from tests.supervisor.fakes.updates import genesis, update_in
 from tests.supervisor.fakes.workers import Behaviour
 from tests.supervisor.localbot_support import TOKEN, Running, local_bot, short_directory
@@ -354,3 +355,27 @@ def test_a_rollback_is_not_kept_waiting_by_the_pauses_of_a_crash_loop(
         installation.engine.crash(green.worker_id)
         installation.reaches(update, Status.ROLLED_BACK)
         installation.becomes_active(installation.genesis)
+
+
+@pytest.mark.fault(31)
+def test_while_the_target_of_a_rollback_fails_the_supervisor_answers(
+    installation: Installation, running: Running
+) -> None:
+    """And once it comes up, the rollback is carried out."""
+    with installation.supervised():
+        blue = installation.becomes_active(installation.genesis)
+        update = installation.promoted("to be taken back")
+        green = installation.becomes_active(update)
+        installation.behaviours[installation.genesis.sha or ""] = [Behaviour(exits_at_start=1)]
+        installation.behaviours[update.sha or ""] = [Behaviour(exits_at_start=1)]
+        installation.roll_back(update)
+        for worker in (blue, green):
+            installation.engine.crash(worker.worker_id)
+        running.user.send("/status")
+        running.user.wait_for(lambda message: message.text.startswith("Nothing runs: "), 5)
+        assert EventType.UPDATE_ROLLBACK_FAILED in installation.events(update)
+        assert installation.update(update).status is Status.ROLLBACK_PENDING
+        installation.behaviours[installation.genesis.sha or ""] = [Behaviour()]
+        installation.reaches(update, Status.ROLLED_BACK)
+        installation.becomes_active(installation.genesis)
+        installation.until(quiet(running))

@@ -1,10 +1,15 @@
 """The state as it was, with what came since: on a worker's real database, with no engine."""
 
+import itertools
+import os
+import shutil
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -85,6 +90,8 @@ def test_what_came_since_is_carried_across(home: Home) -> None:
     said = [(f"{who}{text}",) for text in ("first", "second", "third") for who in ("", "re: ")]
     assert home.rows("SELECT text FROM history ORDER BY id") == said
     assert home.rows("PRAGMA foreign_key_check") == []
+    pending = [(f"re: {text}", "pending") for text in ("first", "second", "third")]
+    assert home.rows("SELECT text, status FROM outbox ORDER BY id") == pending
     with home.store(3) as store:
         assert store.inbox.offset("bot") == 5
         answer(store, "re: fourth")
@@ -106,6 +113,102 @@ def test_everything_else_is_as_it_was(home: Home) -> None:
     assert home.rows("SELECT name FROM sqlite_master WHERE name IN ('moods', 't')") == []
     assert len(home.rows("SELECT * FROM inbox")) == 4
     assert home.rows("SELECT text FROM history WHERE id = 1", home.kept / REPLACED) == [("spoilt",)]
+
+
+def test_what_was_answered_while_the_clock_was_back_is_not_answered_again(home: Home) -> None:
+    """A row that both have is taken from the database that went on with it, whatever the times say."""
+    with closing(sqlite3.connect(home.agent_db)) as connection:
+        for table in ("inbox", "outbox"):
+            connection.execute(f"UPDATE {table} SET updated_at = updated_at - 3600 WHERE id > 1")
+        connection.execute("UPDATE outbox SET status = 'sent', updated_at = updated_at - 3600 WHERE id = 1")
+        connection.commit()
+    home.restore()
+    statuses = [("first", "done"), ("second", "done"), ("third", "done"), ("fourth", "queued")]
+    assert home.rows("SELECT text, status FROM inbox ORDER BY id") == statuses
+    assert home.rows("SELECT status FROM outbox ORDER BY id") == [("sent",), ("pending",), ("pending",)]
+
+
+TABLES = ("inbox", "history", "outbox")
+
+
+def content(home: Home) -> list[list[tuple[Any, ...]]]:
+    """All that a restore carries, from a database that is whole."""
+    assert home.rows("PRAGMA integrity_check") == [("ok",)]
+    events = home.rows(f"SELECT id FROM events WHERE event_type != '{EventType.STATE_RESTORED}' ORDER BY id")
+    return [*(home.rows(f"SELECT * FROM {table} ORDER BY id") for table in TABLES), events]
+
+
+#: The steps of a restore, one after the other.
+STEPS = ("restore", "_carry", "_set_aside", "backup")
+
+
+def dies_at(home: Home, moment: int) -> bool:
+    """Restore in a process that is gone, without any clean-up, at so many lines of its steps; whether it came there."""
+    if (pid := os.fork()) == 0:
+        lines: set[tuple[str, int]] = set()
+
+        def at_line(frame: FrameType, event: str, _: object) -> Any:
+            if frame.f_code.co_name not in STEPS or "agent_db" not in frame.f_code.co_filename:
+                return None
+            lines.add((frame.f_code.co_filename, frame.f_lineno))
+            if event == "line" and len(lines) > moment:
+                os._exit(9)
+            return at_line
+
+        sys.settrace(at_line)
+        try:
+            home.restore()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+
+
+def test_killed_at_any_moment_it_has_changed_nothing_or_all(home: Home, tmp_path: Path) -> None:
+    """And what it leaves lying about does not spoil the next attempt."""
+    with closing(sqlite3.connect(home.agent_db)) as connection:
+        connection.executescript("UPDATE history SET text = 'spoilt' WHERE id = 1")
+    before, directory = content(home), home.kept.parent
+    pristine = tmp_path / "pristine"
+    for part in ("state", "snapshots"):
+        shutil.copytree(directory / part, pristine / part)
+    home.restore()
+    after = content(home)
+    ends: list[bool] = []
+    for moment in itertools.count():
+        for part in ("state", "snapshots"):
+            shutil.rmtree(directory / part)
+            shutil.copytree(pristine / part, directory / part)
+        if not dies_at(home, moment):
+            break
+        found = content(home)
+        assert found in (before, after), moment
+        ends.append(found == after)
+        if moment % 3 == 0:
+            home.restore()
+            assert content(home) == after, moment
+    assert ends == sorted(ends)
+    assert before != after
+
+
+def test_the_log_of_one_that_was_killed_is_not_taken_for_this_ones(home: Home) -> None:
+    """It may be of another snapshot, and what it says of pages would spoil this one."""
+    log = home.agent_db.with_name(f"{home.agent_db.name}-wal")
+    with home.store(3) as store:
+        for number in range(5, 20):
+            receive(store, number, "of another time " * 100)
+        left = log.read_bytes()
+    assert left
+    with closing(sqlite3.connect(home.agent_db)) as connection:
+        connection.executescript("DELETE FROM inbox WHERE id > 4; VACUUM")
+    home.agent_db.with_name(f"{home.agent_db.name}.restored-wal").write_bytes(left)
+    home.restore()
+    assert home.rows("PRAGMA integrity_check") == [("ok",)]
+    assert [text for (text,) in home.rows("SELECT text FROM inbox ORDER BY id")] == [
+        "first",
+        "second",
+        "third",
+        "fourth",
+    ]
 
 
 def destroyed(home: Home) -> None:

@@ -12,9 +12,10 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from supervisor.states import IN_ROLLOUT, Status
 from supervisor.updates.decisions import Refusal
-from tests.supervisor.fakes.installation import QUICK, Installation, Killed
+from tests.supervisor.fakes.installation import QUICK, Installation
+from tests.supervisor.fakes.supervisors import Killed
 from tests.supervisor.fakes.workers import Behaviour
-from tests.support.rolloutmodel import GOOD, Rest, Rollouts, World
+from tests.support.rolloutmodel import GOOD, Rest, ShakenRollouts, ShakenWorld
 
 SECONDS = 20.0
 #: A busy machine makes workers late; nothing here is about that.
@@ -154,8 +155,8 @@ class Fakes:
         self._directory.cleanup()
 
 
-class OverFakes(Rollouts):
-    def make(self) -> World:
+class OverFakes(ShakenRollouts):
+    def make(self) -> ShakenWorld:
         return Fakes()
 
 

@@ -11,7 +11,8 @@ import pytest
 from supervisor.contract import EventType
 from supervisor.ledger import Update
 from supervisor.states import IN_ROLLOUT, Status
-from tests.supervisor.fakes.installation import Installation, Killed
+from tests.supervisor.fakes.installation import Installation
+from tests.supervisor.fakes.supervisors import Killed
 from tests.supervisor.fakes.workers import Behaviour
 
 S = Status

@@ -21,7 +21,8 @@ from supervisor.engine import ContainerGone
 from supervisor.ledger import WorkerRow
 from supervisor.specs import NETWORK_TOOLBOX, OFFLINE
 from supervisor.toolbox.handlers import ToolDesk
-from tests.supervisor.fakes.installation import PROJECT, Installation, Supervisor
+from tests.supervisor.fakes.installation import Installation
+from tests.supervisor.fakes.supervisors import PROJECT, Supervisor
 
 OWNER = 42
 

@@ -84,6 +84,13 @@ def wedges_in_service(checkout: Path, seconds: float) -> bytes:
     return _once_active(checkout, f"{_IN_SERVICE} and {wedge}")
 
 
+def ignores_drain_in_service(checkout: Path) -> bytes:
+    """Never lets go of the lease; passes the exam, where it does."""
+    told = "case Role.DRAIN if await"
+    obeyed = f"case Role.DRAIN if not ({_IN_SERVICE}) and await"
+    return patch_of(checkout, _with_import(replaced(checkout, DUTY, told, obeyed), DUTY, "os"))
+
+
 def wedges_when_told(checkout: Path) -> bytes:
     """Blocks its loop on a message that says so, which nobody says in the exam."""
     return _when_told(checkout, "wedge", "time.sleep(3600)")

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from supervisor.homelock import held, owner
 from supervisor.localbot.client import LocalBotClient
 from supervisor.paths import Paths
 from supervisor.specs import LABEL_PROJECT, LABEL_ROLE
+from tests.support.projects import new_project
 
 T = TypeVar("T")
 Install = Callable[..., "Installation"]
@@ -90,7 +90,7 @@ class Installation:
     home: Path
     checkout: Path
     settings: dict[str, str] = field(default_factory=dict)
-    project: str = field(default_factory=lambda: f"test-{uuid.uuid4().hex[:8]}")
+    project: str = field(default_factory=new_project)
 
     def __post_init__(self) -> None:
         self.paths = Paths(self.home)

@@ -20,6 +20,7 @@ class EngineProxy:
         self._listener.bind(str(path))
         self._listener.listen()
         self._open: list[socket.socket] = []
+        self._unanswered = b""
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -41,6 +42,10 @@ class EngineProxy:
             connection.close()
         self._open.clear()
 
+    def lose_reply_to(self, request: bytes) -> None:
+        """Pass on the next request that has this in it, and close its connection when the engine has answered."""
+        self._unanswered = request
+
     def _accept(self) -> None:
         with suppress(OSError):
             while True:
@@ -48,11 +53,23 @@ class EngineProxy:
                 engine = socket.socket(socket.AF_UNIX)
                 engine.connect(str(self._engine))
                 self._open += [client, engine]
-                for source, target in ((client, engine), (engine, client)):
-                    threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
+                lost = threading.Event()
+                for pass_on, source, target in ((self._ask, client, engine), (self._answer, engine, client)):
+                    threading.Thread(target=pass_on, args=(source, target, lost), daemon=True).start()
 
-    def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
+    def _ask(self, client: socket.socket, engine: socket.socket, lost: threading.Event) -> None:
         with suppress(OSError):
-            while chunk := source.recv(_CHUNK):
-                target.sendall(chunk)
-            target.shutdown(socket.SHUT_WR)
+            while chunk := client.recv(_CHUNK):
+                if self._unanswered and self._unanswered in chunk:
+                    self._unanswered = b""
+                    lost.set()
+                engine.sendall(chunk)
+            engine.shutdown(socket.SHUT_WR)
+
+    def _answer(self, engine: socket.socket, client: socket.socket, lost: threading.Event) -> None:
+        with suppress(OSError):
+            while chunk := engine.recv(_CHUNK):
+                if lost.is_set():
+                    break
+                client.sendall(chunk)
+            client.shutdown(socket.SHUT_RDWR if lost.is_set() else socket.SHUT_WR)

@@ -25,14 +25,16 @@ from supervisor.engine import (
 from supervisor.specs import LABEL_PROJECT, ContainerSpec
 
 KILLED: Final = 137
-TERMINATED: Final = 143
+#: What the engine says of a container that it made and could not start.
+NO_PROGRAM: Final = 127
+NOT_STARTED: Final = 128
 
 
 class Process(Protocol):
     """What runs in a container. It says by ``exited``, which it was launched with, when it ends by itself."""
 
     def start(self) -> None:
-        """Begin."""
+        """Begin. Raises EngineError where the real engine could not start such a one."""
 
     def terminate(self) -> None:
         """SIGTERM."""
@@ -55,8 +57,8 @@ class Idle:
         """Wait."""
 
     def terminate(self) -> None:
-        """End at once."""
-        self._exited(TERMINATED, False)
+        """End at once, and in order."""
+        self._exited(0, False)
 
     def kill(self) -> None:
         """There is nothing to stop."""
@@ -184,22 +186,27 @@ class FakeEngine:
         self.networks.add(name)
 
     def run(self, spec: ContainerSpec) -> str:
-        """Create and start; gives the id. Raises NameTaken, ImageMissing."""
+        """Create and start; gives the id. Raises NameTaken, ImageMissing; what cannot be started stays as created."""
         self._call("run", spec.name)
         with self._lock:
             if self._find(spec.name) is not None:
                 raise NameTaken(f"the name is taken (create {spec.name})")
             if spec.image_id not in self._images:
                 raise ImageMissing(f"no such image (create {spec.name})")
-            if spec.network not in ("none", *self.networks):
-                raise EngineError(f"network {spec.network} not found")
             container = _Container(secrets.token_hex(32), spec)
             container.process = process = self._launch(spec, lambda code, oom: self._exited(container, code, oom))
             self._containers[container.id] = container
         self.changed()
+        if spec.network not in ("none", *self.networks):
+            self._never_started(container, NOT_STARTED)
+            raise ContainerGone(f"not there any more ({container.id})")
         with self._lock:
             container.status, container.started_at = "running", time.time()
-        process.start()
+        try:
+            process.start()
+        except EngineError:
+            self._never_started(container, NO_PROGRAM)
+            raise
         self.changed()
         return container.id
 
@@ -289,6 +296,12 @@ class FakeEngine:
         if found is None:
             raise ContainerGone(f"not there any more ({reference})")
         return found
+
+    def _never_started(self, container: _Container, code: int) -> None:
+        """It stays as it was made, and there is nothing to wait for."""
+        with self._lock:
+            container.status, container.started_at, container.exit_code = "created", 0.0, code
+            container.ended.set()
 
     def _exited(self, container: _Container, code: int, oom: bool) -> None:
         with self._lock:

@@ -33,6 +33,8 @@ class Behaviour:
     wedges_after: float | None = None
     internal_errors: int = 0  # once active
     unwell: str = ""  # once active
+    flaps: float | None = None  # standing by it is well for so long, then unwell for as long, then well again…
+    flaps_in_service: float | None = None  # the same, once active
     model_fails: bool = False
     polls_again_after: float = 0.0  # the Bot API came back
     work_in_hand: float = 0.0  # that a drain has to wait for
@@ -131,6 +133,7 @@ class FakeWorker:
         self._worker_id = ""
         self._state = WorkerState.STARTING
         self._epoch: int | None = None
+        self._began = 0.0
         self._active_since = 0.0
         self._drain_since: float | None = None
         self._told_to_end = False
@@ -143,6 +146,7 @@ class FakeWorker:
 
     def start(self) -> None:
         """Begin to work."""
+        self._began = time.monotonic()
         threading.Thread(target=self._run, name=self._name, daemon=True).start()
 
     def terminate(self) -> None:
@@ -221,13 +225,21 @@ class FakeWorker:
         return Beat(
             state=self._state,
             epoch=self._epoch,
-            healthy=not (active and behaviour.unwell),
-            detail=behaviour.unwell if active else "",
+            healthy=not (unwell := self._unwell()),
+            detail=unwell,
             polls_ok=self._polls_ok,
             poll_error=self._poll_error,
             model_error="APIConnectionError: refused" if no_model else "",
             internal_errors=behaviour.internal_errors if active else 0,
         )
+
+    def _unwell(self) -> str:
+        """What is wrong with it right now; empty while it is well."""
+        active, behaviour = self._epoch is not None, self._behaviour
+        flaps, since = (behaviour.flaps_in_service, self._active_since) if active else (behaviour.flaps, self._began)
+        if flaps is not None and int((time.monotonic() - since) / flaps) % 2:
+            return "it flaps"
+        return behaviour.unwell if active else ""
 
     def _obey(self, grant: RoleGrant) -> None:
         match grant.role:

@@ -1,0 +1,37 @@
+"""In which order the files of the tests are run: what takes long first, so that two processes end together."""
+
+from pathlib import Path
+from typing import Final
+
+_TESTS: Final = Path(__file__).resolve().parents[1]
+#: By how long their files take, roughly.
+_DIRECTORIES: Final = ("crash", "e2e", "load", "engine", "supervisor", "chaos", "models", "worker")
+
+
+def rank(path: Path) -> tuple[int, int]:
+    """What the tests of a file are sorted by; the order within a file stays."""
+    relative = path.relative_to(_TESTS) if path.is_relative_to(_TESTS) else path
+    name = str(relative)
+    longest = LONGEST.index(name) if name in LONGEST else len(LONGEST)
+    directory = _DIRECTORIES.index(relative.parts[0]) if relative.parts[0] in _DIRECTORIES else len(_DIRECTORIES)
+    return longest, directory
+
+
+#: The files that take half a minute and more, the longest first.
+LONGEST: Final = (
+    "e2e/test_dependencies.py",
+    "e2e/test_engine_restarts.py",
+    "e2e/test_no_message_lost.py",
+    "crash/test_every_state.py",
+    "e2e/test_exam_process.py",
+    "e2e/test_doctor.py",
+    "e2e/test_cards.py",
+    "e2e/test_bad_updates.py",
+    "e2e/test_rollout_model.py",
+    "e2e/test_selfpatch.py",
+    "e2e/test_hostile_candidates.py",
+    "e2e/test_keys.py",
+    "e2e/test_dead_supervisor.py",
+    "engine/test_exam_parts.py",
+    "e2e/test_decisions.py",
+)
