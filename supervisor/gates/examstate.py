@@ -1,6 +1,7 @@
 """The state that an exam begins with: what stands in it must still stand there at the exam's end.
 
-Of a new installation it is nearly empty, and a candidate could lose nothing of it; so each table has a row.
+Of a new installation it is nearly empty, and a candidate could lose nothing of it; so each table has a row. Of a busy
+one much waits in it, and would be worked off before what the exam asks for; so nothing waits.
 """
 
 import sqlite3
@@ -28,13 +29,24 @@ _SEEDS: Final[Mapping[str, str]] = {
     ),
 }
 
+#: What a worker would go on with: messages, answers on their way, commands for the supervisor.
+_SETTLED: Final = (
+    "UPDATE inbox SET status = 'done' WHERE status NOT IN ('done', 'dead')",
+    "UPDATE outbox SET status = 'sent' WHERE status = 'pending'",
+    "UPDATE relays SET answered_at = created_at WHERE answered_at IS NULL",
+    "DELETE FROM presses",
+)
+
 #: Of each table its newest id and its number of rows.
 Holdings = Mapping[str, tuple[int, int]]
 
 
-def seed(agent_db: Path) -> None:
-    """Give each of its tables a first row. A database of another shape is left as it is: the exam tells of it."""
-    for statement in _SEEDS.values():
+def prepare(agent_db: Path) -> None:
+    """Settle what waits in it, and give each of its tables a first row.
+
+    A database of another shape is left as it is: the exam tells of it.
+    """
+    for statement in (*_SETTLED, *_SEEDS.values()):
         try:
             with closing(sqlite3.connect(agent_db)) as database, database:
                 database.execute(statement)

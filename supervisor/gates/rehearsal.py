@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 from supervisor.agent_db.backup import backup
 from supervisor.gates.exam import BEHAVES, COMES_UP, TAKES_THE_LEASE, Candidate, CutShort, Part, Result
-from supervisor.gates.examstate import seed
+from supervisor.gates.examstate import prepare
 from supervisor.gates.schema import Schema, culprits, schema
 from supervisor.ledger import Blame, Revision
 from supervisor.paths import give
@@ -117,7 +117,7 @@ class Rehearsal:
         try:
             if self.agent_db.exists():
                 backup(self.agent_db, directory / "agent.db")
-                seed(directory / "agent.db")
+                prepare(directory / "agent.db")
                 give(directory / "agent.db", self.examiner.uid)
             give(directory, self.examiner.uid)
             yield directory

@@ -77,7 +77,7 @@ def test_an_exam_in_a_process_of_its_own(exam: Exam) -> None:
     """It is passed, and nothing of it is left."""
     held = exam.process().examine(exam.candidate)
     assert held.failed is None
-    assert len(held.parts) == 14
+    assert len(held.parts) == 15
     exam.assert_nothing_left()
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from supervisor.engine import Engine
 from supervisor.gates.exam import Candidate, Examiner, Result
-from supervisor.gates.examstate import seed
+from supervisor.gates.examstate import prepare
 from supervisor.images.builds import Deps, Trunk, build_revision
 from supervisor.paths import CHECKOUT, give
 from supervisor.pipeline.upgrade import checkout_files
@@ -49,7 +49,7 @@ class Room:
         state = self.directory / uuid.uuid4().hex[:4]
         state.mkdir()
         open_store(state / "agent.db").close()
-        seed(state / "agent.db")
+        prepare(state / "agent.db")
         give(state / "agent.db", UID)
         give(state, UID)
         examiner = Examiner(self.engine, self.project, UID)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.gates.examstate import holdings, losses, seed
+from supervisor.gates.examstate import holdings, losses, prepare
 from tests.worker.support import open_store
+from worker.store import InboxStatus
 
 TABLES = ["inbox", "history", "events"]
 
@@ -17,7 +18,7 @@ def agent_db(tmp_path: Path) -> Path:
     """As a worker leaves it that has done nothing yet, and then seeded."""
     path = tmp_path / "agent.db"
     open_store(path).close()
-    seed(path)
+    prepare(path)
     return path
 
 
@@ -32,8 +33,28 @@ def test_each_table_begins_with_something(agent_db: Path) -> None:
     before = holdings(agent_db)
     assert list(before) == TABLES
     assert all(rows > 0 for _, rows in before.values())
-    seed(agent_db)
+    prepare(agent_db)
     assert holdings(agent_db) == before
+
+
+def test_nothing_waits_in_it(tmp_path: Path) -> None:
+    """A candidate is not kept from the exam by what its owner had written before."""
+    path = tmp_path / "agent.db"
+    store = open_store(path)
+    columns = "(source, update_id, kind, chat_id, text, status, created_at, updated_at)"
+    for number, status in enumerate(InboxStatus, start=1):
+        execute(path, f"INSERT INTO inbox {columns} VALUES ('x', {number}, 'message', 1, 'hi', '{status}', 0, 0)")
+    execute(
+        path,
+        "INSERT INTO outbox (chat_id, kind, text, status, parts_sent, error, created_at, updated_at)"
+        " VALUES (1, 'answer', 'hello', 'pending', 0, '', 0, 0)",
+        "INSERT INTO relays (chat_id, user_id, name, argument, created_at) VALUES (1, 1, 'rollback', 'a1', 0)",
+    )
+    prepare(path)
+    assert store.inbox.open_chats() == []
+    assert store.outbox.pending_chats() == []
+    assert store.relays.next((), among=False) is None
+    store.close()
 
 
 @pytest.mark.parametrize("table", TABLES)
@@ -60,6 +81,6 @@ def test_a_file_that_is_no_database_holds_nothing(tmp_path: Path) -> None:
     """It is left as it is, and the exam's other parts tell of it."""
     path = tmp_path / "agent.db"
     path.write_text("not a database")
-    seed(path)
+    prepare(path)
     assert path.read_text() == "not a database"
     assert holdings(path) == {}
