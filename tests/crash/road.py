@@ -210,7 +210,7 @@ class Road:
         """The status, as soon as active and standby are what runs, each with its toolbox."""
 
         def look() -> dict[str, Any] | None:
-            status = self.installation.status()
+            status = self.installation.status_at_once()
             if not (status["active"] and status["standby"]) or any(
                 update["status"] in PENDING for update in status["pending"]
             ):

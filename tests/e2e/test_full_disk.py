@@ -60,7 +60,9 @@ def test_no_space_left_in_a_build(installation: Installation, private: PrivateEn
     try:
         patch = candidates.adds_a_module(checkout, "without_room")
         tx = installation.run("submit", "-", "--json", given=patch).expect(0).json["tx_id"]
-        wait_for(lambda: "no space left" in installation.status().get("paused", ""), 30, "the reason why it waits")
+        wait_for(
+            lambda: "no space left" in installation.status_at_once().get("paused", ""), 30, "the reason why it waits"
+        )
         assert installation.status_of(tx) in {"created", "building"}
         assert installation.say("do you still answer?")
     finally:

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_no_message_lost import assert_each_answered_once, installation
+from tests.e2e.test_no_message_lost import assert_each_answered_once, hold, installation
 from tests.support.checkouts import patch_of, replaced
 from tests.support.conversation import Conversation
 from tests.support.echo import PREFIX
 from tests.support.installation import Installation
 
-__all__ = ["installation"]
+__all__ = ["hold", "installation"]
 
 MIGRATIONS = "worker/store/migrations.py"
 TABLES = "worker/store/tables.py"

@@ -32,7 +32,7 @@ class Real:
 
     def stage(self, kind: str) -> str:
         self._numbers += 1
-        if any(update["status"] != "staged" for update in self._installation.status()["pending"]):
+        if any(update["status"] != "staged" for update in self._installation.status_at_once()["pending"]):
             return ""
         late = self._numbers / 1000  # no two are the same change
         checkout = self._installation.checkout
