@@ -1,6 +1,6 @@
 """Not only the supervisor dies, and not only once: twice at one place, in its recovery, with workers, with everything.
 
-Long, like the deaths at all places: `make crash` runs it. One of each runs with the other tests.
+Long, like the deaths at all places: `make crash` runs it.
 """
 
 import os
@@ -43,14 +43,6 @@ def possible(place: str, how: str) -> bool:
     return how != "and once more there" or place not in (*ONCE, "engine.start.worker.after", "ledger.lease.after")
 
 
-QUICK = [
-    ("ledger.lease.before", "and once more there"),
-    ("engine.start.worker.after", "and in its recovery"),
-    ("ledger.deployed_unstable.promoted.before", "with the workers"),
-    ("ledger.approved.deploying.after", "with everything"),
-]
-
-
 def walk(road: Road, place: str, how: str) -> None:
     roles, then = DEATHS[how]
     places = [place, *(place if second == "the same place" else second for second in then)]
@@ -58,14 +50,8 @@ def walk(road: Road, place: str, how: str) -> None:
     road.walk(name, places, *roles)
 
 
-@pytest.mark.parametrize(("place", "how"), QUICK)
-def test_one_of_each(road: Road, place: str, how: str) -> None:
-    """The same chain and the same end as without it."""
-    walk(road, place, how)
-
-
 @pytest.mark.exhaustive
 @pytest.mark.parametrize(("place", "how"), [(place, how) for place in PLACES for how in DEATHS if possible(place, how)])
 def test_every_place(road: Road, place: str, how: str) -> None:
-    """The same."""
+    """The same chain and the same end as without it."""
     walk(road, place, how)

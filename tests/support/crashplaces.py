@@ -16,7 +16,18 @@ LEDGER: Final = tuple(sorted((_ROOT / "ledger").glob("*.py")))
 WRITING: Final = ("_writing", "_writing_durably")
 #: Calls of the engine's client that change nothing there.
 READS: Final = frozenset(
-    {"version", "inspect_image", "images", "history", "inspect_container", "containers", "logs", "stats", "networks"}
+    {
+        "version",
+        "info",
+        "inspect_image",
+        "images",
+        "history",
+        "inspect_container",
+        "containers",
+        "logs",
+        "stats",
+        "networks",
+    }
     | {"wait", "close", "append"}
 )
 

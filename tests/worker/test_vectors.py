@@ -103,7 +103,7 @@ def test_vectors_are_made_anew_for_another_model(store: Store) -> None:
     store.history.add(1, *[Message(Speaker.USER, f"bread {number}") for number in range(150)])
     first, second = Embedder(), Embedder("second")
     former = indexed(store, first)
-    assert len(former.find(1, [-1.0, 1.0] * 8, limit=200)) == 100
+    assert len(former.find(1, [-1.0, 1.0] * 8, limit=200)) == 150
     assert len(first.embedded) == len(set(first.embedded)) == 150
     assert first.embedded[0] == "bread 149"
     again = Embedder()
