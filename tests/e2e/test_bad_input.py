@@ -32,11 +32,10 @@ def installation(install: Install) -> Installation:
 @pytest.fixture
 def unharmed(installation: Installation) -> Any:
     """What is there before a test is there after it."""
-    before = installation.status(), [entry["tx_id"] for entry in installation.history()]
+    status, updates = installation.status_at_once(), installation.updates()
     yield
-    status, history = before
-    assert installation.status() == status
-    assert [entry["tx_id"] for entry in installation.history()][-len(history) :] == history
+    assert installation.status_at_once() == status
+    assert installation.updates()[: len(updates)] == updates
 
 
 @pytest.fixture(scope="module")

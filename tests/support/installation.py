@@ -185,6 +185,11 @@ class Installation:
         """The revision that is in service."""
         return str(self.status()["active"]["sha"])
 
+    def updates(self) -> list[str]:
+        """The tx of every update, oldest first."""
+        with Ledger.read_only(self.paths.ledger) as ledger:
+            return [update.tx_id for update in reversed(ledger.updates())]
+
     def settled(self, seconds: float = 60) -> dict[str, Any]:
         """The status, as soon as nothing is on its way and the active worker is healthy."""
 
