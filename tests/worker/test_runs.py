@@ -123,4 +123,4 @@ async def test_a_beat_tells_that_the_model_fails() -> None:
         await here.telegram.say("hello")
         await until(lambda: here.supervisor.beats[-1].model_error)
         await until(lambda: not here.supervisor.beats[-1].model_error)
-        assert here.telegram.texts() == ["dummy-ok"]
+        await until(lambda: here.telegram.texts() == ["dummy-ok"])  # a beat may be quicker than the answer
