@@ -47,12 +47,13 @@ class Desk:
         self._runs.resume()
 
     async def close(self) -> None:
-        """Stop polling and cut what is still in hand: a run's message goes back to the queue."""
+        """Stop polling and cut what is still in hand: a run's message goes back to the queue.
+
+        All at once: each may take a moment of grace, and together they have no more than one.
+        """
         self._runs.pause()
         self._courier.begin_no_more()
         for duty in self._standing:
             duty.cancel()
-        await asyncio.gather(*self._standing, return_exceptions=True)
-        self._standing = []
-        await self._runs.chats.close()
-        await self._courier.close()
+        standing, self._standing = asyncio.gather(*self._standing, return_exceptions=True), []
+        await asyncio.gather(standing, self._runs.chats.close(), self._courier.close())
