@@ -4,11 +4,12 @@ Of a new installation it is nearly empty, and a candidate could lose nothing of 
 one much waits in it, and would be worked off before what the exam asks for; so nothing waits.
 """
 
+import hashlib
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from supervisor.agent_db.access import AgentDbUnusable, opened
 
@@ -37,8 +38,24 @@ _SETTLED: Final = (
     "DELETE FROM presses",
 )
 
-#: Of each table its newest id and its number of rows.
-Holdings = Mapping[str, tuple[int, int]]
+#: What a migration may not touch, whatever it adds.
+_WORDS: Final[Mapping[str, str]] = {
+    "inbox": "chat_id, text",
+    "history": "chat_id, role, text",
+    "events": "event_type, payload",
+}
+_COMPARED: Final = 10_000  # of the rows, the latest; all are counted
+
+
+class Holding(NamedTuple):
+    """What stood in a table: its newest id, its number of rows, and a digest of what they say."""
+
+    newest: int
+    rows: int
+    words: str
+
+
+Holdings = Mapping[str, Holding]
 
 
 def prepare(agent_db: Path) -> None:
@@ -60,22 +77,34 @@ def holdings(agent_db: Path) -> Holdings:
     for table in _SEEDS:
         try:
             with opened(agent_db) as database:
-                newest, rows = database.execute(f"SELECT COALESCE(MAX(id), 0), COUNT(*) FROM {table}").fetchone()  # noqa: S608
+                (newest,) = database.execute(f"SELECT COALESCE(MAX(id), 0) FROM {table}").fetchone()  # noqa: S608
+                found[table] = Holding(newest, *_rows_and_words(database, table, newest))
         except AgentDbUnusable:
             continue
-        found[table] = (int(newest), int(rows))
     return found
 
 
 def losses(before: Holdings, agent_db: Path) -> list[str]:
     """What of it is gone, a line for each table."""
     lost = []
-    for table, (newest, rows) in before.items():
+    for table, held in before.items():
         try:
             with opened(agent_db) as database:
-                (left,) = database.execute(f"SELECT COUNT(*) FROM {table} WHERE id <= ?", (newest,)).fetchone()  # noqa: S608
+                rows, words = _rows_and_words(database, table, held.newest)
         except AgentDbUnusable:
-            left = 0
-        if left < rows:
-            lost.append(f"{rows - left} of {rows} rows of {table}")
+            rows, words = 0, ""
+        if rows < held.rows:
+            lost.append(f"{held.rows - rows} of {held.rows} rows of {table}")
+        elif words != held.words:
+            lost.append(f"what rows of {table} said")
     return lost
+
+
+def _rows_and_words(database: sqlite3.Connection, table: str, newest: int) -> tuple[int, str]:
+    """How many rows there are up to ``newest``, and a digest of what the latest of them say."""
+    (rows,) = database.execute(f"SELECT COUNT(*) FROM {table} WHERE id <= ?", (newest,)).fetchone()  # noqa: S608
+    said = f"SELECT id, {_WORDS[table]} FROM {table} WHERE id <= ? ORDER BY id DESC LIMIT {_COMPARED}"  # noqa: S608
+    words = hashlib.sha256()
+    for row in database.execute(said, (newest,)):
+        words.update(repr(row).encode())
+    return int(rows), words.hexdigest()

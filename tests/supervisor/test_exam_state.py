@@ -1,6 +1,7 @@
 """What an exam's state holds before it, and what of that is gone after it; on the worker's own tables."""
 
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def test_each_table_begins_with_something(agent_db: Path) -> None:
     """So that there is something to lose; one that has rows already gets no more."""
     before = holdings(agent_db)
     assert list(before) == TABLES
-    assert all(rows > 0 for _, rows in before.values())
+    assert all(held.rows > 0 for held in before.values())
     prepare(agent_db)
     assert holdings(agent_db) == before
 
@@ -49,11 +50,14 @@ def test_nothing_waits_in_it(tmp_path: Path) -> None:
         "INSERT INTO outbox (chat_id, kind, text, status, parts_sent, error, created_at, updated_at)"
         " VALUES (1, 'answer', 'hello', 'pending', 0, '', 0, 0)",
         "INSERT INTO relays (chat_id, user_id, name, argument, created_at) VALUES (1, 1, 'rollback', 'a1', 0)",
+        "INSERT INTO presses (data, user_id, chat_id, message_id, callback_id, created_at)"
+        f" VALUES ('s:1', 1, 1, 1, '1', {time.time()})",
     )
     prepare(path)
     assert store.inbox.open_chats() == []
     assert store.outbox.pending_chats() == []
     assert store.relays.next((), among=False) is None
+    assert store.presses.waiting() == []
     store.close()
 
 
@@ -65,6 +69,22 @@ def test_what_is_gone_is_named(agent_db: Path, table: str) -> None:
     assert losses(before, agent_db) == [f"1 of 1 rows of {table}"]
     execute(agent_db, f"DROP TABLE {table}")
     assert losses(before, agent_db) == [f"1 of 1 rows of {table}"]
+
+
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        ("inbox", "UPDATE inbox SET text = ''"),
+        ("history", "UPDATE history SET chat_id = 1"),
+        ("history", "UPDATE history SET role = 'assistant'"),
+        ("events", "UPDATE events SET payload = '[]'"),
+    ],
+)
+def test_rows_that_say_something_else_are_no_longer_there(agent_db: Path, table: str, change: str) -> None:
+    """However many there are."""
+    before = holdings(agent_db)
+    execute(agent_db, "DROP TRIGGER events_no_update", change)
+    assert losses(before, agent_db) == [f"what rows of {table} said"]
 
 
 def test_what_comes_anew_makes_up_for_nothing(agent_db: Path) -> None:
