@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from supervisor import facts
 from supervisor.bot import client as botapi
+from supervisor.bot.owner_notices import OwnerNotices
 from supervisor.bot.rescue import Rescue, source
 from supervisor.cards.assembly import Cards, assemble
 from supervisor.contract_handlers import WorkersDesk
@@ -65,6 +66,7 @@ class Parts:
     desk: WorkersDesk
     tool_desk: ToolDesk
     rescue: Rescue
+    owner_notices: OwnerNotices
 
 
 def build_parts(base: Base) -> Parts:
@@ -120,6 +122,7 @@ def build_parts(base: Base) -> Parts:
             ledger=base.ledger, toolboxes=toolboxes, grants=grants, signal=base.signal, owners=desk.owners
         ),
         rescue=_rescue(base, desk, rollout, pool, poll_turn),
+        owner_notices=OwnerNotices(bot=base.bot, ledger=base.ledger, owners=desk.owners),
     )
 
 

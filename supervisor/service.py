@@ -12,8 +12,6 @@ from typing import Any, Final
 import structlog
 
 from supervisor import __version__, drift, facts
-from supervisor.bot.client import BotClient
-from supervisor.bot.owner_notices import OwnerNotices
 from supervisor.contract import EventType, Redactor
 from supervisor.contract_handlers import submitted
 from supervisor.control_server import control_app
@@ -168,12 +166,9 @@ class Service:
         if not rollback_only:
             work["pipeline"] = self._parts.pipeline.run
             if self._settings.commander == "telegram":
-                owner_notices = OwnerNotices(
-                    bot=lambda: BotClient.of(self._settings), ledger=self._ledger, owners=self._parts.desk.owners
-                )
                 work |= {
                     "rescue": lambda: self._parts.rescue.run(self._stop),
-                    "owner notices": lambda: owner_notices.run(self._stop),
+                    "owner notices": lambda: self._parts.owner_notices.run(self._stop),
                 }
                 work["notifier"] = self._parts.cards.notifier.run
         threads = [threading.Thread(target=target, name=name, daemon=True) for name, target in work.items()]

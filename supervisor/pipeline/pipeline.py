@@ -15,7 +15,7 @@ import structlog
 
 from supervisor.engine import Engine, EngineError, EngineUnreachable, NoSpace
 from supervisor.gates.testrun import Cancelled
-from supervisor.ledger import Blame, Ledger, LedgerError, LostRace, NewUpdate, Revision, Update
+from supervisor.ledger import Blame, Ledger, LedgerError, LostRace, NewUpdate, Update
 from supervisor.pipeline.carryover import carry_over
 from supervisor.pipeline.steps import Steps
 from supervisor.revisions import Revisions, RevisionsUnusable
@@ -72,7 +72,7 @@ class Pipeline:
 
         The update that comes back is ``created``, or ``refused`` with code and reason.
         """
-        base = self._good()
+        base = self._ledger.good_revision()
         new = replace(new, base_sha=base.sha, base_tx_id=base.tx_id)
         return self._admit(self._ledger.create(new, parent_id=self._started_event))
 
@@ -206,9 +206,6 @@ class Pipeline:
             self._steps.gate(update)
 
     # -- inside
-
-    def _good(self) -> Revision:
-        return self._ledger.good_revision()
 
     def _room_left(self) -> bool:
         free = shutil.disk_usage(self._settings.home).free

@@ -270,8 +270,8 @@ class Installation:
         for view in engine.containers(self.project):
             engine.remove(view.id)
         try:
-            for network in self.docker.networks(filters={"label": f"{LABEL_PROJECT}={self.project}"}):
-                engine.remove_network(network["Id"])
+            for network in engine.networks(self.project):
+                engine.remove_network(network)
             for image in engine.images({LABEL_PROJECT: self.project}):
                 engine.remove_image(image.id)
         except EngineError:

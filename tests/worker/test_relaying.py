@@ -127,6 +127,21 @@ async def test_a_press_that_was_not_relayed_is_left_to_the_next_worker() -> None
         assert here.rows("SELECT COUNT(*) FROM presses WHERE answered_at IS NULL") == [(0,)]
 
 
+@asynchronous
+async def test_a_press_is_stored_with_its_update_or_not_at_all() -> None:
+    """A press that cannot be kept is not acknowledged to Telegram either: it comes again."""
+    async with world() as here:
+        open_store(here.database).close()
+        here.execute("CREATE TRIGGER full BEFORE INSERT ON presses BEGIN SELECT RAISE(ABORT, 'full'); END")
+        async with here.active_worker():
+            await here.telegram.press("s:nonce", 7)
+            await until(lambda: len(here.telegram.polls) > 3)
+            assert here.rows("SELECT COUNT(*) FROM inbox") == [(0,)]
+            assert here.supervisor.presses == []
+            here.execute("DROP TRIGGER full")
+            await until(lambda: [press.data for press in here.supervisor.presses] == ["s:nonce"])
+
+
 def test_no_press_waits_for_ever(tmp_path: Path) -> None:
     """After ten minutes it is no answer to anything any more."""
     now = 1_700_000_000.0

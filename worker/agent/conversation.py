@@ -226,7 +226,7 @@ class Conversation:
                 shorter = results.compress(whole)
             if self._fits(shorter):
                 break
-        made.rules = ["tool_results"] * (shorter != whole) + made.rules
+        made.rules = [results.name] * (shorter != whole) + made.rules
         if not self._fits(shorter):
             budget = TokenBudget(self._budget)
             shorter = budget.compress(shorter)

@@ -68,9 +68,8 @@ class CompletionResponse:
     """What the model answered, and what it cost in tokens, as the provider counted them.
 
     ``cached_tokens`` are those of the input that the provider had kept, ``written_tokens`` those that it now keeps at a
-    price of their own. ``estimated`` is set when the provider
-    counted nothing, and the tokens are a guess from the number of characters. ``spoken_by`` is ``provider:model``
-    where another model than the first of a chain answered.
+    price of their own. ``estimated`` is set when the provider counted nothing, and the tokens are a guess from the
+    number of characters. ``spoken_by`` is ``provider:model`` where another model than the first of a chain answered.
     """
 
     text: str
