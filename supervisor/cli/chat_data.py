@@ -46,8 +46,7 @@ def export(
 
 def forget(chat: Chat, yes: Yes = False, as_json: AsJson = False) -> None:
     """Remove all that is kept of a chat from the worker's database, its snapshots and the local bot."""
-    from supervisor.agent_db import chats
-    from supervisor.agent_db import removed as pruned
+    from supervisor.agent_db import chats, pruned
 
     settings = settings_module.load()
     paths = settings.paths
@@ -82,8 +81,7 @@ def prune(
     as_json: AsJson = False,
 ) -> None:
     """Remove old events from both databases; never what the state is derived from, nor the record of updates."""
-    from supervisor.agent_db import pruning
-    from supervisor.agent_db.removed import Removed
+    from supervisor.agent_db import pruned, pruning
     from supervisor.ledger import Ledger
 
     paths = settings_module.load().paths
@@ -99,9 +97,9 @@ def prune(
         if not dry_run and any(counts):
             both = f"{counts[0]} events of the supervisor and {counts[1]} of the worker"
             _confirm(f"This removes {both} from before {time.ctime(before)} for good.", yes)
-            file = to or paths.logs / f"pruned-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}.jsonl"
+            file = to or pruned.new_file(paths.logs)
             with _new_file(file) as out:
-                kept = Removed(out)
+                kept = pruned.PrunedFile(out)
                 removed = ledger.prune_events(of_ledger, told, partial(kept.keep, "supervisor"))
                 keep = partial(kept.keep, "worker")
                 counts = (removed, pruning.prune_events(paths.agent_db, of_agent, told, keep) if of_agent else 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.agent_db import pruning
-from supervisor.agent_db.removed import Removed, forget
+from supervisor.agent_db.pruned import PrunedFile, forget, new_file
 from supervisor.contract import EventType, Redactor
 from supervisor.ledger import Ledger, NewUpdate, NewWorker, Origin
 from supervisor.ledger import eventremoval as removal
@@ -125,12 +125,12 @@ def test_a_forgotten_chat_is_in_no_file_of_removed_events(tmp_path: Path) -> Non
     def event(number: int, parent: int | None, payload: str) -> dict[str, object]:
         return {"id": number, "timestamp": 0.0, "parent_id": parent, "event_type": "any", "payload": payload}
 
-    files = [tmp_path / f"pruned-{day}.jsonl" for day in (1, 2)]
+    files = [tmp_path / "pruned-1.jsonl", new_file(tmp_path)]
     with files[0].open("w") as out:
-        Removed(out).keep("worker", [event(3, 2, '{"text":"canary"}'), event(4, 9, '{"text":"theirs"}')])
-        Removed(out).keep("supervisor", [event(5, None, '{"chat_id":7,"tx_id":"the record"}')])
+        PrunedFile(out).keep("worker", [event(3, 2, '{"text":"canary"}'), event(4, 9, '{"text":"theirs"}')])
+        PrunedFile(out).keep("supervisor", [event(5, None, '{"chat_id":7,"tx_id":"the record"}')])
     with files[1].open("w") as out:
-        Removed(out).keep("worker", [event(2, 1, '{"chat_id":7}'), event(9, 1, '{"chat_id":8}')])
+        PrunedFile(out).keep("worker", [event(2, 1, '{"chat_id":7}'), event(9, 1, '{"chat_id":8}')])
     assert forget(tmp_path, 7) == 2
     left = [json.loads(line)["id"] for file in files for line in file.read_text().splitlines()]
     assert left == [4, 5, 9]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,12 @@ from typing import Any, Final, TextIO
 _PATTERN: Final = "pruned-*.jsonl"
 
 
-class Removed:
+def new_file(directory: Path) -> Path:
+    """Where the events of a prune that begins now go, so that ``forget`` finds them."""
+    return directory / _PATTERN.replace("*", time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
+
+
+class PrunedFile:
     """A file of them, which ``out`` writes."""
 
     def __init__(self, out: TextIO) -> None:
