@@ -82,6 +82,12 @@ def survey(agent_db: Path, chat_id: int) -> Kept:
         return Kept({table: count for table, count in rows.items() if count}, len(_events(database, chat_id)))
 
 
+def event_ids(agent_db: Path, chat_id: int) -> list[int]:
+    """Ids of a chat's events, the oldest first. Raises AgentDbUnusable."""
+    with opened(agent_db) as database:
+        return _events(database, chat_id)
+
+
 def unknown(agent_db: Path, chat_id: int) -> UnknownChat:
     """What to raise about a chat of which nothing is kept. Raises AgentDbUnusable."""
     with opened(agent_db) as database:

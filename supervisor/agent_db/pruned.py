@@ -3,7 +3,7 @@
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, TextIO
@@ -30,21 +30,31 @@ class PrunedFile:
         os.fsync(self._out.fileno())
 
 
-def forget(directory: Path, chat_id: int) -> int:
-    """Take the events of a chat, and what hangs under them, out of the files in a directory; how many lines went.
+def survey(directory: Path, chat_id: int, known: Set[int] = frozenset()) -> set[int]:
+    """Ids of a chat's events in the files in a directory: those that name it, or are ``known``, and what hangs under.
 
-    Raises OSError.
+    ``known`` are ids that the databases have as the chat's: a parent goes with its last child or later, so that what
+    names the chat may still stand there. Raises OSError.
     """
-    files = sorted(directory.glob(_PATTERN))
+    files = _files(directory)
     parents = {event["id"]: event["parent_id"] for file in files for event in _events(file)}
-    mine = {event["id"] for file in files for event in _events(file) if _names(event, chat_id)}
-    # A parent goes with its last child or later, so that it may stand in a newer file, or after its children.
+    mine = known | {event["id"] for file in files for event in _events(file) if _names(event, chat_id)}
+    # A parent may stand in a newer file, or after its children.
     while more := {child for child, parent in parents.items() if parent in mine} - mine:
         mine |= more
-    return sum(_rewrite(file, mine) for file in files) if mine else 0
+    return mine & parents.keys()
 
 
-def _rewrite(file: Path, gone: set[int]) -> int:
+def forget(directory: Path, events: Set[int]) -> int:
+    """Take events out of the files in a directory; how many lines went. Raises OSError."""
+    return sum(_rewrite(file, events) for file in _files(directory)) if events else 0
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(directory.glob(_PATTERN))
+
+
+def _rewrite(file: Path, gone: Set[int]) -> int:
     lines = list(_events(file))
     stay = [event for event in lines if event["id"] not in gone]
     if len(stay) < len(lines):

@@ -54,21 +54,23 @@ def forget(chat: Chat, yes: Yes = False, as_json: AsJson = False) -> None:
     snapshots = [file for file in sorted(paths.snapshots.glob("*.db")) if chats.survey(file, chat)]
     if not kept and not snapshots:
         raise chats.unknown(paths.agent_db, chat)
+    known = {event for file in (paths.agent_db, *snapshots) for event in chats.event_ids(file, chat)}
     also = f", and what stands in {len(snapshots)} snapshots" if snapshots else ""
     _confirm(f"This removes of chat {chat} for good: {_counted(kept.rows, kept.events)}{also}.", yes)
     removed = chats.forget(paths.agent_db, chat, worker_lives=_a_worker_lives(settings))
     for snapshot in snapshots:
         chats.forget(snapshot, chat, worker_lives=False)
     messages = chats.forget_copy(paths.localbot_db, chat)
-    pruned.forget(paths.logs, chat)
+    pruned_events = pruned.forget(paths.logs, pruned.survey(paths.logs, chat, known))
     if as_json:
         shown = {"chat_id": chat, "rows": dict(removed.rows), "events": removed.events}
-        shown |= {"snapshots": len(snapshots), "local_bot_messages": messages}
+        shown |= {"snapshots": len(snapshots), "pruned_events": pruned_events, "local_bot_messages": messages}
         typer.echo(json.dumps(shown, indent=2))
         return
     typer.echo(f"removed: {_counted(removed.rows, removed.events)}")
-    if snapshots or messages:
-        typer.echo(f"removed: what stood in {len(snapshots)} snapshots, and {messages} messages of the local bot")
+    if snapshots or pruned_events or messages:
+        elsewhere = f"what stood in {len(snapshots)} snapshots, {pruned_events} pruned events"
+        typer.echo(f"removed: {elsewhere}, and {messages} messages of the local bot")
 
 
 def prune(

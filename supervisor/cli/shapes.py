@@ -203,6 +203,7 @@ class _Forgotten(TypedDict):
     rows: dict[str, int]
     events: int
     snapshots: int
+    pruned_events: int
     local_bot_messages: int
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.agent_db import pruning
-from supervisor.agent_db.pruned import PrunedFile, forget, new_file
+from supervisor.agent_db.pruned import PrunedFile, forget, new_file, survey
 from supervisor.contract import EventType, Redactor
 from supervisor.ledger import Ledger, NewUpdate, NewWorker, Origin
 from supervisor.ledger import eventremoval as removal
@@ -131,10 +131,13 @@ def test_a_forgotten_chat_is_in_no_file_of_removed_events(tmp_path: Path) -> Non
         PrunedFile(out).keep("supervisor", [event(5, None, '{"chat_id":7,"tx_id":"the record"}')])
     with files[1].open("w") as out:
         PrunedFile(out).keep("worker", [event(2, 1, '{"chat_id":7}'), event(9, 1, '{"chat_id":8}')])
-    assert forget(tmp_path, 7) == 2
+    assert survey(tmp_path, 7) == {2, 3}
+    assert forget(tmp_path, survey(tmp_path, 7)) == 2
     left = [json.loads(line)["id"] for file in files for line in file.read_text().splitlines()]
     assert left == [4, 5, 9]
-    assert forget(tmp_path, 7) == 0
+    assert survey(tmp_path, 7, {1}) == {9, 4}
+    assert survey(tmp_path, 7) == set()
+    assert forget(tmp_path, {2, 3}) == 0
 
 
 def test_the_workers_events_go_beside_an_open_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
