@@ -27,6 +27,10 @@ _BELONGS: Final = {"inbox_id": "inbox", "run_id": "runs"}
 _STAYS_OF_INBOX: Final = frozenset(
     {"id", "source", "update_id", "kind", "attempts", "replays", "created_at", "updated_at"}
 )
+#: What a message of the local bot becomes whose number stays taken.
+_BLANK_BODY: Final = (
+    "json_object('message_id', message_id, 'date', 0, 'chat', json_extract(body, '$.chat'), 'text', '')"
+)
 _MERGED_PAGES: Final = 500
 _MERGE_WORKED: Final = 2  # fewer changes than these mean that nothing was left to merge
 _OPEN_INBOX: Final = "status IN ('queued', 'in_progress', 'failed')"
@@ -53,7 +57,7 @@ class UnknownChat(Exception):
 
 
 class WorkInHand(Exception):
-    """A worker has something to do for the chat, and nothing was removed; one line for the user."""
+    """A worker has something to do for the chat, and its database is as it was; one line for the user."""
 
     def __init__(self, chat_id: int) -> None:
         super().__init__(
@@ -110,6 +114,16 @@ def export(agent_db: Path, chat_id: int) -> Iterator[dict[str, Any]]:
             yield {"table": "events", "row": _event(database, event_id)}
 
 
+def refuse_work_in_hand(agent_db: Path, chat_id: int) -> None:
+    """What ``forget`` refuses beside a living worker, known before anything else is removed.
+
+    Raises WorkInHand, AgentDbUnusable.
+    """
+    with opened(agent_db) as database:
+        if _in_hand(database, chat_id):
+            raise WorkInHand(chat_id)
+
+
 def forget(agent_db: Path, chat_id: int, *, worker_lives: bool, now: float | None = None) -> Kept:
     """Remove what is kept of a chat, and say so in an event without a word of it; how much went.
 
@@ -137,6 +151,22 @@ def forget(agent_db: Path, chat_id: int, *, worker_lives: bool, now: float | Non
         return Kept(rows, removed)
 
 
+def in_copy(localbot_db: Path, chat_id: int) -> int:
+    """How much the local bot has of a chat, beside the blank message that ``forget_copy`` leaves.
+
+    Raises AgentDbUnusable.
+    """
+    if not localbot_db.exists():
+        return 0
+    of_chat = (
+        f"SELECT 1 FROM messages WHERE chat_id = :chat AND (content IS NOT NULL OR body != {_BLANK_BODY})",  # noqa: S608
+        "SELECT 1 FROM presses WHERE chat_id = :chat",
+        "SELECT 1 FROM journal WHERE chat_id = :chat",
+    )
+    with opened(localbot_db) as database:
+        return _one(database, f"SELECT COUNT(*) FROM ({' UNION ALL '.join(of_chat)})", chat_id)  # noqa: S608
+
+
 def forget_copy(localbot_db: Path, chat_id: int) -> int:
     """Remove a chat's messages from the local bot, which stands in for Telegram; how many went.
 
@@ -153,9 +183,8 @@ def forget_copy(localbot_db: Path, chat_id: int) -> int:
 
 def _forget_messages(database: sqlite3.Connection, chat_id: int) -> int:
     newest = "message_id = (SELECT MAX(message_id) FROM messages WHERE chat_id = :chat)"
-    body = "json_object('message_id', message_id, 'date', 0, 'chat', json_extract(body, '$.chat'), 'text', '')"
     for statement in (
-        f"UPDATE messages SET body = {body}, content = NULL WHERE chat_id = :chat AND {newest}",  # noqa: S608 - ours
+        f"UPDATE messages SET body = {_BLANK_BODY}, content = NULL WHERE chat_id = :chat AND {newest}",  # noqa: S608 - ours
         "DELETE FROM presses WHERE chat_id = :chat",
         "DELETE FROM journal WHERE chat_id = :chat",
     ):

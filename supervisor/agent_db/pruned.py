@@ -46,11 +46,16 @@ def survey(directory: Path, chat_id: int, known: Set[int] = frozenset()) -> set[
 
 
 def forget(directory: Path, events: Set[int]) -> int:
-    """Take events out of the files in a directory; how many lines went. Raises OSError."""
+    """Take events out of the files in a directory; how many lines went.
+
+    The oldest file comes first, so that no parent goes before its children: wherever this ends, ``survey`` finds the
+    rest. Raises OSError.
+    """
     return sum(_rewrite(file, events) for file in _files(directory)) if events else 0
 
 
 def _files(directory: Path) -> list[Path]:
+    """The oldest first."""
     return sorted(directory.glob(_PATTERN))
 
 
@@ -59,10 +64,21 @@ def _rewrite(file: Path, gone: Set[int]) -> int:
     stay = [event for event in lines if event["id"] not in gone]
     if len(stay) < len(lines):
         draft = file.with_suffix(".new")
-        draft.write_text("".join(json.dumps(event) + "\n" for event in stay))
-        draft.chmod(0o600)
-        draft.replace(file)
+        try:
+            _write(draft, stay)
+            draft.replace(file)
+        except OSError:
+            draft.unlink(missing_ok=True)  # the room is wanted, and it holds what other chats may ask to forget
+            raise
     return len(lines) - len(stay)
+
+
+def _write(file: Path, events: Iterable[dict[str, Any]]) -> None:
+    """On the disk when this returns, and nobody else's to read."""
+    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as out:
+        out.writelines(json.dumps(event) + "\n" for event in events)
+        out.flush()
+        os.fsync(out.fileno())
 
 
 def _events(file: Path) -> Iterator[dict[str, Any]]:

@@ -4,8 +4,9 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO
@@ -17,6 +18,8 @@ from supervisor.cli.errors import CommandFailed
 from supervisor.cli.options import AsJson
 
 if TYPE_CHECKING:
+    from supervisor.agent_db.chats import Kept
+    from supervisor.paths import Paths
     from supervisor.settings import Settings
 
 _DAY_SECONDS: Final = 86_400
@@ -45,32 +48,82 @@ def export(
 
 
 def forget(chat: Chat, yes: Yes = False, as_json: AsJson = False) -> None:
-    """Remove all that is kept of a chat from the worker's database, its snapshots and the local bot."""
-    from supervisor.agent_db import chats, pruned
+    """Remove all that is kept of a chat from the worker's database, its snapshots, pruned events and the local bot."""
+    from supervisor.agent_db import chats
 
     settings = settings_module.load()
     paths = settings.paths
-    kept = chats.survey(paths.agent_db, chat)
-    snapshots = [file for file in sorted(paths.snapshots.glob("*.db")) if chats.survey(file, chat)]
-    if not kept and not snapshots:
-        raise chats.unknown(paths.agent_db, chat)
-    known = {event for file in (paths.agent_db, *snapshots) for event in chats.event_ids(file, chat)}
-    also = f", and what stands in {len(snapshots)} snapshots" if snapshots else ""
-    _confirm(f"This removes of chat {chat} for good: {_counted(kept.rows, kept.events)}{also}.", yes)
-    removed = chats.forget(paths.agent_db, chat, worker_lives=_a_worker_lives(settings))
-    for snapshot in snapshots:
+    found = _find(paths, chat)
+    _confirm(f"This removes of chat {chat} for good: {found}.", yes)
+    worker_lives = _a_worker_lives(settings)
+    if worker_lives:
+        chats.refuse_work_in_hand(paths.agent_db, chat)
+    # Before the databases, which tell what the files hold of the chat: one that is cut off is finished by the next.
+    pruned_events = _forget_pruned(paths, found)
+    removed = chats.forget(paths.agent_db, chat, worker_lives=worker_lives)
+    for snapshot in found.snapshots:
         chats.forget(snapshot, chat, worker_lives=False)
     messages = chats.forget_copy(paths.localbot_db, chat)
-    pruned_events = pruned.forget(paths.logs, pruned.survey(paths.logs, chat, known))
     if as_json:
         shown = {"chat_id": chat, "rows": dict(removed.rows), "events": removed.events}
-        shown |= {"snapshots": len(snapshots), "pruned_events": pruned_events, "local_bot_messages": messages}
+        shown |= {"snapshots": len(found.snapshots), "pruned_events": pruned_events, "local_bot_messages": messages}
         typer.echo(json.dumps(shown, indent=2))
         return
     typer.echo(f"removed: {_counted(removed.rows, removed.events)}")
-    if snapshots or pruned_events or messages:
-        elsewhere = f"what stood in {len(snapshots)} snapshots, {pruned_events} pruned events"
+    if found.snapshots or pruned_events or messages:
+        elsewhere = f"what stood in {len(found.snapshots)} snapshots, {pruned_events} pruned events"
         typer.echo(f"removed: {elsewhere}, and {messages} messages of the local bot")
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """All that is kept of a chat, wherever it stands."""
+
+    kept: "Kept"
+    snapshots: tuple[Path, ...]
+    pruned_events: Set[int]
+    in_copy: int
+
+    def __str__(self) -> str:
+        parts = [_counted(self.kept.rows, self.kept.events)]
+        if self.snapshots:
+            parts.append(f"what stands in {len(self.snapshots)} snapshots")
+        if self.pruned_events:
+            parts.append(f"{len(self.pruned_events)} pruned events")
+        if self.in_copy:
+            parts.append("what the local bot has of it")
+        return ", and ".join(parts)
+
+
+def _find(paths: "Paths", chat: int) -> _Found:
+    """Raises UnknownChat, AgentDbUnusable, CommandFailed."""
+    from supervisor.agent_db import chats, pruned
+
+    kept = chats.survey(paths.agent_db, chat)
+    snapshots = tuple(file for file in sorted(paths.snapshots.glob("*.db")) if chats.survey(file, chat))
+    known = {event for file in (paths.agent_db, *snapshots) for event in chats.event_ids(file, chat)}
+    with _told("the files of pruned events cannot be read"):
+        pruned_events = pruned.survey(paths.logs, chat, known)
+    in_copy = chats.in_copy(paths.localbot_db, chat)
+    if not (kept or snapshots or pruned_events or in_copy):
+        raise chats.unknown(paths.agent_db, chat)
+    return _Found(kept, snapshots, pruned_events, in_copy)
+
+
+def _forget_pruned(paths: "Paths", found: _Found) -> int:
+    """How many lines went. Raises CommandFailed: the databases are as they were then."""
+    from supervisor.agent_db import pruned
+
+    with _told("not all is removed: try again, once the files of pruned events can be written"):
+        return pruned.forget(paths.logs, found.pruned_events)
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise CommandFailed(f"{what}: {error.strerror}") from None
 
 
 def prune(

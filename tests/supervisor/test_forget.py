@@ -1,4 +1,4 @@
-"""``forget`` reaches what ``prune`` has written out."""
+"""``forget`` reaches what ``prune`` has written out, and one that was cut off is finished by the next."""
 
 import json
 import os
@@ -14,9 +14,11 @@ from supervisor.agent_db import chats
 from supervisor.cli.app import app
 from supervisor.contract import EventType, Redactor
 from supervisor.ledger import Ledger
+from supervisor.localbot.store import BotStore
 from supervisor.paths import Paths
 from supervisor.settings import WORKER_NAMES, Settings
-from worker.store import Store
+from worker.commander.base import Incoming, UpdateKind
+from worker.store import InboxStatus, Store
 
 BLANK = dict.fromkeys({*WORKER_NAMES, *(field.alias for field in Settings.model_fields.values() if field.alias)}, "")
 CANARY = "canary-of-this-chat"
@@ -107,3 +109,87 @@ def test_a_snapshot_alone_still_tells_whose_pruned_events_are(home: Home) -> Non
     chats.forget(home.paths.agent_db, MINE, worker_lives=False)
     assert home.forget()["pruned_events"] == 2
     assert home.holding(CANARY) == []
+
+
+def test_pruned_events_may_be_all_that_is_left_of_a_chat(home: Home) -> None:
+    """They are found, asked about and removed; after that nothing is kept."""
+    home.straddle(CANARY, ended=3)
+    home.prune(2)
+    assert not chats.survey(home.paths.agent_db, MINE)
+    assert home.forget()["pruned_events"] == 4
+    assert home.holding(CANARY) == []
+    assert "nothing is kept of chat 7" in str(home.run("forget", "--chat", "7", "--yes").exception)
+
+
+def test_the_local_bots_copy_may_be_all_that_is_left_of_a_chat(home: Home) -> None:
+    """It goes, and the blank message that its count goes on from is nothing that is kept."""
+    bot = BotStore(home.paths.localbot_db)
+    bot.remember_chat({"id": MINE, "type": "private"})
+    for _ in range(2):
+        bot.add_message(MINE, {"text": CANARY, "chat": {"id": MINE}}, from_bot=True)
+    assert home.forget()["local_bot_messages"] == 1
+    assert home.holding(CANARY) == []
+    assert "nothing is kept of chat 7" in str(home.run("forget", "--chat", "7", "--yes").exception)
+    bot.close()
+
+
+@pytest.mark.parametrize("place", ["replace", "fsync"])
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_forget_that_is_cut_off_is_finished_by_the_next(
+    home: Home, monkeypatch: pytest.MonkeyPatch, place: str, at: int
+) -> None:
+    """A disk that fills up at either of two files: nothing that tells whose the rest is has gone before it."""
+    home.straddle(CANARY, ended=2.5)
+    home.prune(3)
+    (first,) = home.files()
+    first.rename(first.with_name("pruned-20000101T000000Z.jsonl"))  # not within the same second as the next
+    home.prune(2)
+    assert len(home.files()) == 2
+    calls = 0
+    real = getattr(os, place)
+
+    def full(*arguments: object) -> object:
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            raise OSError(28, "No space left on device")
+        return real(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, place, full)
+        ended = home.run("forget", "--chat", str(MINE), "--yes")
+    assert "No space left on device" in str(ended.exception)
+    assert not list(home.paths.logs.glob("*.new"))
+    home.forget()
+    assert home.holding(CANARY) == []
+    assert all(file.read_text() == "" for file in home.files())
+
+
+def test_the_databases_are_left_alone_until_the_files_are_done(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They tell what the files hold of the chat, so that a kill in between loses nothing."""
+    home.straddle(CANARY, ended=0)
+    home.prune(1)
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object, **__: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(chats, "forget", killed)
+        with pytest.raises(Killed):
+            home.run("forget", "--chat", str(MINE), "--yes")
+    assert all(CANARY not in file.read_text() for file in home.files())
+    assert home.forget()["events"] == 2
+
+
+def test_no_file_is_touched_while_a_message_is_in_hand(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A refusal removes nothing, neither from the database nor from the files."""
+    home.straddle(CANARY, ended=0)
+    home.prune(1)
+    came = Incoming(1, UpdateKind.MESSAGE, MINE, user_id=MINE, private=True, text="in hand", date=1.0)
+    home.store.inbox.add("telegram", came, kind="message", text="in hand", status=InboxStatus.IN_PROGRESS)
+    monkeypatch.setattr("supervisor.cli.chat_data._a_worker_lives", lambda _: True)
+    assert "in hand" in str(home.run("forget", "--chat", str(MINE), "--yes").exception)
+    assert home.files()[0].name in home.holding(CANARY)
