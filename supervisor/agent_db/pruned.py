@@ -16,6 +16,11 @@ def new_file(directory: Path) -> Path:
     return directory / _PATTERN.replace("*", time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
 
 
+def is_searched(file: Path, directory: Path) -> bool:
+    """Whether ``forget`` finds a file that is there."""
+    return any(file.samefile(found) for found in _files(directory))
+
+
 class PrunedFile:
     """A file of them, which ``out`` writes."""
 

@@ -165,7 +165,10 @@ def prune(
     verb = "would be removed" if dry_run else "removed"
     typer.echo(f"{verb}: {counts[0]} events of the supervisor, {counts[1]} of the worker")
     if file:
-        typer.echo(f"what was removed is in {file}")
+        unsearched = (
+            "" if pruned.is_searched(file, paths.logs) else "; forget never searches it, so it is yours to remove"
+        )
+        typer.echo(f"what was removed is in {file}{unsearched}")
 
 
 def _confirm(what: str, yes: bool) -> None:

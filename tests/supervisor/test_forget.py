@@ -193,3 +193,13 @@ def test_no_file_is_touched_while_a_message_is_in_hand(home: Home, monkeypatch: 
     monkeypatch.setattr("supervisor.cli.chat_data._a_worker_lives", lambda _: True)
     assert "in hand" in str(home.run("forget", "--chat", str(MINE), "--yes").exception)
     assert home.files()[0].name in home.holding(CANARY)
+
+
+def test_a_file_that_is_never_searched_is_told(home: Home, tmp_path: Path) -> None:
+    """One put elsewhere is named as the user's own to remove; the one in the logs is not."""
+    home.straddle(CANARY, ended=2.5)
+    usual = home.run("prune", "--older-than", "3", "--yes").stdout
+    assert str(home.files()[0]) in usual
+    assert "never searches" not in usual
+    elsewhere = home.run("prune", "--older-than", "1", "--yes", "--to", str(tmp_path / "mine.jsonl")).stdout
+    assert f"{tmp_path / 'mine.jsonl'}; forget never searches it" in elsewhere
