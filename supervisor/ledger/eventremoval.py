@@ -18,8 +18,8 @@ _PARAMETERS: Final = 5_000  # in one statement; SQLite takes 32,766
 
 
 def batches(ids: Sequence[int]) -> Iterator[Sequence[int]]:
-    """The ids in portions for a transaction each."""
-    return (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
+    """Rising ids in portions for a transaction each, the newest first: no parent goes before what hangs under it."""
+    return (ids[start : start + BATCH] for start in reversed(range(0, len(ids), BATCH)))
 
 
 def rows(execute: Execute, ids: Sequence[int]) -> Iterator[dict[str, Any]]:

@@ -3,17 +3,19 @@
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
-from supervisor.agent_db import chats
+from supervisor.agent_db import chats, pruning
 from supervisor.cli.app import app
 from supervisor.contract import EventType, Redactor
-from supervisor.ledger import Ledger
+from supervisor.ledger import Ledger, eventremoval
 from supervisor.localbot.store import BotStore
 from supervisor.paths import Paths
 from supervisor.settings import WORKER_NAMES, Settings
@@ -74,6 +76,22 @@ class Home:
     def holding(self, text: str) -> list[str]:
         files = (file for file in self.paths.home.rglob("*") if file.is_file())
         return sorted(file.name for file in files if text.encode() in file.read_bytes())
+
+
+class Killed(Exception):
+    """What stands for a kill."""
+
+
+def once_only(function: Callable[..., int]) -> Callable[..., int]:
+    """As it was for one call, then killed."""
+    calls = count()
+
+    def called(*arguments: Any) -> int:
+        if next(calls):
+            raise Killed
+        return function(*arguments)
+
+    return called
 
 
 @pytest.fixture
@@ -170,16 +188,12 @@ def test_the_databases_are_left_alone_until_the_files_are_done(home: Home, monke
     home.straddle(CANARY, ended=0)
     home.prune(1)
 
-    class Killed(BaseException):
-        pass
-
     def killed(*_: object, **__: object) -> None:
         raise Killed
 
     with monkeypatch.context() as patch:
         patch.setattr(chats, "forget", killed)
-        with pytest.raises(Killed):
-            home.run("forget", "--chat", str(MINE), "--yes")
+        assert isinstance(home.run("forget", "--chat", str(MINE), "--yes").exception, Killed)
     assert all(CANARY not in file.read_text() for file in home.files())
     assert home.forget()["events"] == 2
 
@@ -203,3 +217,20 @@ def test_a_file_that_is_never_searched_is_told(home: Home, tmp_path: Path) -> No
     assert "never searches" not in usual
     elsewhere = home.run("prune", "--older-than", "1", "--yes", "--to", str(tmp_path / "mine.jsonl")).stdout
     assert f"{tmp_path / 'mine.jsonl'}; forget never searches it" in elsewhere
+
+
+@pytest.mark.parametrize("command", [("prune", "--older-than", "2"), ("forget", "--chat", str(MINE))])
+def test_no_event_is_parted_from_its_parent_by_a_kill_between_portions(
+    home: Home, monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    """What names the chat goes in the last portion, so that the next forget finds what hangs under it."""
+    home.straddle(CANARY, ended=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(eventremoval, "BATCH", 2)
+        for module in (chats, pruning):
+            patch.setattr(module, "remove", once_only(module.remove))
+        assert isinstance(home.run(*command, "--yes").exception, Killed)
+    home.forget()
+    assert home.holding(CANARY) == []
+    left = home.store.database.first("SELECT COUNT(*) FROM events WHERE parent_id IS NOT NULL")
+    assert left == (0,)
