@@ -95,7 +95,7 @@ class WorkerPool:
     def polls(self) -> bool:
         """Whether that worker has polled since it was granted the lease."""
         holder = self.holder()
-        return holder is not None and self.may_poll() and self._has_polled(holder)
+        return holder is not None and not self._containers.died(holder.worker_id) and self._has_polled(holder)
 
     def others_complain(self, worker: WorkerRow) -> bool:
         """Whether the last poll of another worker than this failed, too: of the one that it took over from."""
@@ -213,7 +213,7 @@ class WorkerPool:
                 self._release(holder, at_once=at_once)
             if lease is not None:
                 cap_epoch(self._settings.paths.agent_db, lease.epoch)
-            self._polls_before[successor.worker_id] = self._polls(successor)
+            self._polls_before[successor.worker_id] = self._polls_ok(successor)
             with self._poll_turn:  # whoever stood in at the bot has ended its poll, and begins no other
                 epoch = self._ledger.grant_lease(successor.worker_id).epoch
         self._sessions.assign(successor.worker_id, Role.ACTIVE, epoch=epoch)
@@ -241,12 +241,12 @@ class WorkerPool:
             return
         self._containers.kill(holder.worker_id, f"killed: it had not let go of the lease after {seconds:g} s")
 
-    def _polls(self, worker: WorkerRow) -> int:
+    def _polls_ok(self, worker: WorkerRow) -> int:
         session = self.session(worker)
         return session.beat.polls_ok if session else 0
 
     def _has_polled(self, worker: WorkerRow) -> bool:
-        return self._polls(worker) > self._polls_before.get(worker.worker_id, 0)
+        return self._polls_ok(worker) > self._polls_before.get(worker.worker_id, 0)
 
     def _released(self, worker: WorkerRow) -> bool:
         session = self.session(worker)
