@@ -16,7 +16,7 @@ from supervisor.agent_db.access import cap_epoch
 from supervisor.contract import Role, WorkerState
 from supervisor.engine import EngineError
 from supervisor.ledger import Ledger, Revision, WorkerRow
-from supervisor.sessions import Lookout, Session, Sessions, Signal
+from supervisor.sessions import Session, Sessions, Signal
 from supervisor.settings import Settings
 from supervisor.timing import IN_SERVICE, Timing
 from supervisor.workers.containers import WorkerContainers, own_exit
@@ -75,7 +75,6 @@ class WorkerPool:
         self._stopping = stopping
         self._poll_turn = poll_turn or nullcontext()
         self._timing = timing
-        self._lookout = Lookout(sessions)
         #: How often a worker had polled when it was granted the lease: N-1 has, in its former time.
         self._polls_before: dict[str, int] = {}
 
@@ -135,6 +134,7 @@ class WorkerPool:
         if self._containers.died(worker.worker_id):
             view = self._containers.container(worker.worker_id)
             return own_exit(view).reason if view else "its container is gone"
+        self._sessions.look()  # no silence counts from while this process stood still
         session = self.session(worker)
         if session is None:
             return "it is not expected any more"
@@ -271,7 +271,7 @@ class WorkerPool:
         """
 
         def looked() -> bool:
-            self._lookout.look()
+            self._sessions.look()
             return met()
 
         return self._signal.until(looked, seconds)
