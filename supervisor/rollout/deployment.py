@@ -139,7 +139,7 @@ class Deployment(Part):
 
     def _blame(self, failure: Exception, green: WorkerRow | None) -> Blame:
         if isinstance(failure, NoPoll):
-            alone = green is not None and not self._pool.others_complain(green)
+            alone = green is not None and not self._pool.predecessor_complains(green)
             return Blame.OWN if alone and self._trial.bot_api_answers() else Blame.EXTERNAL
         if not isinstance(failure, WorkerFailed) or self._outages.excuse():
             return Blame.EXTERNAL

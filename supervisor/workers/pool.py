@@ -77,6 +77,8 @@ class WorkerPool:
         self._timing = timing
         #: How often a worker had polled when it was granted the lease: N-1 has, in its former time.
         self._polls_before: dict[str, int] = {}
+        #: Whom a worker took over from, by its id.
+        self._predecessors: dict[str, str] = {}
 
     # -- who is there
 
@@ -96,9 +98,13 @@ class WorkerPool:
         holder = self.holder()
         return holder is not None and not self._containers.died(holder.worker_id) and self._has_polled(holder)
 
-    def others_complain(self, worker: WorkerRow) -> bool:
-        """Whether the last poll of another worker than this failed, too: of the one that it took over from."""
-        return any(s.beat.poll_error for s in self._sessions.all() if s.worker_id != worker.worker_id)
+    def predecessor_complains(self, worker: WorkerRow) -> bool:
+        """Whether the last poll of the worker that this one took over from failed, too.
+
+        Nobody else is asked: one that stands by says for ever what it said last when it was active.
+        """
+        session = self._sessions.get(self._predecessors.get(worker.worker_id, ""))
+        return session is not None and bool(session.beat.poll_error)
 
     def in_service(self) -> bool:
         """Whether a worker holds the lease and nothing is known to be wrong with it."""
@@ -211,6 +217,7 @@ class WorkerPool:
         else:
             if holder is not None:
                 self._release(holder, at_once=at_once)
+                self._predecessors[successor.worker_id] = holder.worker_id
             if lease is not None:
                 cap_epoch(self._settings.paths.agent_db, lease.epoch)
             self._polls_before[successor.worker_id] = self._polls_ok(successor)
@@ -298,5 +305,6 @@ class WorkerPool:
         try:
             self._containers.end(worker.worker_id, reason=reason, crashed=crashed)
             self._polls_before.pop(worker.worker_id, None)
+            self._predecessors.pop(worker.worker_id, None)
         except EngineError as error:
             _LOG.warning("could not put a worker away", worker=worker.worker_id, error=str(error))
