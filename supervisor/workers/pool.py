@@ -13,9 +13,9 @@ from typing import Final
 import structlog
 
 from supervisor.agent_db.access import cap_epoch
-from supervisor.contract import Role, WorkerState
+from supervisor.contract import EventType, Role, WorkerState
 from supervisor.engine import EngineError
-from supervisor.ledger import Ledger, Revision, WorkerRow
+from supervisor.ledger import NO_POLL, Ledger, Revision, WorkerRow
 from supervisor.sessions import Session, Sessions, Signal
 from supervisor.settings import Settings
 from supervisor.timing import IN_SERVICE, Timing
@@ -42,7 +42,7 @@ class WorkerLate(WorkerFailed):
 class NoPoll(WorkerLate):
     """It did not reach the Bot API, which may be the Bot API's fault."""
 
-    code = "no_poll"
+    code = NO_POLL
 
 
 class Stopping(Exception):
@@ -75,7 +75,8 @@ class WorkerPool:
         self._stopping = stopping
         self._poll_turn = poll_turn or nullcontext()
         self._timing = timing
-        #: How often a worker had polled when it was granted the lease: N-1 has, in its former time.
+        #: How often a worker had polled when it was granted the lease: N-1 has, in its former time. Read from the
+        #: ledger where an earlier supervisor granted it.
         self._polls_before: dict[str, int] = {}
         #: Whom a worker took over from, by its id.
         self._predecessors: dict[str, str] = {}
@@ -220,9 +221,9 @@ class WorkerPool:
                 self._predecessors[successor.worker_id] = holder.worker_id
             if lease is not None:
                 cap_epoch(self._settings.paths.agent_db, lease.epoch)
-            self._polls_before[successor.worker_id] = self._polls_ok(successor)
+            before = self._polls_before[successor.worker_id] = self._polls_ok(successor)
             with self._poll_turn:  # whoever stood in at the bot has ended its poll, and begins no other
-                epoch = self._ledger.grant_lease(successor.worker_id).epoch
+                epoch = self._ledger.grant_lease(successor.worker_id, {"polls_ok": before}).epoch
         self._sessions.assign(successor.worker_id, Role.ACTIVE, epoch=epoch)
         if holder is not None and holder.worker_id != successor.worker_id:
             self._sessions.assign(holder.worker_id, Role.STANDBY)
@@ -253,7 +254,12 @@ class WorkerPool:
         return session.beat.polls_ok if session else 0
 
     def _has_polled(self, worker: WorkerRow) -> bool:
-        return self._polls_ok(worker) > self._polls_before.get(worker.worker_id, 0)
+        if worker.worker_id not in self._polls_before:
+            granted = self._ledger.events(
+                EventType.LEASE_GRANTED, parent_id=worker.event_id, newest_first=True, limit=1
+            )
+            self._polls_before[worker.worker_id] = granted[0].payload.get("polls_ok", 0) if granted else 0
+        return self._polls_ok(worker) > self._polls_before[worker.worker_id]
 
     def _released(self, worker: WorkerRow) -> bool:
         session = self.session(worker)

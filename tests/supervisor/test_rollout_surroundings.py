@@ -380,9 +380,10 @@ def test_a_complaint_of_one_that_stands_by_excuses_nobody(installation: Installa
     installation.behaviours[installation.genesis.sha or ""] = [Behaviour(poll_fails_after=0.0)]
     with installation.supervised() as supervisor:
         former = installation.becomes_active(installation.genesis)
-        first = installation.promoted("first")
+        installation.promoted("first")
         session = supervisor.pool.session(former)
         assert session is not None
         assert session.beat.poll_error
         second = installation.reaches(installation.approved("mute", Behaviour(polls=False)), S.DEPLOY_FAILED)
-        assert second.blame == Blame.OWN
+        installation.until(lambda: not installation.update(second).blame_open, what="the blame to be settled")
+        assert installation.update(second).blame == Blame.OWN
