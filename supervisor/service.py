@@ -159,6 +159,7 @@ class Service:
     def _start_threads(self, *, rollback_only: bool) -> list[threading.Thread]:
         work: dict[str, Callable[[], None]] = {
             "watch": lambda: self._parts.containers.watch(self._stop),
+            "lookout": lambda: self._sessions.keep_looking(self._stop),
             "rollout": self._parts.rollout.run,
             "outages": lambda: self._parts.outages.run(self._stop),
             "toolboxes": lambda: self._parts.toolboxes.run(self._stop),

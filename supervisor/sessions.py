@@ -21,7 +21,7 @@ LOST_AFTER_SECONDS: Final = 3.5
 #: One that is adopted has to find the new supervisor first, which it looks for every two seconds.
 FOUND_AFTER_SECONDS: Final = LOST_AFTER_SECONDS + 2.5
 
-#: Between two looks at the workers; after a longer time it was the supervisor that stood still.
+#: Between two looks at the workers, whoever looks; after a longer time it was the supervisor that stood still.
 OWN_SILENCE_SECONDS: Final = 2.0
 
 
@@ -125,6 +125,8 @@ class Sessions:
         self._sessions: dict[str, Session] = {}
         self._listeners: dict[str, list[Callable[[], None]]] = {}
         self._owners: tuple[int, ...] = ()
+        self._looked_at = monotonic()
+        self._standstills = 0
 
     # -- the supervisor's side
 
@@ -186,11 +188,29 @@ class Sessions:
 
     def forgive_silence(self) -> None:
         """Count from now again: the supervisor itself was not listening for a while."""
-        now = self._monotonic()
         with self._lock:
-            for worker_id, session in self._sessions.items():
-                if session.heard_since is not None:
-                    self._sessions[worker_id] = replace(session, heard_since=now)
+            self._forgive_silence()
+
+    def look(self) -> int:
+        """Notice that nobody looked for a while, as when the machine stood still, and forgive the silence in it.
+
+        Whoever judges workers by their silence looks first. Gives how often silence was forgiven so far.
+        """
+        with self._lock:
+            now = self._monotonic()
+            if now - self._looked_at > OWN_SILENCE_SECONDS:
+                self._standstills += 1
+                self._forgive_silence()
+            self._looked_at = now
+            return self._standstills
+
+    def keep_looking(self, stopping: threading.Event) -> None:
+        """Look all the time, until ``stopping``; meant for a thread.
+
+        So a judge who was busy with something else is told from a machine that stood still.
+        """
+        while not stopping.wait(OWN_SILENCE_SECONDS / 4):
+            self.look()
 
     def set_owners(self, owners: tuple[int, ...]) -> None:
         """Who may use the bot, told to workers as they announce themselves."""
@@ -249,30 +269,16 @@ class Sessions:
 
         return stop
 
+    def _forgive_silence(self) -> None:
+        """Under the lock."""
+        now = self._monotonic()
+        for worker_id, session in self._sessions.items():
+            if session.heard_since is not None:
+                self._sessions[worker_id] = replace(session, heard_since=now)
+
     def _wake(self, worker_id: str) -> None:
         with self._lock:
             listeners = list(self._listeners.get(worker_id, ()))
         for wake in listeners:
             wake()
         self._signal.notify()
-
-
-class Lookout:
-    """Notices that nobody looked for a while, as when the machine stood still, and forgives the silence in it.
-
-    Whoever judges workers by their silence looks first.
-    """
-
-    def __init__(self, sessions: Sessions, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._sessions = sessions
-        self._monotonic = monotonic
-        self._looked_at = monotonic()
-
-    def look(self) -> bool:
-        """Look now; whether silence was forgiven."""
-        now = self._monotonic()
-        stood_still = now - self._looked_at > OWN_SILENCE_SECONDS
-        self._looked_at = now
-        if stood_still:
-            self._sessions.forgive_silence()
-        return stood_still

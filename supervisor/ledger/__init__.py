@@ -23,6 +23,7 @@ from supervisor.ledger.errors import (
 from supervisor.ledger.kept import KeptUpdate, NewKept
 from supervisor.ledger.ledger import Ledger
 from supervisor.ledger.values import (
+    NO_POLL,
     Access,
     Action,
     Blame,
@@ -44,6 +45,7 @@ from supervisor.ledger.values import (
 )
 
 __all__ = [
+    "NO_POLL",
     "Access",
     "Action",
     "AmbiguousPrefix",

@@ -19,7 +19,7 @@ from supervisor.ledger.errors import (
 )
 from supervisor.ledger.models import Artifact, AttemptRecord, ProbationRecord
 from supervisor.ledger.store import Store
-from supervisor.ledger.values import CHANGEABLE_COLUMNS, Blame, NewUpdate, Revision, Update
+from supervisor.ledger.values import CHANGEABLE_COLUMNS, NO_POLL, Blame, NewUpdate, Revision, Update
 from supervisor.states import TRANSITIONS, Status
 
 _NOTHING: Final[Mapping[str, object]] = {}
@@ -227,15 +227,20 @@ class Updates(Store):
         """What a superseded update is on a newer base."""
         return self._update(Artifact.select(*COLUMNS).where(Artifact.supersedes == update.tx_id))
 
+    def blame_open(self) -> list[Update]:
+        """The updates of which it is not known yet whether the revision before fails alike, oldest first."""
+        ended = Artifact.status.in_([Status.DEPLOY_FAILED, Status.ROLLED_BACK])
+        wanted = ended & Artifact.blame.is_null() & (Artifact.code == NO_POLL)
+        return list(self._rows(Artifact.select(*COLUMNS).where(wanted).order_by(Artifact.event_id).objects(Update)))
+
     def failed_before(self, patch_id: str) -> Update | None:
         """The latest update with the same change that failed by its own fault or was rolled back.
 
-        A rollback for reasons outside of the revision bans nothing.
+        A rollback for reasons outside of the revision bans nothing, nor does one whose blame is open.
         """
         own_fault = Artifact.blame == Blame.OWN
-        taken_back = (Artifact.status == Status.ROLLED_BACK) & (
-            Artifact.blame.is_null() | (Artifact.blame != Blame.EXTERNAL)
-        )
+        unsaid = Artifact.blame.is_null() & (Artifact.code.is_null() | (Artifact.code != NO_POLL))
+        taken_back = (Artifact.status == Status.ROLLED_BACK) & (unsaid | (Artifact.blame != Blame.EXTERNAL))
         wanted = (Artifact.patch_id == patch_id) & (own_fault | taken_back)
         return self._update(Artifact.select(*COLUMNS).where(wanted).order_by(Artifact.event_id.desc()))
 

@@ -25,6 +25,10 @@ class Blame(StrEnum):
     PERSON = "person"
 
 
+#: The code of an update that could not reach the Bot API.
+NO_POLL: Final = "no_poll"
+
+
 class CardKind(StrEnum):
     """What a card asks."""
 
@@ -159,7 +163,7 @@ class Update:
     promoted_at: float | None
     snapshot: str | None  # agent.db as it was before the deploy
     code: str | None  # why it was refused or failed, for programs
-    blame: Blame | None
+    blame: Blame | None  # None also while it is open, see blame_open
     last_error: str | None  # the same for people
     event_id: int  # its update.txn.created: the parent of all its other events
     created_at: float
@@ -172,6 +176,11 @@ class Update:
         """Whether it was approved and still has to pass its gates, on the packages that it asked for."""
         approved = self.status in (Status.APPROVED, Status.DEPLOYING)
         return approved and self.dependencies is not None and self.self_check_finished_at is None
+
+    @property
+    def blame_open(self) -> bool:
+        """Whether it could not poll, and is to blame unless the revision before turns out to be unable to as well."""
+        return self.blame is None and self.code == NO_POLL
 
     @property
     def revision(self) -> "Revision":

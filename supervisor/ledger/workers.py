@@ -102,8 +102,11 @@ class Workers(Store):
         query = WorkerRecord.select(*_COLUMNS).where(own).order_by(WorkerRecord.exited_at)
         return list(self._rows(query.objects(WorkerRow)))
 
-    def grant_lease(self, worker_id: str) -> Lease:
-        """Give the lease to this worker, with the next epoch. Raises UnknownWorker, WorkerGone."""
+    def grant_lease(self, worker_id: str, payload: Mapping[str, object] = _NOTHING) -> Lease:
+        """Give the lease to this worker, with the next epoch. Raises UnknownWorker, WorkerGone.
+
+        ``payload`` is added to the event.
+        """
         with self._writing("lease"):
             worker = self.worker(worker_id)
             if worker.exited_at is not None:
@@ -112,7 +115,7 @@ class Workers(Store):
             lease = Lease(epoch=last + 1, worker_id=worker_id, granted_at=self._clock())
             self._run(LeaseRecord.insert(epoch=lease.epoch, worker_id=worker_id, granted_at=lease.granted_at))
             told = {"epoch": lease.epoch, "worker_id": worker_id, "sha": worker.sha}
-            self._log(EventType.LEASE_GRANTED, self._encode({}, told), worker.event_id, lease.granted_at)
+            self._log(EventType.LEASE_GRANTED, self._encode(payload, told), worker.event_id, lease.granted_at)
             return lease
 
     def lease(self) -> Lease | None:

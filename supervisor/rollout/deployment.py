@@ -8,7 +8,7 @@ from supervisor.agent_db.backup import BackupFailed, backup
 from supervisor.engine import EngineError, EngineUnreachable
 from supervisor.ledger import Blame, LedgerError, Update, WorkerRow
 from supervisor.rollout.context import Context, Part, Trial
-from supervisor.rollout.rollback import Rollback
+from supervisor.rollout.rollback import Rollback, blame_so_far
 from supervisor.states import Status
 from supervisor.updates.attempts import TooManyDeaths
 from supervisor.updates.binding import BindingBroken, check_binding
@@ -123,11 +123,12 @@ class Deployment(Part):
         holder = self._pool.holder()
         if green is not None and holder is not None and holder.worker_id == green.worker_id:
             self._containers.kill(green.worker_id, str(failure))
-        failed = self._ledger.move(
+        code = getattr(failure, "code", None)
+        self._ledger.move(
             update.tx_id,
             Status.DEPLOYING,
             Status.DEPLOY_FAILED,
-            changes={"last_error": evidence, "blame": blame, "code": getattr(failure, "code", None)},
+            changes={"last_error": evidence, "blame": blame_so_far(blame, code), "code": code},
             payload={"error": str(failure)},
         )
         _LOG.warning("deploy failed", tx=update.tx_id, error=str(failure))
@@ -135,11 +136,11 @@ class Deployment(Part):
             self._activation.make_active(self._activation.good(), at_once=True)
         if green is not None:
             self._pool.retire(green, reason=str(failure))
-        self._rollback.reconsider(failed)
+        self._rollback.settle_blame()
 
     def _blame(self, failure: Exception, green: WorkerRow | None) -> Blame:
         if isinstance(failure, NoPoll):
-            alone = green is not None and not self._pool.others_complain(green)
+            alone = green is not None and not self._pool.predecessor_complains(green)
             return Blame.OWN if alone and self._trial.bot_api_answers() else Blame.EXTERNAL
         if not isinstance(failure, WorkerFailed) or self._outages.excuse():
             return Blame.EXTERNAL

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-from supervisor.sessions import Lookout, Sessions, Signal
+from supervisor.sessions import Sessions, Signal
 from supervisor.timing import Clocks
 from supervisor.workers.containers import WorkerContainers
 
@@ -18,7 +18,7 @@ class Pace:
     def __init__(self, *, containers: WorkerContainers, sessions: Sessions, signal: Signal, clocks: Clocks) -> None:
         self._containers = containers
         self._sessions = sessions
-        self._lookout = Lookout(sessions, clocks.monotonic)
+        self._standstills = sessions.look()
         self._signal = signal
         self._clocks = clocks
         self._seen = 0
@@ -63,5 +63,6 @@ class Pace:
             self._signal.wait(seconds, self._seen)
 
     def look(self) -> bool:
-        """Look at the workers; whether nobody had for a while, and their silence was forgiven."""
-        return self._lookout.look()
+        """Look at the workers; whether their silence was forgiven, by whoever looked, since this was asked before."""
+        before, self._standstills = self._standstills, self._sessions.look()
+        return self._standstills != before

@@ -6,7 +6,7 @@ import structlog
 
 from supervisor.contract import EventType
 from supervisor.engine import EngineError, EngineUnreachable
-from supervisor.ledger import Blame, Revision, Update, WorkerRow
+from supervisor.ledger import NO_POLL, Blame, Revision, Update, WorkerRow
 from supervisor.revisions import Revisions
 from supervisor.rollout.context import Context, Part
 from supervisor.states import Status
@@ -15,6 +15,11 @@ from supervisor.workers.pool import NoPoll, WorkerFailed
 
 _LOG = structlog.get_logger()
 _TAKEN_BACK: Final = (Status.ROLLBACK_PENDING, Status.ROLLED_BACK)
+
+
+def blame_so_far(blame: Blame | None, code: str | None) -> Blame | None:
+    """Whom to blame as an update ends: open where it alone seems unable to poll, see :meth:`Rollback.settle_blame`."""
+    return None if blame == Blame.OWN and code == NO_POLL else blame
 
 
 class Rollback(Part):
@@ -51,25 +56,38 @@ class Rollback(Part):
         """Make the update's base active again, or an older good revision when that fails too."""
         green = self._pool.holder()
         target = self._restore(update)
-        self._ledger.move(update.tx_id, Status.ROLLBACK_PENDING, Status.ROLLED_BACK, restored=target.sha)
+        update = self._ledger.find(update.tx_id)
+        blame = blame_so_far(update.blame, update.code)
+        self._ledger.move(
+            update.tx_id, Status.ROLLBACK_PENDING, Status.ROLLED_BACK, changes={"blame": blame}, restored=target.sha
+        )
         self._revisions.set_active(target.sha)
         supersede_others(self._ledger, target)
         if green is not None and green.sha == update.sha:
             self._pool.retire(green, reason="rolled back")
         _LOG.info("rolled back", tx=update.tx_id, to=target.sha[:12])
-        self.reconsider(update)
+        self.settle_blame()
 
-    def reconsider(self, update: Update) -> None:
-        """Blame nobody for an update that could not poll when, after the way back, the one before cannot either."""
-        worker = self._pool.holder()
-        if worker is None or update.blame != Blame.OWN or update.code != NoPoll.code:
+    def settle_blame(self) -> None:
+        """Blame nobody for an update that could not poll when, after the way back, the one before cannot either.
+
+        Asked at once; and again by each turn of the roll-out, this supervisor's or the next one's, until a worker of
+        the good revision has stayed to answer it.
+        """
+        undecided = self._ledger.blame_open()
+        worker = self._pool.holder() if undecided else None
+        if worker is None or worker.sha != self._activation.good().sha or self._pool.ailment(worker):
             return
         try:
             self._pool.first_poll(worker)
         except NoPoll as late:
-            self._excuse(update, str(late))
+            for update in undecided:
+                self._excuse(update, str(late))
         except WorkerFailed as failure:
             _LOG.warning("the worker before fails in another way", error=str(failure))
+        else:
+            for update in undecided:
+                self._ledger.amend(update.tx_id, {"blame": Blame.OWN})
 
     def repeated_by(self, good: Revision, reason: str) -> bool:
         """Whether the good revision fails just as the one did that was lately given up for it.
@@ -81,7 +99,9 @@ class Rollback(Part):
         since = self._clocks.wall() - self._settings.crash_window_seconds
         rolled_back = [update for update in self._ledger.having(Status.ROLLED_BACK) if update.base_sha == good.sha]
         former = max(rolled_back, key=lambda update: update.updated_at, default=None)
-        if former is None or former.updated_at < since or former.blame != Blame.OWN:
+        if former is None or former.updated_at < since:
+            return False
+        if former.blame != Blame.OWN and not former.blame_open:
             return False
         if not self._failed_by(former, reason):
             return False

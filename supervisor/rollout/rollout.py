@@ -142,6 +142,8 @@ class Rollout:
     def _turn(self) -> None:
         self._pace.begin()
         waiting = [update for update in self._ledger.having(*IN_ROLLOUT) if not update.gates_pending]
+        if all(update.status is Status.APPROVED for update in waiting):
+            self._rollback.settle_blame()
         if not waiting:
             self._upkeep.keep_running()
             self._pace.idle()

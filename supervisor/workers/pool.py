@@ -13,10 +13,10 @@ from typing import Final
 import structlog
 
 from supervisor.agent_db.access import cap_epoch
-from supervisor.contract import Role, WorkerState
+from supervisor.contract import EventType, Role, WorkerState
 from supervisor.engine import EngineError
-from supervisor.ledger import Ledger, Revision, WorkerRow
-from supervisor.sessions import Lookout, Session, Sessions, Signal
+from supervisor.ledger import NO_POLL, Ledger, Revision, WorkerRow
+from supervisor.sessions import Session, Sessions, Signal
 from supervisor.settings import Settings
 from supervisor.timing import IN_SERVICE, Timing
 from supervisor.workers.containers import WorkerContainers, own_exit
@@ -42,7 +42,7 @@ class WorkerLate(WorkerFailed):
 class NoPoll(WorkerLate):
     """It did not reach the Bot API, which may be the Bot API's fault."""
 
-    code = "no_poll"
+    code = NO_POLL
 
 
 class Stopping(Exception):
@@ -75,9 +75,11 @@ class WorkerPool:
         self._stopping = stopping
         self._poll_turn = poll_turn or nullcontext()
         self._timing = timing
-        self._lookout = Lookout(sessions)
-        #: How often a worker had polled when it was granted the lease: N-1 has, in its former time.
+        #: How often a worker had polled when it was granted the lease: N-1 has, in its former time. Read from the
+        #: ledger where an earlier supervisor granted it.
         self._polls_before: dict[str, int] = {}
+        #: Whom a worker took over from, by its id.
+        self._predecessors: dict[str, str] = {}
 
     # -- who is there
 
@@ -95,11 +97,15 @@ class WorkerPool:
     def polls(self) -> bool:
         """Whether that worker has polled since it was granted the lease."""
         holder = self.holder()
-        return holder is not None and self.may_poll() and self._has_polled(holder)
+        return holder is not None and not self._containers.died(holder.worker_id) and self._has_polled(holder)
 
-    def others_complain(self, worker: WorkerRow) -> bool:
-        """Whether the last poll of another worker than this failed, too: of the one that it took over from."""
-        return any(s.beat.poll_error for s in self._sessions.all() if s.worker_id != worker.worker_id)
+    def predecessor_complains(self, worker: WorkerRow) -> bool:
+        """Whether the last poll of the worker that this one took over from failed, too.
+
+        Nobody else is asked: one that stands by says for ever what it said last when it was active.
+        """
+        session = self._sessions.get(self._predecessors.get(worker.worker_id, ""))
+        return session is not None and bool(session.beat.poll_error)
 
     def in_service(self) -> bool:
         """Whether a worker holds the lease and nothing is known to be wrong with it."""
@@ -135,6 +141,7 @@ class WorkerPool:
         if self._containers.died(worker.worker_id):
             view = self._containers.container(worker.worker_id)
             return own_exit(view).reason if view else "its container is gone"
+        self._sessions.look()  # no silence counts from while this process stood still
         session = self.session(worker)
         if session is None:
             return "it is not expected any more"
@@ -211,11 +218,12 @@ class WorkerPool:
         else:
             if holder is not None:
                 self._release(holder, at_once=at_once)
+                self._predecessors[successor.worker_id] = holder.worker_id
             if lease is not None:
                 cap_epoch(self._settings.paths.agent_db, lease.epoch)
-            self._polls_before[successor.worker_id] = self._polls(successor)
+            before = self._polls_before[successor.worker_id] = self._polls_ok(successor)
             with self._poll_turn:  # whoever stood in at the bot has ended its poll, and begins no other
-                epoch = self._ledger.grant_lease(successor.worker_id).epoch
+                epoch = self._ledger.grant_lease(successor.worker_id, {"polls_ok": before}).epoch
         self._sessions.assign(successor.worker_id, Role.ACTIVE, epoch=epoch)
         if holder is not None and holder.worker_id != successor.worker_id:
             self._sessions.assign(holder.worker_id, Role.STANDBY)
@@ -241,12 +249,17 @@ class WorkerPool:
             return
         self._containers.kill(holder.worker_id, f"killed: it had not let go of the lease after {seconds:g} s")
 
-    def _polls(self, worker: WorkerRow) -> int:
+    def _polls_ok(self, worker: WorkerRow) -> int:
         session = self.session(worker)
         return session.beat.polls_ok if session else 0
 
     def _has_polled(self, worker: WorkerRow) -> bool:
-        return self._polls(worker) > self._polls_before.get(worker.worker_id, 0)
+        if worker.worker_id not in self._polls_before:
+            granted = self._ledger.events(
+                EventType.LEASE_GRANTED, parent_id=worker.event_id, newest_first=True, limit=1
+            )
+            self._polls_before[worker.worker_id] = granted[0].payload.get("polls_ok", 0) if granted else 0
+        return self._polls_ok(worker) > self._polls_before[worker.worker_id]
 
     def _released(self, worker: WorkerRow) -> bool:
         session = self.session(worker)
@@ -271,7 +284,7 @@ class WorkerPool:
         """
 
         def looked() -> bool:
-            self._lookout.look()
+            self._sessions.look()
             return met()
 
         return self._signal.until(looked, seconds)
@@ -298,5 +311,6 @@ class WorkerPool:
         try:
             self._containers.end(worker.worker_id, reason=reason, crashed=crashed)
             self._polls_before.pop(worker.worker_id, None)
+            self._predecessors.pop(worker.worker_id, None)
         except EngineError as error:
             _LOG.warning("could not put a worker away", worker=worker.worker_id, error=str(error))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from supervisor import sessions
 from supervisor.contract import EventType, Role
 from supervisor.engine import EngineUnreachable
 from supervisor.ledger import Update, WorkerRow
@@ -168,6 +169,18 @@ def test_a_worker_that_never_polls_is_told_from_one_that_fails(
 
 
 @pytest.mark.fault(27)
+def test_silence_counts_while_the_roll_out_is_busy_elsewhere(
+    installation: Installation, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process listened all the while: a worker that wedged is noticed by the first look after that."""
+    monkeypatch.setattr(sessions, "LOST_AFTER_SECONDS", 0.8)
+    monkeypatch.setattr(sessions, "OWN_SILENCE_SECONDS", 0.6)
+    row = active(installation, supervisor, Behaviour(polls=False, wedges_after=0.1))
+    time.sleep(1.2)
+    with pytest.raises(WorkerFailed, match="no beat from its loop"):
+        supervisor.pool.first_poll(row)
+
+
 def test_a_worker_is_settled_only_when_it_stays_well(installation: Installation, supervisor: Supervisor) -> None:
     """Ready is recorded once; one that comes up and goes again at once is refused."""
     row = worker(installation, supervisor)

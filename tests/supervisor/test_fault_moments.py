@@ -324,3 +324,31 @@ def test_green_that_exits_whenever_it_becomes_active(installation: Installation)
         active = installation.active()
         assert active is not None
         assert active.sha == blue.sha
+
+
+@pytest.mark.parametrize("reached", [False, True], ids=["N-1 cannot either", "N-1 polls"])
+@pytest.mark.parametrize("end", [S.DEPLOY_FAILED, S.ROLLED_BACK])
+def test_it_dies_before_it_knows_whether_n_minus_1_polls(
+    installation: Installation, end: Status, reached: bool
+) -> None:
+    """Green could not poll, and is given up: until the next one has asked N-1 as well, nothing is banned for it."""
+    installation.change(stable_window_seconds=5)
+    supervisor = installation.start()
+    installation.becomes_active(installation.genesis)
+    update = installation.staged("cannot poll")
+    mine = DieWhen(installation, lambda: installation.update(update).status is end)
+    behaviour = Behaviour(polls=False) if end is S.DEPLOY_FAILED else Behaviour(poll_fails_after=0.1)
+    installation.approve(update, behaviour)
+    if not reached:
+        installation.until(lambda: holder(installation) == update.sha, SECONDS)
+        if end is S.ROLLED_BACK:
+            installation.reaches(update, S.DEPLOYED_UNSTABLE)
+        installation.socket.bot_api_reached = False
+    mine.wait(supervisor)
+    patch_id = installation.update(update).patch_id or ""
+    assert installation.ledger.failed_before(patch_id) is None
+    installation.start()
+    installation.until(lambda: installation.update(update).blame is not None, SECONDS, "the blame to be settled")
+    assert (installation.update(update).status, installation.update(update).code) == (end, "no_poll")
+    assert installation.update(update).blame == ("own" if reached else "external")
+    assert (installation.ledger.failed_before(patch_id) is not None) == reached

@@ -283,7 +283,7 @@ def test_an_update_may_bring_its_id(ledger: Ledger) -> None:
 
 
 def test_failed_before_counts_own_faults_and_rollbacks(ledger: Ledger) -> None:
-    """The same change is known again when it failed by its own fault, not when something else was to blame."""
+    """The same change is known again when it failed by its own fault, not when something else is or may be to blame."""
     assert ledger.failed_before("p1") is None
     own = submit(ledger)
     ledger.amend(own.tx_id, {"patch_id": "p1"})
@@ -291,15 +291,17 @@ def test_failed_before_counts_own_faults_and_rollbacks(ledger: Ledger) -> None:
     ledger.move(own.tx_id, S.CREATED, S.REFUSED, changes={"blame": Blame.OWN})
     outside = submit(ledger)
     ledger.move(outside.tx_id, S.CREATED, S.REFUSED, changes={"patch_id": "p2", "blame": Blame.EXTERNAL})
-    for patch_id, blame in (("p3", Blame.PERSON), ("p4", None), ("p5", Blame.EXTERNAL)):
+    ends = (("p3", Blame.PERSON, None), ("p4", None, None), ("p5", Blame.EXTERNAL, None), ("p6", None, "no_poll"))
+    for patch_id, blame, code in ends:
         update = take_to(ledger, submit(ledger), S.DEPLOYED_UNSTABLE)
         ledger.move(update.tx_id, S.DEPLOYED_UNSTABLE, S.ROLLBACK_PENDING)
-        changes = {"patch_id": patch_id, "blame": blame}
+        changes = {"patch_id": patch_id, "blame": blame, "code": code}
         ledger.move(update.tx_id, S.ROLLBACK_PENDING, S.ROLLED_BACK, changes=changes, restored="a" * 40)
-    found = {p: ledger.failed_before(p) for p in ("p1", "p2", "p3", "p4", "p5")}
+    found = {p: ledger.failed_before(p) for p in ("p1", "p2", "p3", "p4", "p5", "p6")}
     assert [p for p, update in found.items() if update is not None] == ["p1", "p3", "p4"]
     assert found["p1"] is not None
     assert found["p1"].tx_id == own.tx_id
+    assert [update.patch_id for update in ledger.blame_open()] == ["p6"]
 
 
 def worker(name: str = "w1") -> NewWorker:

@@ -135,7 +135,8 @@ def test_a_green_that_fails_in_its_deploy_leaves_blue_active(installation: Insta
         update = installation.reaches(installation.approved("bad", behaviour), S.DEPLOY_FAILED)
         assert reason in (update.last_error or "")
         assert "the last words of fake-worker-" in (update.last_error or "")
-        assert update.blame == Blame.OWN
+        installation.until(lambda: not installation.update(update).blame_open, what="the blame to be settled")
+        assert installation.update(update).blame == Blame.OWN
         installation.becomes_active(installation.genesis)
         installation.until(lambda: installation.running() == [blue.worker_id])
         assert installation.ledger.good_sha() == installation.genesis.sha

@@ -44,7 +44,8 @@ def test_a_green_that_fails_in_probation_brings_blue_back(installation: Installa
         else:
             assert update.status is S.ROLLED_BACK
         assert reason in (update.last_error or "")
-        assert update.blame == Blame.OWN
+        installation.until(lambda: not installation.update(update).blame_open, what="the blame to be settled")
+        assert installation.update(update).blame == Blame.OWN
         assert installation.becomes_active(installation.genesis).worker_id == blue.worker_id
         assert installation.ledger.good_sha() == installation.revisions.active() == installation.genesis.sha
         installation.until(lambda: installation.running() == [blue.worker_id])

@@ -4,11 +4,16 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from supervisor import sessions
+from supervisor.rollout.pace import Pace
+from supervisor.sessions import Signal
 from supervisor.states import Status
+from supervisor.timing import SYSTEM_CLOCKS
+from supervisor.workers.containers import WorkerContainers
 from tests.supervisor.fakes.installation import Installation
 from tests.supervisor.fakes.workers import Behaviour
 
@@ -30,15 +35,17 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def stall(installation: Installation, seconds: float = 0.8) -> None:
     """The machine stands still: no beat comes in, and the roll-out does nothing, wherever it is."""
-    heard, thawed, frozen = installation.socket.sessions, threading.Event(), threading.Event()
+    heard, thawed = installation.socket.sessions, threading.Event()
+    frozen = {name: threading.Event() for name in ("rollout", "lookout")}
 
     def freeze() -> None:
-        if threading.current_thread().name == "rollout" and not thawed.is_set():
-            frozen.set()
+        mine = frozen.get(threading.current_thread().name)
+        if mine is not None and not thawed.is_set():
+            mine.set()
             thawed.wait(5)
 
     installation.hold_up = freeze
-    assert frozen.wait(5)
+    assert all(thread.wait(5) for thread in frozen.values())
     installation.socket.sessions = None
     time.sleep(seconds)
     thawed.set()
@@ -72,3 +79,20 @@ def test_a_machine_that_stood_still_in_a_deploy_is_no_fault_of_green(installatio
         stall(installation)
         update = installation.reaches(update, S.PROMOTED, S.DEPLOY_FAILED, S.ROLLED_BACK)
         assert update.status is S.PROMOTED
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_roll_out_that_was_busy_forgives_nothing() -> None:
+    """Somebody looked all the while: only when nobody did, it is told that silence was forgiven, and once."""
+    signal, stopping = Signal(), threading.Event()
+    listening = sessions.Sessions(signal)
+    lookout = threading.Thread(target=listening.keep_looking, args=(stopping,))
+    lookout.start()
+    pace = Pace(containers=cast(WorkerContainers, None), sessions=listening, signal=signal, clocks=SYSTEM_CLOCKS)
+    time.sleep(0.5)
+    assert not pace.look()
+    stopping.set()
+    lookout.join()
+    time.sleep(0.5)
+    listening.look()  # whoever was the first
+    assert [pace.look(), pace.look()] == [True, False]

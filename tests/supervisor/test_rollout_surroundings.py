@@ -373,3 +373,17 @@ def test_a_green_that_cannot_poll_as_blue_could_not_is_not_banned(installation: 
         installation.becomes_active(installation.genesis)
         update = installation.reaches(installation.approved("mute", Behaviour(polls=False)), S.DEPLOY_FAILED)
         assert update.blame == Blame.EXTERNAL
+
+
+def test_a_complaint_of_one_that_stands_by_excuses_nobody(installation: Installation) -> None:
+    """It dates from its own time, however long ago: only blue, which green took over from, could know."""
+    installation.behaviours[installation.genesis.sha or ""] = [Behaviour(poll_fails_after=0.0)]
+    with installation.supervised() as supervisor:
+        former = installation.becomes_active(installation.genesis)
+        installation.promoted("first")
+        session = supervisor.pool.session(former)
+        assert session is not None
+        assert session.beat.poll_error
+        second = installation.reaches(installation.approved("mute", Behaviour(polls=False)), S.DEPLOY_FAILED)
+        installation.until(lambda: not installation.update(second).blame_open, what="the blame to be settled")
+        assert installation.update(second).blame == Blame.OWN

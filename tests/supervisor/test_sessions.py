@@ -11,6 +11,7 @@ from supervisor.sessions import (
     BEAT_SECONDS,
     FOUND_AFTER_SECONDS,
     LOST_AFTER_SECONDS,
+    OWN_SILENCE_SECONDS,
     Session,
     Sessions,
     Signal,
@@ -231,6 +232,18 @@ def test_the_silence_of_a_supervisor_that_did_not_listen_is_forgiven() -> None:
     assert not desk.lost()
     desk.clock.now += LOST_AFTER_SECONDS + 0.1
     assert desk.lost()
+
+
+def test_only_while_nobody_looked_at_all_is_silence_forgiven() -> None:
+    """One that looks now and then is told how often that was; one look after it is enough, whoever looks."""
+    desk = Desk(adopted=True)
+    for _ in range(4):
+        desk.clock.now += OWN_SILENCE_SECONDS
+        assert desk.sessions.look() == 0
+    assert desk.lost()
+    desk.clock.now += OWN_SILENCE_SECONDS + 0.1
+    assert [desk.sessions.look() for _ in range(2)] == [1, 1]
+    assert not desk.lost()
 
 
 def test_forgiveness_is_no_sign_of_life() -> None:

@@ -85,7 +85,7 @@ class Installation:
         self.settings.paths.create(worker_uid=self.settings.worker_uid)
         self.timing = timing
         self.interrupt: Callable[[], None] = lambda: None
-        self.hold_up: Callable[[], None] = lambda: None  # whoever looks into the ledger
+        self.hold_up: Callable[[], None] = lambda: None  # whoever looks into the ledger, or out for silent workers
         self.open_ledger()
         self.revisions = Revisions(self.settings.paths.revisions)
         self.revisions.create()

@@ -35,6 +35,20 @@ class Killed(BaseException):
     """The supervisor was killed right here; nothing in it may catch this."""
 
 
+class Stop(threading.Event):
+    """The word that all is to end, which a machine that stands still holds up."""
+
+    def __init__(self, hold_up: Callable[[], None]) -> None:
+        super().__init__()
+        self._hold_up = hold_up
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """As ever, and then for as long as the machine stands still."""
+        ended = super().wait(timeout)
+        self._hold_up()
+        return ended
+
+
 class Supervisor:
     """A running supervisor: the threads that the service would start, without its sockets.
 
@@ -43,7 +57,7 @@ class Supervisor:
 
     def __init__(self, installation: "Installation", *, rolling: bool = True) -> None:
         self._installation = installation
-        self._stop = threading.Event()
+        self._stop = Stop(lambda: installation.hold_up())  # noqa: PLW0108 - it changes
         self.signal = Signal()
         self.sessions = Sessions(self.signal)
         poll_turn = threading.Lock()
@@ -112,6 +126,7 @@ class Supervisor:
         )
         targets: dict[str, Callable[[], None]] = {
             "watch": lambda: self.containers.watch(self._stop),
+            "lookout": lambda: self.sessions.keep_looking(self._stop),
             "outages": lambda: self.outages.run(self._stop),
             "toolboxes": lambda: self.toolboxes.run(self._stop),
         }
