@@ -1,6 +1,6 @@
 """A container engine in memory: images, containers with their states, and the stream of events.
 
-It keeps the promises of :class:`supervisor.engine.Engine` that the supervisor builds on; ``test_crew_engine.py`` holds
+It keeps the promises of :class:`supervisor.engine.Engine` that the supervisor builds on; ``test_pool_engine.py`` holds
 both of them to these. What runs in a container is whatever ``launch`` makes of its spec.
 """
 

@@ -78,7 +78,7 @@ class Bench:
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.engine)])
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    project = new_project("crew")
+    project = new_project("pool")
     if request.param == "fake":
         fake = FakeEngine(Scripted)
         fake.add_image(FAKE_IMAGE, "fake:1", {"kept": "yes"})
