@@ -23,7 +23,7 @@ FAKE_IMAGE = "sha256:fake"
 #: A process that waits for SIGTERM, says so, and ends with 0.
 _WAITS = "import signal,sys,time; signal.signal(15, lambda *_: sys.exit(0)); print('up', flush=True); time.sleep(600)"
 WAITS = ("python", "-c", _WAITS)
-EXITS = ("sh", "-c", "exit 7")
+EXITS = ("sh", "-c", "sleep 0.3; exit 7")  # the engine notes a start that late, at times
 NEEDS_TOO_MUCH = ("python", "-c", "bytearray(200_000_000)")
 NO_PROGRAM = ("/no/such/program",)
 MEMORY = Limits(memory=64 * MIB)
