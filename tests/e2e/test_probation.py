@@ -124,7 +124,12 @@ def test_two_rollbacks_at_once_of_one_that_does_not_let_go(
     with Ledger.read_only(installation.paths.ledger) as ledger:
         began = ledger.events(EventType.UPDATE_ROLLBACK_STARTED, parent_id=ledger.find(tx).event_id)
         granted = ledger.events(EventType.LEASE_GRANTED)[-1]
-        (exited,) = [e for e in ledger.events(EventType.WORKER_EXITED) if e.payload["worker_id"] == green]
+        ends = wait_for(
+            lambda: [e for e in ledger.events(EventType.WORKER_EXITED) if e.payload["worker_id"] == green],
+            10,
+            "green put away, after it is said that it was rolled back",
+        )
+    (exited,) = ends
     assert len(began) == 1
     assert "had not let go of the lease after 5 s" in str(exited.payload["reason"])
     assert float(str(exited.payload["ended_at"])) <= granted.timestamp
