@@ -5,7 +5,7 @@ from typing import Any, cast
 
 from tests.worker.support import asynchronous
 from worker.agent.courier import GRACE_SECONDS as SENDING
-from worker.agent.desk import Desk
+from worker.agent.desk import BESIDE_AFTER_SECONDS, Desk
 from worker.agent.preview import CUT_GRACE_SECONDS as PREVIEW
 from worker.duty import CUT_BEFORE_DEADLINE_SECONDS
 from worker.selfupdate.watching import CUT_GRACE_SECONDS as WATCHING
@@ -44,6 +44,6 @@ async def test_what_is_cut_ends_side_by_side() -> None:
         intake, runs, courier, beside = (cast("Any", Part(ending)) for _ in range(4))
         desk = Desk(group=group, intake=intake, runs=runs, courier=courier, beside=[beside.run])
         desk.open()
-        await asyncio.sleep(0)
+        await asyncio.sleep(BESIDE_AFTER_SECONDS + 0.05)
         await desk.close()
     assert max(SENDING, PREVIEW, WATCHING) < CUT_BEFORE_DEADLINE_SECONDS

@@ -2,10 +2,17 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from typing import Final
 
 from worker.agent.courier import Courier
 from worker.agent.intake import Intake
 from worker.agent.runs import Runs
+
+#: The first poll goes out before anything beside it asks for the loop, the supervisor or the database: until then
+#: nobody takes messages in.
+BESIDE_AFTER_SECONDS: Final = 0.1
+
+Duty = Callable[[], Coroutine[None, None, None]]
 
 
 class Desk:
@@ -18,7 +25,7 @@ class Desk:
         intake: Intake,
         runs: Runs,
         courier: Courier,
-        beside: Sequence[Callable[[], Coroutine[None, None, None]]],
+        beside: Sequence[Duty],
     ) -> None:
         self._group = group
         self._intake = intake
@@ -34,7 +41,10 @@ class Desk:
 
     def open(self) -> None:
         """Take up work, beginning with what a predecessor left."""
-        self._standing = [self._group.create_task(duty()) for duty in (self._intake.run, *self._beside)]
+        self._standing = [
+            self._group.create_task(self._intake.run()),
+            *(self._group.create_task(_begin_later(duty)) for duty in self._beside),
+        ]
         self._courier.open()
         self._runs.resume()
 
@@ -57,3 +67,8 @@ class Desk:
             duty.cancel()
         standing, self._standing = asyncio.gather(*self._standing, return_exceptions=True), []
         await asyncio.gather(standing, self._runs.chats.close(), self._courier.close())
+
+
+async def _begin_later(duty: Duty) -> None:
+    await asyncio.sleep(BESIDE_AFTER_SECONDS)
+    await duty()
