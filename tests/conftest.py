@@ -22,6 +22,7 @@ from tests.support import faultreport, figures
 from tests.support.durations import rank
 from tests.support.faults import TITLES
 from tests.support.leftout import leave_out
+from tests.support.privateengine import sweep_engines
 from tests.support.projects import sweep
 
 TESTS = Path(__file__).parent
@@ -109,6 +110,6 @@ def deps(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Deps:
     shared = tmp_path_factory.getbasetemp().parent
     with (shared / "images.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        for project in sweep():
-            warnings.warn(f"removed what a run that has ended left of {project}", stacklevel=1)
+        for left in (*sweep(), *sweep_engines()):
+            warnings.warn(f"removed what a run that has ended left of {left}", stacklevel=1)
         return ensure_deps(engine, print)

@@ -1,9 +1,12 @@
 """What a test run that was killed left in the engine is removed by the next one, and nothing else is."""
 
+import os
+import signal
 import subprocess
 import sys
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import docker
 import pytest
@@ -13,9 +16,20 @@ from supervisor.images.builds import Deps
 from supervisor.images.contexts import tar_of
 from supervisor.specs import LABEL_PROJECT, gate_spec
 from tests.support.faults import ROOT
+from tests.support.leftout import leave_out
+from tests.support.privateengine import own_processes, sweep_engines, why_not
 from tests.support.projects import abandoned, new_project, sweep
 
 _PRINT = "from tests.support.projects import new_project; print(new_project())"
+_ENGINE = """
+import os
+from tests.support.privateengine import PrivateEngine
+
+engine = PrivateEngine()
+engine.start()
+print(engine.url, flush=True)
+os._exit(0)
+"""
 
 
 @pytest.fixture
@@ -64,3 +78,32 @@ def test_what_an_abandoned_project_has_is_removed(engine: Engine, deps: Deps, of
             engine.remove(view.id)
         engine.remove_network(f"{own}-net")
         engine.remove_image(f"{own}/worker:1")
+
+
+def test_the_processes_of_an_abandoned_project_end(deps: Deps, of_the_dead: str) -> None:
+    """A supervisor would make anew what is removed. One of a living test run goes on."""
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+    own, left = (
+        subprocess.Popen(sleep, env={**os.environ, "AUTONOUS_PROJECT": name}) for name in (new_project(), of_the_dead)
+    )
+    try:
+        assert of_the_dead in sweep()
+        assert left.wait(10) == -signal.SIGKILL
+        assert own.poll() is None
+    finally:
+        for process in (own, left):
+            process.kill()
+            process.wait()
+
+
+def test_an_abandoned_private_engine_ends() -> None:
+    """With its processes and its directory."""
+    if reason := why_not():
+        leave_out(reason)
+    told = subprocess.run([sys.executable, "-c", _ENGINE], capture_output=True, check=True, cwd=ROOT)
+    root = Path(told.stdout.decode().strip().removeprefix("unix://")).parent
+    assert own_processes(root)
+    assert str(root) in sweep_engines()
+    assert not own_processes(root)
+    assert not root.exists()
+    assert str(root) not in Path("/proc/mounts").read_text()

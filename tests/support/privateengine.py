@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,9 +17,13 @@ from typing import Final, Self
 import docker
 
 from supervisor.engine import DEFAULT_URL, Engine, EngineError
+from tests.support.projects import abandoned, new_project
 
+#: On a disk, and short, for the sockets below.
+_ROOTS: Final = Path("/var/tmp")
 _START_SECONDS: Final = 60
 _STOP_SECONDS: Final = 60
+_KILL_SECONDS: Final = 10
 #: Next to nobody's private network, and not what the machine's engine takes by default.
 _ADDRESSES: Final = "base=10.213.0.0/16,size=24"
 
@@ -39,8 +42,8 @@ class PrivateEngine:
     """
 
     def __init__(self, images: Sequence[str] = (), *, disk_mib: int = 0) -> None:
-        # Short, for the sockets in it, and on a disk.
-        self._root = Path(tempfile.mkdtemp(prefix="own-", dir="/var/tmp"))
+        self._root = _ROOTS / new_project("own")
+        self._root.mkdir(mode=0o700)
         self._images = images
         self._filler = self._root / "data" / "filler"
         if disk_mib:
@@ -61,8 +64,7 @@ class PrivateEngine:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-        self._unmount()
-        shutil.rmtree(self._root, ignore_errors=True)
+        _remove(self._root)
 
     def start(self) -> None:
         """Start the daemon, and return when it answers."""
@@ -120,11 +122,9 @@ class PrivateEngine:
     def cut_power(self) -> None:
         """Every process of it and of its containers is gone at once, as when the machine loses its power."""
         self._signal(signal.SIGSTOP)  # it must not see its containers go
-        for process in (*self._container_processes(), *self._own_processes()):
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+        _kill_all(self._root)
         self._wait()
-        self._unmount()
+        _unmount(self._root)
         shutil.rmtree(self._root / "exec", ignore_errors=True)  # what is in memory is gone, too
         (self._root / "pid").unlink(missing_ok=True)
 
@@ -140,18 +140,6 @@ class PrivateEngine:
         if self._daemon is not None:
             self._daemon.wait(_STOP_SECONDS)
 
-    def _own_processes(self) -> list[int]:
-        """The daemon, its containerd, and the shims: all have a path of ours in their command lines."""
-        return [pid for pid in _processes() if str(self._root).encode() in _read(Path(f"/proc/{pid}/cmdline"))]
-
-    def _container_processes(self) -> list[int]:
-        """Whatever runs below a shim."""
-        shims = set(self._own_processes())
-        below: set[int] = set()
-        while found := {pid for pid in _processes() if _parent(pid) in shims | below} - below - shims:
-            below |= found
-        return sorted(below)
-
     def _copy_images(self) -> None:
         with_all = docker.APIClient(base_url=DEFAULT_URL, version="auto", timeout=120)
         own = docker.APIClient(base_url=self.url, version="auto", timeout=120)
@@ -160,10 +148,50 @@ class PrivateEngine:
         own.close()
         with_all.close()
 
-    def _unmount(self) -> None:
-        mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
-        for point in sorted((point for point in mounted if point.startswith(f"{self._root}/")), reverse=True):
-            subprocess.run(["umount", "--lazy", point], check=False)
+
+def sweep_engines() -> list[str]:
+    """End the private engines of test runs that were killed, with all that they hold; gives their directories."""
+    left = [root for root in _ROOTS.glob("own-*") if abandoned(root.name)]
+    for root in left:
+        _kill_all(root)
+        _remove(root)
+    return [str(root) for root in left]
+
+
+def _kill_all(root: Path) -> None:
+    """Every process of an engine and of its containers, and see them gone."""
+    doomed = (*_container_processes(root), *own_processes(root))
+    for process in doomed:
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    deadline = time.monotonic() + _KILL_SECONDS
+    while any(_read(Path(f"/proc/{process}/cmdline")) for process in doomed) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _remove(root: Path) -> None:
+    _unmount(root)
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def _unmount(root: Path) -> None:
+    mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for point in sorted((point for point in mounted if point.startswith(f"{root}/")), reverse=True):
+        subprocess.run(["umount", "--lazy", point], check=False)
+
+
+def own_processes(root: Path) -> list[int]:
+    """The daemon, its containerd, and the shims: all have a path of the engine's in their command lines."""
+    return [pid for pid in _processes() if f"{root}/".encode() in _read(Path(f"/proc/{pid}/cmdline"))]
+
+
+def _container_processes(root: Path) -> list[int]:
+    """Whatever runs below a shim."""
+    shims = set(own_processes(root))
+    below: set[int] = set()
+    while found := {pid for pid in _processes() if _parent(pid) in shims | below} - below - shims:
+        below |= found
+    return sorted(below)
 
 
 def _processes() -> list[int]:

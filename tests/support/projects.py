@@ -1,4 +1,4 @@
-"""Names for the projects of a test run, and the removal of what a run that was killed left in the engine.
+"""Names for the projects of a test run, and the removal of what a run that was killed left in the engine and beside it.
 
 A name says whose it is: the process, by number and start, in its namespace of processes. What is left of a process that
 has ended is nobody's; what another run has, and what cannot be told, is left alone.
@@ -7,6 +7,7 @@ has ended is nobody's; what another run has, and what cannot be told, is left al
 import os
 import re
 import secrets
+import signal
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +18,9 @@ from docker.errors import APIError
 from supervisor.engine import engine_url
 from supervisor.specs import LABEL_PROJECT
 
-_OWNED: Final = re.compile(r"(?:test|bench|demo|crew)-([0-9a-f]+)-(\d+)-([0-9a-f]+)-[0-9a-f]{6}x?")
+_OWNED: Final = re.compile(r"(?:test|bench|demo|crew|own)-([0-9a-f]+)-(\d+)-([0-9a-f]+)-[0-9a-f]{6}x?")
+
+_NAMED: Final = b"AUTONOUS_PROJECT="
 
 
 def new_project(kind: str = "test") -> str:
@@ -35,10 +38,13 @@ def abandoned(project: str) -> bool:
 
 
 def sweep() -> list[str]:
-    """Remove the containers, images and networks of abandoned projects, found by their label; gives the projects."""
+    """End the processes of abandoned projects, and remove their containers, images and networks; gives the projects.
+
+    Processes are found by their environment, the rest by its label.
+    """
+    swept = _end_supervisors()
     client = docker.APIClient(base_url=engine_url(), version="auto")
     try:
-        swept: set[str] = set()
         labelled = {"label": LABEL_PROJECT}
         for found in client.containers(all=True, filters=labelled):
             if _is_abandoned(found, swept):
@@ -55,6 +61,21 @@ def sweep() -> list[str]:
         return sorted(swept)
     finally:
         client.close()
+
+
+def _end_supervisors() -> set[str]:
+    """Supervisors, keepers and local bots, before they make anew what is removed."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            variables = (process / "environ").read_bytes().split(b"\0")
+            named = {v.partition(b"=")[2].decode(errors="replace") for v in variables if v.startswith(_NAMED)}
+            if any(map(abandoned, named)):
+                found[int(process.name)] = named.pop()
+    for pid in sorted(found):  # a keeper is older than what it keeps
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return set(found.values())
 
 
 def _is_abandoned(found: dict[str, Any], swept: set[str]) -> bool:
