@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+from typer.exceptions import TyperException
+
 from supervisor.cli.app import app
 from supervisor.cli.errors import FAILED, ErrorLine, explain
 
@@ -16,7 +18,20 @@ __all__ = ["guarded", "main"]
 
 def main() -> None:
     """Run one command."""
-    guarded(lambda: app(standalone_mode=True))
+    sys.exit(guarded(_run))
+
+
+def _run() -> int:
+    try:
+        return int(app(standalone_mode=False) or 0)
+    except TyperException as error:
+        # Of the library's own ways to tell wrong usage, none is one line.
+        message = error.format_message()
+        if not message:  # no command: the help was printed
+            return error.exit_code
+        place = getattr(error, "ctx", None)
+        more = f" (see {place.command_path} --help)" if place is not None else ""
+        _end(ErrorLine(f"{message[0].lower()}{message[1:]}{more}", error.exit_code))
 
 
 def guarded(command: Callable[[], int]) -> int:

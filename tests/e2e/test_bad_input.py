@@ -118,11 +118,21 @@ def test_a_prefix_of_several_updates(installation: Installation) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [("fly",), ("show",), ("submit", "--wat", "-"), ("say",), ("history", "-n", "0"), ("status", "x")]
+    ("arguments", "said"),
+    [
+        (("stauts",), "no such command 'stauts'. Did you mean 'status'?"),
+        (("show",), "missing argument 'TX'."),
+        (("submit", "--wat", "-"), "no such option: --wat"),
+        (("say",), "give either a text or --press LABEL"),
+        (("history", "-n", "0"), "invalid value for '-n' / '--limit': "),
+        (("status", "x"), "unexpected extra argument"),
+    ],
 )
-def test_wrong_usage(never_up: Installation, arguments: tuple[str, ...]) -> None:
-    """2, and nothing is made."""
-    never_up.run(*arguments).expect(2)
+def test_wrong_usage(never_up: Installation, arguments: tuple[str, ...], said: str) -> None:
+    """2, one line that names it and where to read on, and nothing is made."""
+    line = never_up.run(*arguments).refusal(2)
+    assert said in line
+    assert line.endswith("--help)")
     assert not never_up.home.exists()
 
 
