@@ -59,6 +59,21 @@ def short_directory() -> Iterator[Path]:
 
 
 def open_store(path: Path, *, clock: Callable[[], float] = time.time) -> Store:
+    """A store that is migrated; what takes long of that is done once."""
+    if not path.exists():
+        path.write_bytes(_migrated())
+    return _open(path, clock)
+
+
+@functools.cache
+def _migrated() -> bytes:
+    with tempfile.TemporaryDirectory() as directory:
+        path = Path(directory) / "agent.db"
+        _open(path, time.time).close()
+        return path.read_bytes()
+
+
+def _open(path: Path, clock: Callable[[], float]) -> Store:
     return Store(path, clock=clock, sha=SHA, redact=Redactor([TOKEN]))
 
 

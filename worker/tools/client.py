@@ -4,6 +4,7 @@ A call that is cancelled hangs up, and with that the toolbox stops the tool.
 """
 
 import asyncio
+import functools
 import json
 from collections.abc import Mapping
 from dataclasses import fields
@@ -23,13 +24,22 @@ _RESULT: Final = TypeAdapter(ToolResult)
 Identity = tuple[int, int]
 
 
+@functools.cache
+def _adapter(tool: Tool) -> TypeAdapter[object]:
+    return TypeAdapter(tool.arguments)
+
+
+@functools.cache
+def _schema(tool: Tool) -> dict[str, object]:
+    return _adapter(tool).json_schema()
+
+
 class ToolboxClient:
     """Calls tools. ``socket`` is the toolbox's, ``tools`` are the ones it is known to have."""
 
     def __init__(self, socket: str, tools: Mapping[str, Tool]) -> None:
         self._socket = socket
         self._tools = tools
-        self._adapters = {name: TypeAdapter(tool.arguments) for name, tool in tools.items()}
         self._specs = tuple(ToolSpec(name, tool.description, self.schema(name)) for name, tool in tools.items())
 
     def identity(self) -> Identity | None:
@@ -50,7 +60,7 @@ class ToolboxClient:
 
     def schema(self, name: str) -> dict[str, object]:
         """The JSON schema of a tool's arguments."""
-        return self._adapters[name].json_schema()
+        return _schema(self._tools[name])
 
     async def call(
         self, name: str, arguments: Mapping[str, object], on_progress: OnProgress | None = None
@@ -76,7 +86,7 @@ class ToolboxClient:
                 raise ToolError("bad_arguments", f"{proper} and its other name are both given", ErrorClass.VALIDATION)
             named[proper] = value
         try:
-            self._adapters[name].validate_json(json.dumps(named))
+            _adapter(tool).validate_json(json.dumps(named))
         except ValidationError as error:
             takes = ", ".join(f.name for f in fields(tool.arguments)) or "nothing"
             reason = f"{_first(error)} ({name} takes: {takes})"
