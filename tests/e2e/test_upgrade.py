@@ -2,7 +2,7 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -23,19 +23,37 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PackageIndex]:
         yield made
 
 
-@pytest.fixture
-def installation(install: Install, checkout: Path, tmp_path: Path, index: PackageIndex) -> Installation:
-    """Up, from a checkout of its own, which a test then changes as a pull does."""
-    source = shutil.copytree(checkout, tmp_path / "checkout")
+@pytest.fixture(scope="module")
+def installation(
+    install: Install, checkout: Path, tmp_path_factory: pytest.TempPathFactory, index: PackageIndex
+) -> Installation:
+    """Up, from a checkout of its own; the tests follow each other on it."""
+    source = shutil.copytree(checkout, tmp_path_factory.mktemp("upgraded") / "checkout")
     made = install(source, PIP_EXTRA_INDEX_URL=index.url)
     made.up()
     return made
 
 
-def pull(installation: Installation, changed: dict[str, str]) -> None:
-    """What a pull does to the checkout."""
-    for path, text in changed.items():
-        (installation.checkout / path).write_text(text)
+Pull = Callable[[Mapping[str, str]], None]
+
+
+@pytest.fixture
+def pull(installation: Installation) -> Iterator[Pull]:
+    """What a pull does to the checkout, for one test."""
+    before: dict[Path, str | None] = {}
+
+    def write(changed: Mapping[str, str]) -> None:
+        for path, text in changed.items():
+            file = installation.checkout / path
+            before.setdefault(file, file.read_text() if file.exists() else None)
+            file.write_text(text)
+
+    yield write
+    for file, text in before.items():
+        if text is None:
+            file.unlink()
+        else:
+            file.write_text(text)
 
 
 def new_words(checkout: Path, words: str) -> dict[str, str]:
@@ -47,71 +65,28 @@ def new_words(checkout: Path, words: str) -> dict[str, str]:
     }
 
 
-def test_an_upgrade_keeps_what_the_agent_made_of_itself(installation: Installation) -> None:
-    """Both changes are in the promoted revision; the next upgrade grows from the imported one; roll-back undoes it."""
-    installation.promote(candidates.adds_a_module(installation.checkout, "of_its_own"))
-    before = installation.active_sha()
-    pull(installation, new_words(installation.checkout, "I was upgraded."))
-    assert "checkout is newer than the worker (2 files); `supervisor upgrade`" in installation.run("up").expect(0).err
-    answer = installation.run("upgrade", "--wait", "--json").expect(0).json
-    assert answer["status"] == "staged"
-    assert "newer" not in installation.run("up").expect(0).err  # it waits to be approved
-    assert installation.run("upgrade", "--json").expect(0).json["tx_id"] == answer["tx_id"]
-    shown = installation.show(answer["tx_id"])
-    assert (shown["origin"], shown["base_sha"]) == ("upstream", before)
-    assert {change["path"] for change in shown["changes"]} == {candidates.MODEL, candidates.MODEL_TESTS}
-    installation.run("approve", answer["tx_id"], "--wait").expect(0)
-    assert installation.say("who are you?").startswith("I was upgraded.")
-    source = installation.home / "source"
-    installation.run("source", str(source)).expect(0)
-    assert (source / "worker" / "of_its_own.py").exists()
-    assert "has all" in installation.run("upgrade").expect(0).out
-
-    # The next one: its base is the import, so nothing of the first is undone or taken for the agent's own.
-    pull(installation, {"worker/upstream.py": '"""Upstream\'s second."""\n'})
-    second = installation.run("upgrade", "--wait", "--json").expect(0).json
-    assert [change["path"] for change in installation.show(second["tx_id"])["changes"]] == ["worker/upstream.py"]
-    installation.run("approve", second["tx_id"], "--wait").expect(0)
-    entries = {entry["tx_id"]: entry for entry in installation.history()}
-    assert entries[second["tx_id"]]["unique_bytes"] < 64 * 1024
-
-    # Back before both, and the same upgrade again: it brings both once more.
-    for tx in (second["tx_id"], answer["tx_id"]):
-        installation.run("rollback", tx, "--wait").expect(0)
-    assert installation.active_sha() == before
-    assert "3 files" in installation.run("up").expect(0).err
+def test_nothing_to_upgrade(installation: Installation) -> None:
+    """Said, and no failure."""
+    assert "has all that the checkout brings" in installation.run("upgrade", "--wait").expect(0).out
+    assert installation.run("upgrade", "--json").expect(0).json["status"] == "current"
 
 
-def test_an_upgrade_that_conflicts(installation: Installation) -> None:
-    """Told by file; nothing is created, nothing is touched, and the exit code says so."""
-    installation.promote(candidates.answers(installation.checkout, "I changed myself."))
-    active, history = installation.settled()["active"], installation.history()
-    pull(installation, new_words(installation.checkout, "I was upgraded."))
-    result = installation.run("upgrade", "--wait").expect(1)
-    assert f"{candidates.MODEL}: both changed the same lines" in result.err
-    assert "nothing was created" in result.err
-    told = installation.run("upgrade", "--json").expect(1).json
-    assert (told["status"], told["tx_id"]) == ("conflict", None)
-    assert {conflict["path"] for conflict in told["conflicts"]} == {candidates.MODEL, candidates.MODEL_TESTS}
-    assert installation.history() == history
-    assert installation.status()["active"] == active
-
-
-def test_an_upgrade_that_fails_its_gates(installation: Installation) -> None:
+def test_an_upgrade_that_fails_its_gates(installation: Installation, pull: Pull) -> None:
     """Upstream is judged like anybody: the worker that runs is not touched."""
     active = installation.status()["active"]
-    pull(installation, {candidates.MAIN: 'raise SystemExit("broken upstream")\n'})
+    pull({candidates.MAIN: 'raise SystemExit("broken upstream")\n'})
     answer = installation.run("upgrade", "--wait", "--json").expect(1).json
     assert answer["status"] in ("test_failed", "self_check_failed")
     assert installation.status()["active"] == active
 
 
-def test_files_that_no_patch_may_touch(installation: Installation) -> None:
+def test_files_that_no_patch_may_touch(installation: Installation, pull: Pull) -> None:
     """The checkout is trusted: what configures the tests comes in by an upgrade, and by nothing else."""
-    pull(installation, {"tests/worker/conftest.py": '"""From upstream."""\n'})
+    pull({"tests/worker/conftest.py": '"""From upstream."""\n'})
     answer = installation.run("upgrade", "--wait", "--json").expect(0).json
     assert answer["status"] == "staged"
     assert [change["path"] for change in installation.show(answer["tx_id"])["changes"]] == ["tests/worker/conftest.py"]
+    installation.run("cancel", answer["tx_id"]).expect(0)
 
 
 def imports(installation: Installation, module: str) -> bool:
@@ -122,16 +97,20 @@ def imports(installation: Installation, module: str) -> bool:
     return bool(docker.exec_inspect(run["Id"])["ExitCode"] == 0)
 
 
-def test_a_new_lock_and_a_new_contract(installation: Installation, index: PackageIndex) -> None:
+def test_a_new_lock_and_a_new_contract(installation: Installation, index: PackageIndex, pull: Pull) -> None:
     """A package by its hash, in a dependency image of the candidate's own; N-1 keeps its former one, and has it not."""
     before = installation.history()[0]
-    lock = installation.checkout / "images" / "deps" / "requirements.lock"
+    lock, contract = "images/deps/requirements.lock", "supervisor/contract/ids.py"
+    old = {path: (installation.checkout / path).read_text() for path in (lock, contract)}
     digest = hashlib.sha256(index.wheel(PROBE, "1.0").read_bytes()).hexdigest()
-    lock.write_text(f"{lock.read_text()}{PROBE}==1.0 \\\n    --hash=sha256:{digest}\n")
     module = PROBE.replace("-", "_")
     assert not imports(installation, module)
-    contract = installation.checkout / "supervisor" / "contract" / "ids.py"
-    contract.write_text(contract.read_text() + "\n# one more line\n")
+    pull(
+        {
+            lock: f"{old[lock]}{PROBE}==1.0 \\\n    --hash=sha256:{digest}\n",
+            contract: f"{old[contract]}\n# one more line\n",
+        }
+    )
     said = installation.run("up").expect(0).err
     assert "own code has changed" in said
     assert "(dependencies, the contract with the supervisor)" in said
@@ -155,7 +134,51 @@ def test_a_new_lock_and_a_new_contract(installation: Installation, index: Packag
     installation.docker.remove_image(shown["deps_image_id"], force=True)
 
 
-def test_nothing_to_upgrade(installation: Installation) -> None:
-    """Said, and no failure."""
-    assert "has all that the checkout brings" in installation.run("upgrade", "--wait").expect(0).out
-    assert installation.run("upgrade", "--json").expect(0).json["status"] == "current"
+def test_an_upgrade_keeps_what_the_agent_made_of_itself(installation: Installation, pull: Pull) -> None:
+    """Both changes are in the promoted revision; the next upgrade grows from the imported one; roll-back undoes it."""
+    installation.promote(candidates.adds_a_module(installation.checkout, "of_its_own"))
+    before = installation.active_sha()
+    pull(new_words(installation.checkout, "I was upgraded."))
+    assert "checkout is newer than the worker (2 files); `supervisor upgrade`" in installation.run("up").expect(0).err
+    answer = installation.run("upgrade", "--wait", "--json").expect(0).json
+    assert answer["status"] == "staged"
+    assert "newer" not in installation.run("up").expect(0).err  # it waits to be approved
+    assert installation.run("upgrade", "--json").expect(0).json["tx_id"] == answer["tx_id"]
+    shown = installation.show(answer["tx_id"])
+    assert (shown["origin"], shown["base_sha"]) == ("upstream", before)
+    assert {change["path"] for change in shown["changes"]} == {candidates.MODEL, candidates.MODEL_TESTS}
+    installation.run("approve", answer["tx_id"], "--wait").expect(0)
+    assert installation.say("who are you?").startswith("I was upgraded.")
+    source = installation.home / "source"
+    installation.run("source", str(source)).expect(0)
+    assert (source / "worker" / "of_its_own.py").exists()
+    assert "has all" in installation.run("upgrade").expect(0).out
+
+    # The next one: its base is the import, so nothing of the first is undone or taken for the agent's own.
+    pull({"worker/upstream.py": '"""Upstream\'s second."""\n'})
+    second = installation.run("upgrade", "--wait", "--json").expect(0).json
+    assert [change["path"] for change in installation.show(second["tx_id"])["changes"]] == ["worker/upstream.py"]
+    installation.run("approve", second["tx_id"], "--wait").expect(0)
+    entries = {entry["tx_id"]: entry for entry in installation.history()}
+    assert entries[second["tx_id"]]["unique_bytes"] < 64 * 1024
+
+    # Back before both, and the same upgrade again: it brings both once more.
+    for tx in (second["tx_id"], answer["tx_id"]):
+        installation.run("rollback", tx, "--wait").expect(0)
+    assert installation.active_sha() == before
+    assert "3 files" in installation.run("up").expect(0).err
+
+
+def test_an_upgrade_that_conflicts(installation: Installation, pull: Pull) -> None:
+    """Told by file; nothing is created, nothing is touched, and the exit code says so."""
+    installation.promote(candidates.answers(installation.checkout, "I changed myself."))
+    active, history = installation.settled()["active"], installation.history()
+    pull(new_words(installation.checkout, "I was upgraded."))
+    result = installation.run("upgrade", "--wait").expect(1)
+    assert f"{candidates.MODEL}: both changed the same lines" in result.err
+    assert "nothing was created" in result.err
+    told = installation.run("upgrade", "--json").expect(1).json
+    assert (told["status"], told["tx_id"]) == ("conflict", None)
+    assert {conflict["path"] for conflict in told["conflicts"]} == {candidates.MODEL, candidates.MODEL_TESTS}
+    assert installation.history() == history
+    assert installation.status()["active"] == active

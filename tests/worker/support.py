@@ -60,7 +60,7 @@ def short_directory() -> Iterator[Path]:
 
 def open_store(path: Path, *, clock: Callable[[], float] = time.time) -> Store:
     """A store that is migrated; what takes long of that is done once."""
-    if not path.exists():
+    if path.parent.exists() and not path.exists():
         path.write_bytes(_migrated())
     return _open(path, clock)
 

@@ -16,6 +16,7 @@ from tests.worker.fakes import OWNER, completion
 from tests.worker.support import SHA, World, asynchronous, until, world
 from tests.worker.test_turns import asks, openai, said
 from worker.agent.commands import PATCH_TEXT
+from worker.agent.desk import BESIDE_AFTER_SECONDS
 from worker.agent.notices import SPOILT
 from worker.agent.relaying import ALONE_TEXT
 from worker.selfupdate import developing, watching
@@ -417,6 +418,7 @@ async def test_a_toolbox_with_no_space_is_no_error_of_the_worker(pristine: Path)
 async def test_a_command_that_breaks_down_does_not_stand_before_the_others(pristine: Path) -> None:
     """Its author gets an apology, once, and the next one is carried out."""
     async with bench(pristine) as b, b.here.active_worker(**b.settings):
+        await asyncio.sleep(2 * BESIDE_AFTER_SECONDS)  # what watches updates has looked
         b.here.execute("ALTER TABLE developments RENAME COLUMN patch_sha256 TO gone")
         b.check_out()
         b.change("a = 2\n")

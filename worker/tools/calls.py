@@ -4,6 +4,7 @@ The process writes lines of JSON to a pipe: ``{"progress": text}`` any number of
 """
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -178,6 +179,7 @@ def _work(tool: Tool, arguments: Arguments, workplace: Workplace, pipe: int, *, 
     """The whole life of a call's process."""
     code = 1
     try:
+        gc.freeze()  # else a collection closes the runner's descriptors by their numbers, which are others' here
         processes.end_first_when_memory_runs_out()
         signal.set_wakeup_fd(-1)
         for signum in _HANDLED:
