@@ -25,6 +25,7 @@ from worker.agent.menu import Menu
 from worker.agent.owners import Owners
 from worker.agent.presses import Presses
 from worker.agent.preview import Previews
+from worker.agent.recalling import Recalling
 from worker.agent.relaying import STAGE, Relaying
 from worker.agent.runs import Runs
 from worker.agent.seen import Seen
@@ -202,18 +203,19 @@ class App:
             answered=courier.chats.wake,
         )
         self._presses.handle("s:", relaying.press, kept=True)
+        commands = DirectCommands(
+            store=store,
+            status=self._status,
+            runs=runs,
+            dead_letters=dead_letters,
+            relaying=relaying,
+            recalling=Recalling(memory=self._memory.recaller, store=store, vitals=vitals, answered=courier.chats.wake),
+        )
         intake = Intake(
             commander=self._commander,
             store=store,
             owners=self._owners,
-            commands=DirectCommands(
-                store=store,
-                status=self._status,
-                runs=runs,
-                dead_letters=dead_letters,
-                relaying=relaying,
-                memory=self._memory.recaller,
-            ),
+            commands=commands,
             claims=claims,
             presses=self._presses,
             keeper=self._link,
@@ -228,7 +230,7 @@ class App:
             answered=courier.chats.wake,
         )
         menu = Menu(self._commander, MENU)
-        beside = [dead_letters.run, menu.publish, relaying.run, self._memory.indexing.run]
+        beside = [commands.run, dead_letters.run, menu.publish, relaying.run, self._memory.indexing.run]
         if claims is not None:
             beside.append(claims.run)
         if self_update is not None:

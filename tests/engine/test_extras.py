@@ -70,7 +70,7 @@ def test_vectors_work_in_the_image(with_embeddings: Deps, client: docker.DockerC
         user="0",
         remove=True,
     )
-    assert b"6 passed, 1 skipped" in output
+    assert b"7 passed, 1 skipped" in output
 
 
 def test_facts_are_recalled_in_the_image(with_embeddings: Deps) -> None:

@@ -91,7 +91,7 @@ def test_the_words_leave_the_index_as_well(store: Store, tmp_path: Path) -> None
         converse(store, OTHER if number % 2 else MINE, 10 + number, text)
         assert store.words.catch_up(5) == 2
     assert store.words.find(MINE, word, limit=5)
-    assert chats.forget(tmp_path / "agent.db", MINE, worker_lives=True).rows["recall_words"] == 40
+    assert chats.forget(tmp_path / "agent.db", MINE, worker_lives=True).rows["recall_whole_words"] == 40
     assert store.words.find(MINE, word, limit=5) == []
     assert len(store.words.find(OTHER, "17", limit=50)) == 2
     for file in tmp_path.glob("agent.db*"):

@@ -22,6 +22,7 @@ LONGEST: Final = (
     "e2e/test_dependencies.py",
     "e2e/test_engine_restarts.py",
     "e2e/test_no_message_lost.py",
+    "e2e/test_migrations.py",
     "crash/test_every_state.py",
     "e2e/test_exam_process.py",
     "e2e/test_doctor.py",

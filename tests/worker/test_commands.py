@@ -12,6 +12,7 @@ from tests.worker.support import World, asynchronous, open_store, until, world
 from worker.agent.commands import HELP_TEXT, MENU, NEW_TEXT, NOTHING_TO_STOP_TEXT, START_TEXT, DirectCommands
 from worker.agent.dead_letters import AUTOMATIC_REPLAYS, DeadLetters
 from worker.agent.notices import SPOILT, STOPPED
+from worker.agent.recalling import Recalling
 from worker.agent.relaying import Relaying
 from worker.commander.base import Incoming, UpdateKind
 from worker.context import Recaller
@@ -37,7 +38,9 @@ def direct_commands(store: Store) -> DirectCommands:
         runs=Nothing(),
         dead_letters=dead_letters(store),
         relaying=Relaying(supervisor=None, own={}, store=store, vitals=Vitals(), answered=lambda _: None),
-        memory=Recaller(store.words, store.history),
+        recalling=Recalling(
+            memory=Recaller(store.words, store.history), store=store, vitals=Vitals(), answered=lambda _: None
+        ),
     )
 
 

@@ -1,8 +1,10 @@
 """Messages of earlier times: found by words in any language, shown to the model, never in the way of a reply."""
 
 import sqlite3
+import unicodedata
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -47,6 +49,49 @@ def test_a_message_is_found_in_any_language(tmp_path: Path, text: str, question:
     assert store.words.find(1, question, limit=3, after=2) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "other", "question"),
+    [
+        ("मैंने कल एक दिन की छुट्टी ली", "उसने मंदिर में दान दिया", "दिन"),  # Hindi: day, not gift
+        ("हिन्दी में पढ़ना अच्छा लगता है", "हद से आगे न जाना", "हिन्दी कौन पढ़ता है"),
+        ("চাবিটা টেবিলের নিচে আছে", "চাবুক দেখে ঘোড়া ভয় পায়", "চাবিটা কোথায়"),  # Bengali
+        ("আজ দিন ভালো গেল", "সে দান করেছে", "দিন"),
+        ("விசை மேசையின் கீழ் உள்ளது", "இசை கேட்கப் பிடிக்கும்", "விசை எங்கே"),  # Tamil: key, not music
+        ("இந்த கல் கனமானது", "நாளை காலை வருவேன்", "கல்"),
+        ("ปีหน้าเราจะย้ายบ้าน", "ปูตัวนี้ใหญ่มาก", "ปี"),  # Thai: year, not crab
+        ("กุญแจอยู่ใต้พรม", "พรุ่งนี้ฝนจะตก", "กุญแจอยู่ไหน"),
+        ("الْمِفْتَاحُ تَحْتَ السَّجَّادَةِ", "القهوة جاهزة الآن", "أين المفتاح"),  # Arabic, with its vowels and without
+        ("المفتاح تحت السجادة", "القهوة جاهزة الآن", "الْمِفْتَاحُ"),
+        ("הַמַּפְתֵּחַ מִתַּחַת לַשָּׁטִיחַ", "הקפה מוכן", "איפה המפתח"),  # Hebrew, with its points and without
+        ("המפתח מתחת לשטיח", "הקפה מוכן", "הַמַּפְתֵּחַ"),
+        ("鍵はマットの下にあります", "昼食はうどんでした", "鍵はどこですか"),
+        ("データは東京のサーバーにある", "明日は雨が降る", "ﾃﾞｰﾀ"),  # half as wide
+        ("Chìa khóa ở dưới tấm thảm", "Hôm nay trời mưa to", "chìa khoá ở đâu"),
+        ("Chìa khóa ở dưới tấm thảm", "Hôm nay trời mưa to", "tham"),
+        ("das Café an der Ecke", "der Tee ist kalt", "cafe"),
+        ("das Cafe an der Ecke", "der Tee ist kalt", "Café"),
+        ("کلید را می‌خواهم", "هوا سرد است", "خواهم"),  # Persian parts words by a sign that is not seen
+        ("ඒක ශ්‍රී ලංකාවේ තියෙනවා", "හෙට වහිනවා", "ශ්රී"),  # Sinhala joins letters by one
+        ("উদ্‌যাপন হবে শনিবার", "আজ বৃষ্টি", "উদ্যাপন"),  # and Bengali parts them in one word
+    ],
+)
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_words_are_whole_however_they_are_typed(
+    tmp_path: Path, form: Literal["NFC", "NFD"], text: str, other: str, question: str
+) -> None:
+    """With all their vowel signs, and whether or not with points and accents; also when they come in parts."""
+    store = store_with(tmp_path, other, unicodedata.normalize(form, text))
+    for asked in (question, unicodedata.normalize("NFC", question), unicodedata.normalize("NFD", question)):
+        assert [found.history_id for found in store.words.find(1, asked, limit=3)] == [2]
+
+
+def test_signs_that_are_no_words() -> None:
+    """What only chooses a drawing, or is not seen, is left out; what is no letter parts words."""
+    text = "1\ufe0f\u20e3 \u2764\ufe0f soft\u00adware don't snake_case \u202babc\u202c"
+    assert terms(text) == ["1", "software", "don", "t", "snake", "case", "abc"]
+    assert indexed("\u0301 \ufe0f \u200d \u200b") == ""
+
+
 def test_words_without_spaces_are_pairs() -> None:
     """Every two neighbouring signs are a word, so that words of two signs are found."""
     assert indexed("a東京都b").split() == ["a", "東京", "京都", "b"]
@@ -66,6 +111,39 @@ def test_what_an_older_revision_left_out_is_indexed(tmp_path: Path) -> None:
     store.history.add(1, Message(Speaker.USER, "two"))
     store.history.add_notice(1, "Stopped.")
     assert (store.words.catch_up(10), store.words.catch_up(10)) == (1, 0)
+
+
+#: How the revisions before took words, and kept them.
+FORMER = (
+    "CREATE VIRTUAL TABLE IF NOT EXISTS recall_words USING fts5"
+    "(words, chat_id UNINDEXED, tokenize = 'porter unicode61 remove_diacritics 2')"
+)
+FORMER_CATCHES_UP = """INSERT INTO recall_words (rowid, words, chat_id) SELECT id, text, chat_id FROM history
+    WHERE id > (SELECT COALESCE(MAX(rowid), 0) FROM recall_words)
+    AND id NOT IN (SELECT history_id FROM recall_forgotten)"""
+
+
+def in_former(store: Store) -> list[int]:
+    return [row for (row,) in store.database.cursor("SELECT rowid FROM recall_words ORDER BY rowid").fetchall()]
+
+
+def test_the_revision_before_goes_on_with_its_own_index(tmp_path: Path) -> None:
+    """Each finds what came while the other was in service, and what either is told to forget is in neither."""
+    with closing(store_with(tmp_path, "दिन one", "दिन two", "दिन three")) as store:
+        store.database.execute(FORMER)
+        store.database.execute(FORMER_CATCHES_UP)
+        assert in_former(store) == [1, 2, 3]
+        assert store.words.forget(1, 2)
+        assert in_former(store) == [1, 3]
+        store.history.add(1, Message(Speaker.USER, "दिन four"))
+        store.database.execute(FORMER_CATCHES_UP)
+        store.database.execute("DELETE FROM recall_words WHERE rowid = 3")
+        store.database.execute("INSERT INTO recall_forgotten VALUES (3, 1, 0)")
+        assert in_former(store) == [1, 4]
+    with closing(open_store(tmp_path / "agent.db")) as store:
+        store.lease.take(2)
+        assert store.words.catch_up(10) == 1
+        assert {found.history_id for found in store.words.find(1, "दिन", limit=9)} == {1, 4}
 
 
 def test_a_lock_that_passes_is_no_lack_of_an_index(tmp_path: Path) -> None:
@@ -102,8 +180,16 @@ def test_what_is_recalled_has_a_budget() -> None:
     assert total_tokens([Message(Speaker.USER, hit.line) for hit in kept]) <= BUDGET_TOKENS
 
 
+def test_long_messages_are_indexed_in_short_transactions(tmp_path: Path) -> None:
+    """However many are asked for, and one at least."""
+    store = store_with(tmp_path)
+    store.history.add(1, *[Message(Speaker.USER, f"long{number} " * 10_000) for number in range(12)])
+    batches = [store.words.catch_up(100) for _ in range(4)]
+    assert batches == [5, 5, 2, 0]
+
+
 def all_indexed(here: World, messages: int) -> bool:
-    counts = here.rows("SELECT (SELECT COUNT(*) FROM history), (SELECT COUNT(*) FROM recall_words)")
+    counts = here.rows("SELECT (SELECT COUNT(*) FROM history), (SELECT COUNT(*) FROM recall_whole_words)")
     return counts == [(messages, messages)]
 
 
@@ -116,7 +202,7 @@ async def test_the_model_is_shown_what_belongs_to_the_message() -> None:
                 await here.telegram.say(text)
                 await until(lambda number=number: len(here.events("reply.sent")) == number)  # type: ignore[misc]
                 await until(
-                    lambda: here.rows("SELECT COUNT(*) FROM recall_words") == here.rows("SELECT COUNT(*) FROM history")
+                    lambda number=number: all_indexed(here, 2 * number)  # type: ignore[misc]
                 )
             recalled = [text for role, text in said(fake, 2) if text.startswith(HEADING)]
             assert "4711" in recalled[0]

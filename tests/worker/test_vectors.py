@@ -1,13 +1,18 @@
 """Recall by meaning. It wants sqlite-vec and a Python that can load it; where these are missing, words do alone."""
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.worker.support import open_store, until
+from supervisor.contract import Role, WorkerState
+from tests.worker.httpserver import HttpServer, Request, Response
+from tests.worker.support import asynchronous, open_store, until, world
 from worker.agent.indexing import Indexing
+from worker.agent.recalling import CUT_TEXT, NO_VECTOR_TEXT
 from worker.context import Recaller
 from worker.factory import make_memory
 from worker.models.base import Message, ProviderApiError, Speaker
@@ -181,6 +186,60 @@ def test_searches_follow_what_is_added(store: Store) -> None:
     vectors.add({(1, 1): ship * 2})
     assert [found.history_id for found in vectors.find(1, ship * 2, limit=9)] == [1]
     assert {found.history_id for found in vectors.find(1, ship, limit=9)} == {3, 4, 5, 6}
+
+
+class EmbeddingsServer(HttpServer):
+    """Speaks OpenAI's embeddings on a port of this machine, and says nothing while it is to hang."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("/nowhere"), self._embed)
+        self.url = ""
+        self.hangs = False
+        self._knows = Embedder()
+
+    async def start(self) -> None:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
+
+    async def _embed(self, request: Request) -> Response:
+        if self.hangs:
+            await asyncio.sleep(3600)
+        vectors = await self._knows.embed(json.loads(request.body)["input"])
+        data = [{"object": "embedding", "index": at, "embedding": vector} for at, vector in enumerate(vectors)]
+        usage = {"prompt_tokens": 1, "total_tokens": 1}
+        return Response({"object": "list", "data": data, "model": "any", "usage": usage})
+
+
+@asynchronous
+async def test_recall_in_the_chat_goes_by_meaning(tmp_path: Path) -> None:
+    """With the reason for each message; a server that hangs keeps nobody waiting for anything else."""
+    if reason := why_not(tmp_path):
+        pytest.skip(reason)
+    server = EmbeddingsServer()
+    await server.start()
+    settings: dict[str, Any] = {"autonous_embeddings_model": "any", "autonous_embeddings_base_url": server.url}
+    async with world() as here, here.active_worker(**settings):
+        await here.telegram.say("the anchor is heavy")
+        await until(lambda: here.rows("SELECT COUNT(*) FROM recall_vectors") == [(2,)])
+        await here.telegram.say("/recall my boat")
+        await until(lambda: len(here.telegram.texts()) == 2)
+        first = here.telegram.texts()[1].split("\n\n")[0]
+        assert first.splitlines()[1:] == ["found by its meaning", "/forget_1"]
+        assert "the anchor is heavy" in first
+        server.hangs = True
+        await here.telegram.say("/recall anchor")
+        await here.telegram.say("/status")
+        await until(lambda: len(here.telegram.texts()) == 4)
+        status, by_words = here.telegram.texts()[2:]
+        assert "in hand" in status
+        assert by_words.startswith(f"{NO_VECTOR_TEXT}\n\n#1, ")
+        await here.telegram.say("/recall anchor")
+        await until(lambda: len(here.rows("SELECT 1 FROM inbox WHERE text LIKE '/recall%'")) == 3)
+        await here.supervisor.order(Role.DRAIN)
+        await here.supervisor.reaches(WorkerState.RELEASED)
+        (left,) = here.rows("SELECT text FROM outbox WHERE status = 'pending'")
+        assert left[0].startswith(CUT_TEXT)
+    await server.stop()
 
 
 def test_without_the_extension_words_do_alone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

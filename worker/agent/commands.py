@@ -1,14 +1,14 @@
 """Commands that are answered at once, without a model and before the messages that wait."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final, Protocol
 
 from worker.agent.dead_letters import DeadLetters
+from worker.agent.recalling import Question, Recalling
 from worker.agent.relaying import ALONE_TEXT, RELAYED, Relaying
-from worker.context.recalled import Hit
 from worker.control.limits import DAY_SECONDS, day_start
 from worker.models import catalog
 from worker.store import Store
@@ -21,7 +21,7 @@ MENU: Final[Mapping[str, str]] = {
     "dead": "messages that I had to give up",
     "patch": "change yourself: /patch <what you want>",
     "cost": "what this has cost",
-    "recall": "what was said earlier, by its words: /recall WORDS",
+    "recall": "what was said earlier: /recall WORDS",
     **RELAYED,
     "help": "what I understand",
 }
@@ -31,8 +31,8 @@ HELP_TEXT: Final = "Write to me in plain words. Besides that I understand:\n" + 
 )
 PATCH_TEXT: Final = "Say what you want to be different: /patch <what you want>"
 NOTHING_TO_STOP_TEXT: Final = "There is nothing to stop."
-#: So many messages does ``/recall`` show.
-RECALLED: Final = 5
+#: A question that a predecessor left is answered when it is no older.
+LEFT_SECONDS: Final = 600.0
 #: The database's numbers have 64 bits.
 _PAST_ALL_ROWS: Final = 2**63
 #: A tx_id, or a beginning of one.
@@ -46,13 +46,6 @@ class Reply:
 
     text: str
     then: Callable[[], object] = lambda: None
-
-
-class Remembers(Protocol):
-    """What finds earlier messages."""
-
-    def by_words(self, chat_id: int, text: str, limit: int) -> Sequence[Hit]:
-        """The chat's messages that fit these words best."""
 
 
 class Stoppable(Protocol):
@@ -79,13 +72,13 @@ class DirectCommands:
         runs: Stoppable,
         dead_letters: DeadLetters,
         relaying: Relaying,
-        memory: Remembers,
+        recalling: Recalling,
     ) -> None:
         self._store = store
         self._runs = runs
         self._dead = dead_letters
         self._relaying = relaying
-        self._memory = memory
+        self._recalling = recalling
         self._commands: dict[str, Command] = {
             "/start": lambda *_: Reply(START_TEXT),
             "/help": lambda *_: Reply(HELP_TEXT),
@@ -101,6 +94,15 @@ class DirectCommands:
             "/forget": self._forget,
             **{f"/{name}": partial(self._relay, name) for name in RELAYED},
         }
+
+    async def run(self) -> None:
+        """Go on for ever with what cannot be answered at once, beginning with what a predecessor left."""
+        since = self._store.now() - LEFT_SECONDS
+        await self._recalling.run(
+            Question(row_id, chat_id, found[1])
+            for row_id, chat_id, text in self._store.inbox.unanswered_commands(since)
+            if (found := self.find(text)) is not None and found[0] == self._recall and found[1]
+        )
 
     def is_wish(self, text: str) -> bool:
         """Whether a text asks for a change of the agent itself, and says which one: that is for the model."""
@@ -164,11 +166,10 @@ class DirectCommands:
     def _recall(self, chat_id: int, argument: str) -> Reply:
         if not argument:
             return Reply("What shall I look for? /recall WORDS")
-        hits = self._memory.by_words(chat_id, argument, RECALLED)
-        if not hits:
-            return Reply("Nothing that was said here fits these words.")
-        lines = "\n\n".join(f"{hit.line}\n/forget_{hit.message.history_id}" for hit in hits)
-        return Reply(f"{lines}\n\nWhat is forgotten is not recalled again; it stays in the history.")
+        if not self._recalling.takes_time:
+            return Reply(self._recalling.at_once(chat_id, argument))
+        question = Question(self._store.inbox.last_id(), chat_id, argument)
+        return Reply("", then=lambda: self._recalling.begin(question))
 
     def _forget(self, chat_id: int, argument: str) -> Reply:
         number = _row_number(argument.removeprefix("#"))

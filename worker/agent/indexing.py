@@ -67,7 +67,7 @@ class Indexing:
 
     async def _index_all(self) -> None:
         indexed = BATCH
-        while indexed == BATCH:
+        while indexed:
             indexed = self._words.catch_up(BATCH)
             await asyncio.sleep(PAUSE_SECONDS)
 

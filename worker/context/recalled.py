@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, Protocol
 
 from worker.context.cutting import cut_text
 from worker.context.provider import ContextProvider
@@ -14,7 +14,6 @@ from worker.models.base import Message, ModelError, Speaker
 from worker.models.embeddings_base import Embedder
 from worker.store.history import History
 from worker.store.recall import Found, Remembered, WordIndex
-from worker.store.vectors import VectorIndex
 
 #: Found by each way; shown at most; and what they may take of the window, in tokens.
 FOUND: Final = 20
@@ -49,6 +48,21 @@ class Hit:
         return f"#{self.message.history_id}, {day}, {self.message.role}: {cut_text(self.message.text, EXCERPT_CHARS)}"
 
 
+@dataclass(frozen=True, slots=True)
+class Recollection:
+    """What was found, best first. ``words_alone``: nothing could be looked up by its meaning, though that is set up."""
+
+    hits: Sequence[Hit]
+    words_alone: bool = False
+
+
+class Nearest(Protocol):
+    """Finds messages by the vector of a question."""
+
+    def find(self, chat_id: int, vector: Sequence[float], *, limit: int, after: int = 0) -> Sequence[Found]:
+        """The chat's messages with the nearest vectors, nearest first. May be called in a thread of its own."""
+
+
 def fused(ways: Mapping[str, Sequence[Found]], offset: int = RANK_OFFSET) -> list[tuple[int, float, tuple[str, ...]]]:
     """Several rankings as one, by the sum of their reciprocal ranks: number, score, and the ways it was found by."""
     scores: dict[int, float] = {}
@@ -68,44 +82,55 @@ class Recaller:
         self,
         words: WordIndex,
         history: History,
-        vectors: VectorIndex | None = None,
+        vectors: Nearest | None = None,
         embedder: Embedder | None = None,
     ) -> None:
         self._words = words
         self._history = history
         self._vectors = vectors
         self._embedder = embedder
-        self._at_hand: dict[int, list[Hit]] = {}
+        self._at_hand: dict[int, Sequence[Hit]] = {}
+
+    @property
+    def knows_meaning(self) -> bool:
+        """Whether messages are found by more than their words."""
+        return self._vectors is not None and self._embedder is not None
 
     async def look_up(self, chat_id: int, text: str) -> None:
         """Have what belongs to a message at hand, for the context that is built next in this chat.
 
         Nothing from before the chat's context was begun anew.
         """
-        after = self._history.context_after(chat_id)
-        ways: dict[str, Sequence[Found]] = {"words": self._words.find(chat_id, text, limit=FOUND, after=after)}
-        if near := await self._near(chat_id, text, after):
-            ways["meaning"] = near
-        self._at_hand[chat_id] = self._hits(chat_id, ways)
+        found = await self.recollect(chat_id, text, after=self._history.context_after(chat_id))
+        self._at_hand[chat_id] = found.hits
 
     def at_hand(self, chat_id: int) -> Sequence[Hit]:
         """What was looked up last in this chat, best first."""
         return self._at_hand.get(chat_id, ())
 
-    def by_words(self, chat_id: int, text: str, limit: int) -> list[Hit]:
-        """The chat's messages that fit these words best, of all times."""
-        return self._hits(chat_id, {"words": self._words.find(chat_id, text, limit=limit)})
+    async def recollect(self, chat_id: int, text: str, *, after: int = 0) -> Recollection:
+        """The chat's messages that fit best by every way there is; of those whose number is higher than ``after``."""
+        ways: dict[str, Sequence[Found]] = {"words": self._words.find(chat_id, text, limit=FOUND, after=after)}
+        failed = False
+        try:
+            if near := await self._near(chat_id, text, after):
+                ways["meaning"] = near
+        except (ModelError, TimeoutError) as error:
+            failed = True
+            logger.warning("a message is looked up by its words alone: %s", str(error) or "no vector in time")
+        return Recollection(self._hits(chat_id, ways), words_alone=failed)
+
+    def by_words(self, chat_id: int, text: str) -> list[Hit]:
+        """The chat's messages of all times that fit these words best, best first."""
+        return self._hits(chat_id, {"words": self._words.find(chat_id, text, limit=FOUND)})
 
     async def _near(self, chat_id: int, text: str, after: int) -> Sequence[Found]:
+        """Raises ModelError, or TimeoutError when the vector takes too long."""
         if self._vectors is None or self._embedder is None or not text.strip():
             return ()
-        try:
-            async with asyncio.timeout(EMBEDDING_SECONDS):
-                (vector,) = await self._embedder.embed([text])
-            return await asyncio.to_thread(self._vectors.find, chat_id, vector, limit=FOUND, after=after)
-        except (ModelError, TimeoutError) as error:
-            logger.warning("this message is looked up by its words alone: %s", str(error) or "no vector in time")
-            return ()
+        async with asyncio.timeout(EMBEDDING_SECONDS):
+            (vector,) = await self._embedder.embed([text])
+        return await asyncio.to_thread(self._vectors.find, chat_id, vector, limit=FOUND, after=after)
 
     def _hits(self, chat_id: int, ways: Mapping[str, Sequence[Found]]) -> list[Hit]:
         ranked = fused(ways)

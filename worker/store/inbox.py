@@ -1,6 +1,7 @@
 """What came in. Every update gets a row, also those that are not served."""
 
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, cast
@@ -36,6 +37,15 @@ _OLDEST_OPEN: Final = (
     "SELECT id, update_id, text, attempts, preview_message_id, kind, not_before FROM inbox WHERE id = "  # noqa: S608 - ours
     f"(SELECT MIN(id) FROM ({' UNION ALL '.join([_OLDEST] * len(OPEN))}) AS oldest)"
 )
+
+#: No table is indexed for it, so it looks at the latest rows alone.
+_UNANSWERED: Final = """
+SELECT id, chat_id, text FROM inbox
+WHERE kind = 'command' AND error = '' AND created_at >= ? AND id > (SELECT MAX(id) FROM inbox) - 100 AND NOT EXISTS (
+    SELECT 1 FROM outbox WHERE outbox.inbox_id = inbox.id AND outbox.id > (SELECT MAX(id) FROM outbox) - 1000
+)
+ORDER BY id
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +211,12 @@ class Inbox:
         mine = (InboxRow.chat_id == chat_id) & (InboxRow.status == InboxStatus.DEAD)
         rows = InboxRow.select().where(mine).order_by(InboxRow.id.desc()).limit(limit)
         return [DeadLetter(row.id, row.text, row.error, row.attempts, row.updated_at) for row in rows]
+
+    def unanswered_commands(self, since: float) -> list[tuple[int, int, str]]:
+        """The latest commands that nothing in the outbox answers: row, chat and text, oldest first."""
+        with closing(self._database.cursor(_UNANSWERED, (since,))) as cursor:
+            rows: list[tuple[int, int, str]] = cursor.fetchall()
+            return rows
 
     def replay(self, chat_id: int, row_id: int) -> bool:
         """Queue a chat's dead message again, with all its attempts; False when it is not dead."""

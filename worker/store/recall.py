@@ -1,7 +1,8 @@
 """An index of all messages by their words: SQLite's FTS5, filled by the worker itself, never by a trigger.
 
 It is made of the history and can be made anew from it. A revision that knows nothing of it goes on writing history;
-whatever is not indexed yet is found by its number.
+whatever is not indexed yet is found by its number. An index that takes words differently is a table of its own: the
+revision before goes on with the former one, which stays for it and loses what is to be forgotten.
 """
 
 import logging
@@ -17,6 +18,8 @@ from worker.store.terms import indexed, terms
 
 #: Of a long message so many characters are indexed.
 INDEXED_CHARS: Final = 20_000
+#: In one transaction: a worker that stands by waits no more than two seconds for another's.
+BATCH_CHARS: Final = 100_000
 #: Words that together stand in more messages than this are too common to tell one from another. It bounds the time
 #: of a question as well, as each of these messages is ranked.
 MOST_RANKED: Final = 4000
@@ -25,23 +28,31 @@ FEW: Final = 20
 COMMON_SHARE: Final = 0.2
 ROLES: Final = "('user', 'assistant')"
 
-_TOKENIZER: Final = "tokenize = 'porter unicode61 remove_diacritics 2'"
+#: Of the revisions before, to which marks were no part of a word: that tore the words of many scripts to pieces.
+_HAS_FORMER: Final = "SELECT 1 FROM sqlite_master WHERE name = 'recall_words'"
+#: Which marks are in a word was decided before, in ``terms``; Co, which is left out, never comes.
+_TOKENIZER: Final = "tokenize = \"porter unicode61 remove_diacritics 2 categories 'L* N* Mn Mc'\""
 _HAS_FTS5: Final = "SELECT 1 FROM pragma_module_list WHERE name = 'fts5'"
 _CREATE: Final = (
-    f"CREATE VIRTUAL TABLE IF NOT EXISTS recall_words USING fts5(words, chat_id UNINDEXED, {_TOKENIZER})",
+    f"CREATE VIRTUAL TABLE IF NOT EXISTS recall_whole_words USING fts5(words, chat_id UNINDEXED, {_TOKENIZER})",
     # Of this connection alone: how often each word occurs, and the question's words as the index would write them.
-    "CREATE VIRTUAL TABLE IF NOT EXISTS temp.recall_terms USING fts5vocab('main', 'recall_words', 'row')",
+    "CREATE VIRTUAL TABLE IF NOT EXISTS temp.recall_terms USING fts5vocab('main', 'recall_whole_words', 'row')",
     f"CREATE VIRTUAL TABLE IF NOT EXISTS temp.recall_question USING fts5(words, {_TOKENIZER})",
     "CREATE VIRTUAL TABLE IF NOT EXISTS temp.recall_stems USING fts5vocab('temp', 'recall_question', 'instance')",
 )
 _UNINDEXED: Final = f"""
 SELECT id, chat_id, text FROM history
-WHERE id > (SELECT COALESCE(MAX(rowid), 0) FROM recall_words) AND role IN {ROLES}
+WHERE id > (SELECT COALESCE(MAX(rowid), 0) FROM recall_whole_words) AND role IN {ROLES}
     AND id NOT IN (SELECT history_id FROM recall_forgotten)
 ORDER BY id LIMIT ?
 """  # noqa: S608 - words of ours
+_ADD: Final = "INSERT INTO recall_whole_words (rowid, words, chat_id) VALUES (?, ?, ?)"
+_FORGOTTEN_ELSEWHERE: Final = """
+SELECT history_id FROM recall_forgotten WHERE history_id IN (SELECT id FROM recall_whole_words_docsize)
+"""
 _FIND: Final = """
-SELECT rowid, bm25(recall_words) FROM recall_words WHERE recall_words MATCH ? AND chat_id = ? AND rowid > ?
+SELECT rowid, bm25(recall_whole_words) FROM recall_whole_words
+WHERE recall_whole_words MATCH ? AND chat_id = ? AND rowid > ?
 ORDER BY rank LIMIT ?
 """
 
@@ -73,6 +84,7 @@ class WordIndex:
         self._database = database
         self._clock = clock
         self._ready: bool | None = None
+        self._looked_over = False
         #: Words that are too common: to count them takes longest, and they do not get rarer.
         self._common: set[str] = set()
 
@@ -95,18 +107,31 @@ class WordIndex:
         return True
 
     def catch_up(self, limit: int) -> int:
-        """Index the oldest ``limit`` messages that are not indexed, in one short transaction; how many they were."""
+        """Index the oldest messages that are not indexed, in one short transaction; how many they were.
+
+        They are ``limit`` at most, and fewer when they are long. 0 says that all are indexed.
+        """
         if not self.ready:
             return 0
-        rows = self._rows(_UNINDEXED, (limit,))
+        self._look_over()
+        rows = self._unindexed(limit)
         if rows:
             with self._database.write():
-                for history_id, chat_id, text in rows:
-                    self._database.execute(
-                        "INSERT INTO recall_words (rowid, words, chat_id) VALUES (?, ?, ?)",
-                        (history_id, indexed(text[:INDEXED_CHARS]), chat_id),
-                    )
+                for row in rows:
+                    self._database.execute(_ADD, row)
         return len(rows)
+
+    def _unindexed(self, limit: int) -> list[tuple[int, str, int]]:
+        rows: list[tuple[int, str, int]] = []
+        chars = 0
+        with closing(self._database.cursor(_UNINDEXED, (limit,))) as cursor:
+            for history_id, chat_id, text in cursor:
+                taken = text[:INDEXED_CHARS]
+                chars += len(taken)
+                if rows and chars > BATCH_CHARS:
+                    break
+                rows.append((history_id, indexed(taken), chat_id))
+        return rows
 
     def find(self, chat_id: int, question: str, *, limit: int, after: int = 0) -> list[Found]:
         """The chat's messages that fit best, best first; of those whose number is higher than ``after``."""
@@ -127,9 +152,10 @@ class WordIndex:
             for statement in (
                 "DELETE FROM recall_codes WHERE history_id = ?",
                 "DELETE FROM recall_vectors WHERE history_id = ?",
-                *(("DELETE FROM recall_words WHERE rowid = ?",) if self.ready else ()),
             ):
                 self._database.execute(statement, (history_id,))
+            if self.ready:
+                self._leave_out(history_id)
             self._database.execute(
                 "INSERT OR IGNORE INTO recall_forgotten (history_id, chat_id, created_at) VALUES (?, ?, ?)",
                 (history_id, chat_id, self._clock()),
@@ -146,9 +172,25 @@ class WordIndex:
         found = {row[0]: Remembered(*row) for row in self._rows(sql, (chat_id, *ids))}
         return [found[history_id] for history_id in ids if history_id in found]
 
+    def _look_over(self) -> None:
+        """Leave out what an older revision was told to forget. It may have run between any two processes of ours."""
+        if self._looked_over:
+            return
+        if forgotten := self._rows(_FORGOTTEN_ELSEWHERE, ()):
+            with self._database.write():
+                for (history_id,) in forgotten:
+                    self._leave_out(history_id)
+        self._looked_over = True
+
+    def _leave_out(self, history_id: int) -> None:
+        """Remove a message from this index, and from the former one, where there is one."""
+        self._database.execute("DELETE FROM recall_whole_words WHERE rowid = ?", (history_id,))
+        if self._database.first(_HAS_FORMER) is not None:
+            self._database.execute("DELETE FROM recall_words WHERE rowid = ?", (history_id,))
+
     def _telling(self, words: Sequence[str]) -> list[str]:
         """The rarest of these words, as long as not too many messages hold one of them."""
-        total = (self._database.first("SELECT COUNT(*) FROM recall_words_docsize") or (0,))[0]
+        total = (self._database.first("SELECT COUNT(*) FROM recall_whole_words_docsize") or (0,))[0]
         counts = self._counts(words)
         telling: list[str] = []
         ranked = 0

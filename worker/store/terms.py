@@ -1,6 +1,12 @@
-"""The words of a text, as the index of messages knows them. Pure functions."""
+"""The words of a text, as the index of messages knows them. Pure functions.
+
+Text and question go through the same function, so that both are the same whichever way they were typed: composed or
+not, with or without accents, vowel points and invisible signs. Signs that a word cannot be read without, as the vowels
+of Hindi, Tamil or Thai, stay in it, though Unicode counts them among the marks as it does accents.
+"""
 
 import re
+import unicodedata
 from typing import Final
 
 #: Scripts that set no spaces between words. A trigram would miss their commonest words, which have two characters;
@@ -16,20 +22,64 @@ _UNSPACED: Final = re.compile(
     "\U00020000-\U0003134f"
     "]+"
 )
-_WORD: Final = re.compile(r"[^\W_]+")
+#: In Indian scripts it only tells how a letter is drawn; elsewhere, as in Persian, it parts what is read as two.
+_INDIAN_NON_JOINER: Final = re.compile("(?<=[\u0900-\u0dff])\u200c")
+_PARTING: Final = frozenset("\u200b\u200c")
+#: Marks that are left out: those that choose among drawings of a letter, and by their combining class overlays,
+#: points of Hebrew, Arabic and Syriac, and all that is set above or below a letter that can be read without.
+_IGNORED: Final = re.compile("[\u034f\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
+_OVERLAY: Final = 1
+_POINTS: Final = range(10, 37)
+_FIRST_ACCENT: Final = 200
 #: A question is looked up by so many of its words at most.
 MOST_TERMS: Final = 32
 
 
+class _Signs(dict[int, int | str | None]):
+    """What becomes of each sign: itself, a space, or nothing. Found out when it is first met."""
+
+    def __missing__(self, code: int) -> int | str | None:
+        self[code] = found = _kept(code)
+        return found
+
+
+_SIGNS: Final = _Signs()
+
+
+def words(text: str) -> list[str]:
+    """The words of a text in their order, all of letters, digits and the marks that belong to them."""
+    plain = _INDIAN_NON_JOINER.sub("", unicodedata.normalize("NFKC", text)).translate(_SIGNS)
+    return _UNSPACED.sub(lambda run: f" {' '.join(_pairs(run.group()))} ", plain).split()
+
+
 def indexed(text: str) -> str:
     """A text in which every word is set apart by spaces."""
-    return _UNSPACED.sub(lambda run: f" {' '.join(_pairs(run.group()))} ", text)
+    return " ".join(words(text))
 
 
 def terms(text: str) -> list[str]:
     """The different words of a question, in their order."""
-    found = (word.lower() for word in _WORD.findall(indexed(text)))
-    return list(dict.fromkeys(found))[:MOST_TERMS]
+    return list(dict.fromkeys(word.lower() for word in words(text)))[:MOST_TERMS]
+
+
+def _kept(code: int) -> int | str | None:
+    sign = chr(code)
+    category = unicodedata.category(sign)
+    match category[0]:
+        case "L" | "N":
+            return code
+        case "M":
+            return None if category == "Me" or _is_accent(sign) else code
+        case _ if category == "Cf" and sign not in _PARTING:
+            return None
+        case _:
+            return " "
+
+
+def _is_accent(mark: str) -> bool:
+    """Whether a word can be read, and is often written, without it."""
+    place = unicodedata.combining(mark)
+    return place == _OVERLAY or place in _POINTS or place >= _FIRST_ACCENT or _IGNORED.match(mark) is not None
 
 
 def _pairs(run: str) -> list[str]:

@@ -1,0 +1,231 @@
+"""``/recall`` by words and meaning: who is asked may fail, hang, or be cut, and there is an answer in any case."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.worker.fakes import OWNER
+from tests.worker.support import asynchronous, open_store, until
+from tests.worker.test_commands import Nothing, dead_letters
+from worker.agent.commands import LEFT_SECONDS, DirectCommands
+from worker.agent.notices import SPOILT
+from worker.agent.recalling import CUT_TEXT, NO_VECTOR_TEXT, Recalling
+from worker.agent.relaying import Relaying
+from worker.commander.base import Incoming, UpdateKind
+from worker.context import Recaller
+from worker.models.base import Message, ProviderApiError, Speaker
+from worker.store import InboxStatus, Store
+from worker.store.recall import Found
+from worker.vitals import Vitals
+
+SAID = ("the anchor weighs 4711 kg", "the boat has a new sail", "bread and butter")
+
+
+@dataclass
+class Vectors:
+    """Finds what it was made with."""
+
+    near: Sequence[int]
+
+    def find(self, chat_id: int, vector: Sequence[float], *, limit: int, after: int = 0) -> list[Found]:
+        return [Found(number, vector[0] / rank) for rank, number in enumerate(self.near, start=1) if chat_id == OWNER]
+
+
+@dataclass
+class Embedder:
+    """Answers, fails, or does nothing until it is let go."""
+
+    model_name: str = "any"
+    error: Exception | None = None
+    let_go: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        await self.let_go.wait()
+        if self.error is not None:
+            raise self.error
+        return [[1.0] for _ in texts]
+
+    async def close(self) -> None:
+        """Nothing to free."""
+
+
+class Chat:
+    """An owner's chat with the commands of a worker, and what is answered there."""
+
+    def __init__(self, store: Store, embedder: Embedder, vectors: Vectors, vitals: Vitals) -> None:
+        self.store = store
+        self.woken: list[int] = []
+        recaller = Recaller(store.words, store.history, vectors, embedder)
+        self.commands = DirectCommands(
+            store=store,
+            status=lambda _: "fine",
+            runs=Nothing(),
+            dead_letters=dead_letters(store),
+            relaying=Relaying(supervisor=None, own={}, store=store, vitals=vitals, answered=lambda _: None),
+            recalling=Recalling(memory=recaller, store=store, vitals=vitals, answered=self.woken.append),
+        )
+
+    def say(self, text: str) -> None:
+        """As the intake does: what a command says at once is stored with it, the rest follows."""
+        found = self.commands.find(text)
+        assert found is not None
+        with self.store.write():
+            row_id = stored(self.store, text)
+            reply = found[0](OWNER, found[1])
+            if reply.text:
+                self.store.outbox.add(OWNER, reply.text, inbox_id=row_id)
+        reply.then()
+
+    def answers(self) -> list[str]:
+        return [text for (text,) in self.store.database.cursor("SELECT text FROM outbox ORDER BY id").fetchall()]
+
+
+def stored(store: Store, text: str) -> int:
+    """The row of a command that nothing was done about yet."""
+    update = Incoming(store.inbox.last_id() + 1, UpdateKind.MESSAGE, OWNER, OWNER, True, text, None)
+    row_id = store.inbox.add("test", update, kind="command", text=text, status=InboxStatus.DONE)
+    assert row_id is not None
+    return row_id
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Any:
+    store = open_store(tmp_path / "agent.db")
+    store.lease.take(1)
+    store.history.add(OWNER, *[Message(Speaker.USER, text) for text in SAID])
+    store.words.catch_up(10)
+    yield store
+    store.close()
+
+
+@asynccontextmanager
+async def chat(
+    store: Store,
+    *,
+    near: Sequence[int] = (),
+    error: Exception | None = None,
+    hangs: bool = False,
+    vitals: Vitals | None = None,
+) -> AsyncIterator[Chat]:
+    """One whose embeddings server does this."""
+    embedder = Embedder(error=error)
+    if not hangs:
+        embedder.let_go.set()
+    made = Chat(store, embedder, Vectors(near), vitals or Vitals())
+    task = asyncio.create_task(made.commands.run())
+    await asyncio.sleep(0)
+    try:
+        yield made
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@asynchronous
+async def test_each_message_says_how_it_was_found(store: Store) -> None:
+    """By its words, its meaning, or both, which come first; of all times, also before a fresh start."""
+    async with chat(store, near=[2, 1]) as here:
+        here.say("/new")
+        here.say("/recall anchor, bread")
+        await until(lambda: len(here.answers()) == 2)
+        first, second, third, last = here.answers()[1].split("\n\n")
+        assert "4711" in first
+        assert first.endswith("\nfound by its words and meaning\n/forget_1")
+        assert second.endswith("butter\nfound by its words\n/forget_3")
+        assert third.endswith("sail\nfound by its meaning\n/forget_2")
+        assert "stays in the history" in last
+        assert here.woken == [OWNER]
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        ("anchor", f"{NO_VECTOR_TEXT}\n\n#1, "),
+        ("nowhere", f"{NO_VECTOR_TEXT}\n\nNothing that was said here fits these words."),
+    ],
+)
+@asynchronous
+async def test_a_server_that_fails_leaves_the_words(store: Store, words: str, answer: str) -> None:
+    """One line says so."""
+    async with chat(store, error=ProviderApiError("down"), near=[2]) as here:
+        here.say(f"/recall {words}")
+        await until(here.answers)
+        assert here.answers()[0].startswith(answer)
+        assert "found by" not in here.answers()[0]
+
+
+@asynchronous
+async def test_a_server_that_hangs_holds_up_nothing(store: Store) -> None:
+    """Other commands are answered meanwhile; the words are told after a few seconds."""
+    async with chat(store, hangs=True) as here:
+        begun = time.monotonic()
+        here.say("/recall anchor")
+        here.say("/status")
+        assert here.answers() == ["fine"]
+        assert time.monotonic() - begun < 1
+        await until(lambda: len(here.answers()) == 2)
+        assert time.monotonic() - begun < 4
+        assert here.answers()[1].startswith(NO_VECTOR_TEXT)
+
+
+@asynchronous
+async def test_one_that_is_cut_is_answered_by_words(store: Store) -> None:
+    """By the worker that lets go, also when it had not begun; the next one has nothing left to do."""
+    async with chat(store, hangs=True) as here:
+        here.say("/recall anchor")
+        await asyncio.sleep(0.01)
+        here.say("/recall sail")
+    told = here.answers()
+    assert [text.startswith(f"{CUT_TEXT}\n\n#{number}, ") for number, text in enumerate(told, start=1)] == [True] * 2
+    async with chat(store) as here:
+        await asyncio.sleep(0.05)
+        assert here.answers() == told
+
+
+@asynchronous
+async def test_one_that_a_killed_worker_left_is_answered_by_the_next(store: Store, tmp_path: Path) -> None:
+    """Once, and not for whoever asked long ago; what else was not answered is none of it."""
+    for text in ("/recall anchor", "/stop", "/recall"):
+        stored(store, text)
+    long_ago = time.time() - LEFT_SECONDS - 1
+    old = open_store(tmp_path / "agent.db", clock=lambda: long_ago)
+    old.lease.take(1)
+    stored(old, "/recall sail")
+    old.close()
+    for _ in range(2):
+        async with chat(store, near=[2]) as here:
+            await until(here.answers)
+            await asyncio.sleep(0.05)
+    (answer,) = here.answers()
+    assert "4711" in answer
+
+
+@asynchronous
+async def test_a_mistake_is_told(store: Store) -> None:
+    """Nobody waits for nothing, and the supervisor hears of it."""
+    vitals = Vitals()
+    async with chat(store, error=RuntimeError("a mistake"), vitals=vitals) as here:
+        here.say("/recall anchor")
+        await until(lambda: here.answers() == [SPOILT])
+    assert vitals.internal_errors == 1
+
+
+@asynchronous
+async def test_an_answer_that_cannot_be_stored_is_left_to_the_next_worker(store: Store, tmp_path: Path) -> None:
+    """One that lost the lease writes nothing, and ends in order."""
+    async with chat(store, hangs=True) as here:
+        here.say("/recall anchor")
+        await asyncio.sleep(0.01)
+        successor = open_store(tmp_path / "agent.db")
+        successor.lease.take(2)
+    assert here.answers() == []
+    async with chat(successor) as here:
+        await until(here.answers)
+    assert "4711" in here.answers()[0]
+    successor.close()
