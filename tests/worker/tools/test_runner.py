@@ -1,9 +1,11 @@
 """The toolbox: its server, its client, its process."""
 
 import asyncio
+import gc
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -67,11 +69,21 @@ def surrogate(arguments: Arguments, workplace: Workplace) -> ToolResult:
     return ToolResult(ok=True, stdout="\udcff")
 
 
+def collect(arguments: Arguments, workplace: Workplace) -> ToolResult:
+    """Collects garbage beside files of its own, which may have any number that the runner's have."""
+    own = [os.open(os.devnull, os.O_RDONLY) for _ in range(200)]
+    gc.collect()
+    for number in own:
+        os.close(number)
+    return ToolResult(ok=True)
+
+
 TEST_TOOLS = by_name(
     [
         Tool("echo", "Repeats.", EchoArguments, echo, Tier.READ),
         Tool("bug", "Breaks.", Arguments, bug, Tier.READ),
         Tool("hang", "Takes its time.", PathArguments, hang, Tier.READ),
+        Tool("collect", "Collects garbage.", Arguments, collect, Tier.READ),
         Tool("crash", "Kills itself.", Arguments, crash, Tier.EXEC),
         Tool("surrogate", "Gives what is no text.", Arguments, surrogate, Tier.READ),
     ]
@@ -97,7 +109,7 @@ async def test_a_call_and_its_result() -> None:
     async with toolbox() as client:
         assert await client.call("echo", {"text": "ab", "times": 2}) == ToolResult(ok=True, stdout="abab")
         assert (await client.call("echo", {"words": "ab"})).stdout == "ab"
-        assert (await client.ping())["tools"] == ["bug", "crash", "echo", "hang", "surrogate"]
+        assert (await client.ping())["tools"] == ["bug", "collect", "crash", "echo", "hang", "surrogate"]
         assert next((spec.name, spec.schema["type"]) for spec in client.specs()) == ("echo", "object")
 
 
@@ -108,6 +120,20 @@ async def test_progress_comes_before_the_result() -> None:
     async with toolbox() as client:
         assert (await client.call("echo", {"text": "ab"}, told.append)).stdout == "ab"
     assert told == ["halfway"]
+
+
+@asynchronous
+async def test_a_call_keeps_its_files_whatever_garbage_the_runner_has() -> None:
+    """A socket in a circle of objects, which the call inherits, closes no file of the call's."""
+    async with toolbox() as client:
+        garbage: list[object] = [socket.socket() for _ in range(20)]
+        garbage.append(garbage)
+        gc.disable()
+        try:
+            del garbage
+            assert await client.call("collect", {}) == ToolResult(ok=True)
+        finally:
+            gc.enable()
 
 
 @asynchronous
