@@ -184,6 +184,10 @@ class WorkerContainers:
         """The worker's container as the engine sees it now."""
         return self._engine.inspect(worker_id)
 
+    def started(self) -> list[WorkerRow]:
+        """The workers that live, but those that another thread still starts: what becomes of them is its affair."""
+        return [row for row in self._ledger.living_workers() if row.worker_id not in self._starting]
+
     def alive(self, worker_id: str) -> bool:
         """Whether the worker's process lives."""
         view = self.container(worker_id)
@@ -271,11 +275,10 @@ class WorkerContainers:
 
     def sweep(self) -> None:
         """Look at every living worker and its toolbox, for what the event stream may have missed."""
-        for row in self._ledger.living_workers():
-            if row.worker_id not in self._starting:
-                if not self.alive(row.worker_id):
-                    self._deaths.note(row.worker_id)
-                self._toolboxes.sweep(row.worker_id)
+        for row in self.started():
+            if not self.alive(row.worker_id):
+                self._deaths.note(row.worker_id)
+            self._toolboxes.sweep(row.worker_id)
 
     def watch(self, stopping: threading.Event) -> None:
         """Wake the waiting whenever a container of ours ends, until ``stopping``; meant for a thread."""

@@ -120,7 +120,7 @@ class WorkerPool:
     def retire_ailing(self, sha: str) -> bool:
         """Put away the workers of this revision that are not well; whether one is left, whatever its settings."""
         well = {row.worker_id for row in self._well(sha)}
-        for row in self._ledger.living_workers():
+        for row in self._containers.started():
             if row.sha == sha and row.worker_id not in well:
                 self.retire(row, reason=self.ailment(row) or "it was not well")
         return bool(well)
@@ -300,9 +300,9 @@ class WorkerPool:
     # -- putting away
 
     def retire_all_but(self, *kept: WorkerRow | None, reason: str) -> None:
-        """End every other worker."""
+        """End every other worker; one that is just being started is left for the next time."""
         names = {worker.worker_id for worker in kept if worker is not None}
-        for row in self._ledger.living_workers():
+        for row in self._containers.started():
             if row.worker_id not in names:
                 self.retire(row, reason=reason)
 

@@ -69,7 +69,7 @@ def test_a_rollback(installation: Installation) -> None:
 def test_a_message_in_every_step(installation: Installation, checkout: Path) -> None:
     """From the patch to its rollback: whatever the update's status is, a message that comes then is answered once."""
     began = time.time()
-    conversation = Conversation(installation, pause=0.05)
+    conversation = Conversation(installation, pause=0.1)
 
     def there_and_back() -> None:
         tx = installation.stage(candidates.adds_a_module(checkout, "stepped"))

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -318,4 +319,24 @@ def test_a_dead_worker_is_put_away_though_its_log_cannot_be_kept(
     installation.engine.crash(row.worker_id)
     supervisor.containers.end(row.worker_id, reason="it died")
     assert installation.engine.inspect(row.worker_id) is None
+    assert installation.ledger.worker(row.worker_id).exited_at is not None
+
+
+def test_a_worker_that_is_being_started_is_not_put_away(
+    installation: Installation, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread looks right after it was recorded, when nothing else of it is there."""
+    blue, update = active(installation, supervisor), installation.staged()
+    opened = supervisor.sessions.open
+
+    def look_and_open(*given: Any, **named: Any) -> None:
+        supervisor.pool.retire_all_but(blue, None, reason="no longer needed")
+        supervisor.pool.retire_ailing(update.revision.sha)
+        opened(*given, **named)
+
+    monkeypatch.setattr(supervisor.sessions, "open", look_and_open)
+    row = supervisor.pool.start(update.revision)
+    supervisor.pool.settle(row)
+    assert installation.ledger.worker(row.worker_id).exited_at is None
+    supervisor.pool.retire_all_but(blue, reason="no longer needed")
     assert installation.ledger.worker(row.worker_id).exited_at is not None

@@ -46,7 +46,7 @@ class Conversation:
 
     def listen_to_the_end(self) -> None:
         """Until everything is answered, and a moment more, for one too many."""
-        wait_for(lambda: len(set(self.answers())) >= len(self.sent), 30, "all answers")
+        wait_for(lambda: len(set(self.answers())) >= len(self.sent), 120, "all answers")
         time.sleep(0.5)
 
     def answers(self) -> list[str]:
