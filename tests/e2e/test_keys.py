@@ -151,7 +151,7 @@ def test_settings_that_a_worker_cannot_use(installation: Installation) -> None:
 
 def test_labels_reveal_nothing(installation: Installation) -> None:
     """The digest on a container is no plain digest of the environment, and no key is in what is kept of it."""
-    both = wait_for(lambda: found if len(found := installation.containers()) == 2 else None, 30, "N-1 beside")  # noqa: PLR2004
+    both = wait_for(lambda: found if len(found := installation.containers()) == 2 else None, 30, "N-1 beside")
     labels = [worker["Config"]["Labels"] for worker in both or []]
     assert all(len(label[LABEL_ENVIRONMENT]) == 32 for label in labels)
     kept = installation.paths.ledger.read_bytes() + json.dumps(labels).encode()
