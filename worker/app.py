@@ -230,12 +230,12 @@ class App:
             answered=courier.chats.wake,
         )
         menu = Menu(self._commander, MENU)
-        beside = [commands.run, dead_letters.run, menu.publish, relaying.run, self._memory.indexing.run]
+        beside = [dead_letters.run, menu.publish, relaying.run, self._memory.indexing.run]
         if claims is not None:
             beside.append(claims.run)
         if self_update is not None:
             beside.append(self_update.watching.run)
-        return Desk(group=group, intake=intake, runs=runs, courier=courier, beside=beside)
+        return Desk(group=group, intake=intake, runs=runs, courier=courier, with_intake=[commands.run], beside=beside)
 
     def _make_claims(self, *, answered: Callable[[int], None]) -> Claims | None:
         """Who relays claims; None without a supervisor, which alone knows the code."""

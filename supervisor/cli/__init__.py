@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from typer.exceptions import TyperException
+from typer.exceptions import Abort, TyperException
 
 from supervisor.cli.app import app
 from supervisor.cli.errors import FAILED, ErrorLine, explain
@@ -24,6 +24,8 @@ def main() -> None:
 def _run() -> int:
     try:
         return int(app(standalone_mode=False) or 0)
+    except Abort:  # a question was answered by Ctrl-C or Ctrl-D
+        _end(ErrorLine("nothing was done", FAILED))
     except TyperException as error:
         # Of the library's own ways to tell wrong usage, none is one line.
         message = error.format_message()

@@ -99,7 +99,7 @@ def imports(installation: Installation, module: str) -> bool:
 
 def test_a_new_lock_and_a_new_contract(installation: Installation, index: PackageIndex, pull: Pull) -> None:
     """A package by its hash, in a dependency image of the candidate's own; N-1 keeps its former one, and has it not."""
-    before = installation.history()[0]
+    before = installation.settled()["active"]
     lock, contract = "images/deps/requirements.lock", "supervisor/contract/ids.py"
     old = {path: (installation.checkout / path).read_text() for path in (lock, contract)}
     digest = hashlib.sha256(index.wheel(PROBE, "1.0").read_bytes()).hexdigest()

@@ -177,6 +177,21 @@ def test_no_command_shows_what_there_is() -> None:
 # -- as a process
 
 
+def test_a_question_that_is_not_answered_is_one_line_and_1() -> None:
+    """Ctrl-C and Ctrl-D, and an input that has ended."""
+    ask = (
+        "import sys, typer; from supervisor.cli import app, main\n"
+        "app.command('ask')(lambda: typer.confirm('Remove it?', abort=True))\n"
+        "sys.argv = ['supervisor', 'ask']; main()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", ask], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, cwd=CHECKOUT
+    )
+    assert ended.returncode == FAILED
+    assert ended.stderr.splitlines()[-1].endswith("supervisor: nothing was done")
+    assert "Traceback" not in ended.stderr
+
+
 def test_a_bad_setting_is_one_line_and_2(directory: Path) -> None:
     """On standard error, with nothing on standard output."""
     ended = command("status", AUTONOUS_HOME=str(directory), AUTONOUS_APPROVAL="both")

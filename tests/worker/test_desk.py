@@ -42,7 +42,7 @@ async def test_what_is_cut_ends_side_by_side() -> None:
     ending = asyncio.Barrier(4)
     async with asyncio.TaskGroup() as group:
         intake, runs, courier, beside = (cast("Any", Part(ending)) for _ in range(4))
-        desk = Desk(group=group, intake=intake, runs=runs, courier=courier, beside=[beside.run])
+        desk = Desk(group=group, intake=intake, runs=runs, courier=courier, with_intake=[], beside=[beside.run])
         desk.open()
         await asyncio.sleep(BESIDE_AFTER_SECONDS + 0.05)
         await desk.close()

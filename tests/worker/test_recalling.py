@@ -3,16 +3,18 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from peewee import OperationalError
 
 from tests.worker.fakes import OWNER
 from tests.worker.support import asynchronous, open_store, until
 from tests.worker.test_commands import Nothing, dead_letters
+from worker.agent import recalling
 from worker.agent.commands import LEFT_SECONDS, DirectCommands
 from worker.agent.notices import SPOILT
 from worker.agent.recalling import CUT_TEXT, NO_VECTOR_TEXT, Recalling
@@ -57,6 +59,8 @@ class Embedder:
 
 class Chat:
     """An owner's chat with the commands of a worker, and what is answered there."""
+
+    task: asyncio.Task[None]
 
     def __init__(self, store: Store, embedder: Embedder, vectors: Vectors, vitals: Vitals) -> None:
         self.store = store
@@ -118,13 +122,13 @@ async def chat(
     if not hangs:
         embedder.let_go.set()
     made = Chat(store, embedder, Vectors(near), vitals or Vitals())
-    task = asyncio.create_task(made.commands.run())
+    made.task = asyncio.create_task(made.commands.run())
     await asyncio.sleep(0)
     try:
         yield made
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        made.task.cancel()
+        await asyncio.gather(made.task, return_exceptions=True)
 
 
 @asynchronous
@@ -229,3 +233,47 @@ async def test_an_answer_that_cannot_be_stored_is_left_to_the_next_worker(store:
         await until(here.answers)
     assert "4711" in here.answers()[0]
     successor.close()
+
+
+@asynchronous
+async def test_an_answer_that_cannot_be_stored_is_stored_later(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the same worker: as long as it stays nobody else would."""
+    monkeypatch.setattr(recalling, "AGAIN_SECONDS", 0.01)
+    async with chat(store, near=[2]) as here:
+        refused = refusals(monkeypatch, store, times=2)
+        here.say("/recall anchor")
+        await until(here.answers)
+        assert "4711" in here.answers()[0]
+    assert refused == ["database is locked"] * 2
+    assert here.woken == [OWNER]
+
+
+@asynchronous
+async def test_one_that_is_cut_while_nothing_can_be_stored(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker lets go in order, and the next one answers."""
+    async with chat(store, hangs=True) as here:
+        here.say("/recall anchor")
+        await asyncio.sleep(0.01)
+        refused = refusals(monkeypatch, store, times=1)
+        here.task.cancel()
+        with suppress(asyncio.CancelledError):
+            await here.task
+    assert len(refused) == 1
+    assert here.answers() == []
+    async with chat(store) as here:
+        await until(here.answers)
+
+
+def refusals(monkeypatch: pytest.MonkeyPatch, store: Store, *, times: int) -> list[str]:
+    """Have the outbox refuse so often; gives what it said."""
+    said: list[str] = []
+    add = store.outbox.add
+
+    def refuse(*given: Any, **named: Any) -> Any:
+        if len(said) < times:
+            said.append("database is locked")
+            raise OperationalError(said[-1])
+        return add(*given, **named)
+
+    monkeypatch.setattr(store.outbox, "add", refuse)
+    return said

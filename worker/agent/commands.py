@@ -1,5 +1,6 @@
 """Commands that are answered at once, without a model and before the messages that wait."""
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from worker.agent.relaying import ALONE_TEXT, RELAYED, Relaying
 from worker.control.limits import DAY_SECONDS, day_start
 from worker.models import catalog
 from worker.store import Store
+from worker.store.errors import is_store_failure
 
 #: What the chat service's menu offers. The others are named where they are of use.
 MENU: Final[Mapping[str, str]] = {
@@ -38,6 +40,8 @@ _PAST_ALL_ROWS: Final = 2**63
 #: A tx_id, or a beginning of one.
 _PLAIN_ROLLBACK: Final = re.compile(r"rollback\s+(?P<tx>[0-9a-f]{4,8}[0-9a-f-]{0,28})", re.IGNORECASE)
 NEW_TEXT: Final = "A fresh start: I look back at nothing that was said before."
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +101,21 @@ class DirectCommands:
 
     async def run(self) -> None:
         """Go on for ever with what cannot be answered at once, beginning with what a predecessor left."""
-        since = self._store.now() - LEFT_SECONDS
-        await self._recalling.run(
+        await self._recalling.run(self._left())
+
+    def _left(self) -> list[Question]:
+        try:
+            rows = self._store.inbox.unanswered_commands(self._store.now() - LEFT_SECONDS)
+        except Exception as error:
+            if not is_store_failure(error):
+                raise
+            logger.warning("what a predecessor was asked to recall is not known: %s", error)
+            return []
+        return [
             Question(row_id, chat_id, found[1])
-            for row_id, chat_id, text in self._store.inbox.unanswered_commands(since)
+            for row_id, chat_id, text in rows
             if (found := self.find(text)) is not None and found[0] == self._recall and found[1]
-        )
+        ]
 
     def is_wish(self, text: str) -> bool:
         """Whether a text asks for a change of the agent itself, and says which one: that is for the model."""

@@ -16,7 +16,10 @@ Duty = Callable[[], Coroutine[None, None, None]]
 
 
 class Desk:
-    """Opens, pauses and closes the intake, the runs and the courier together, and what goes on ``beside`` them."""
+    """Opens, pauses and closes the intake, the runs and the courier together, and what goes on ``beside`` them.
+
+    What goes on ``with_intake`` begins before it.
+    """
 
     def __init__(
         self,
@@ -25,12 +28,13 @@ class Desk:
         intake: Intake,
         runs: Runs,
         courier: Courier,
+        with_intake: Sequence[Duty],
         beside: Sequence[Duty],
     ) -> None:
         self._group = group
-        self._intake = intake
         self._runs = runs
         self._courier = courier
+        self._at_once = [*with_intake, intake.run]
         self._beside = beside
         self._standing: list[asyncio.Task[None]] = []
 
@@ -42,7 +46,7 @@ class Desk:
     def open(self) -> None:
         """Take up work, beginning with what a predecessor left."""
         self._standing = [
-            self._group.create_task(self._intake.run()),
+            *(self._group.create_task(duty()) for duty in self._at_once),
             *(self._group.create_task(_begin_later(duty)) for duty in self._beside),
         ]
         self._courier.open()

@@ -9,11 +9,13 @@ from typing import Final, Protocol
 from worker.agent import notices
 from worker.context.recalled import Hit, Recollection
 from worker.store import Store
-from worker.store.errors import is_store_failure
+from worker.store.errors import Fenced, is_store_failure
 from worker.vitals import Vitals
 
 #: So many messages are shown.
 SHOWN: Final = 5
+#: After this time an answer that could not be stored is stored again.
+AGAIN_SECONDS: Final = 1.0
 NOTHING_TEXT: Final = "Nothing that was said here fits these words."
 LATER_TEXT: Final = "What is forgotten is not recalled again; it stays in the history."
 #: What a line says where both ways were open, by the ways it was found.
@@ -84,30 +86,42 @@ class Recalling:
         for task in self._open.values():
             task.cancel()
         await asyncio.gather(*self._open.values(), return_exceptions=True)
-        for question in list(self._open):
-            hits = self._memory.by_words(question.chat_id, question.words)
-            self._store_answer(question, _told(hits, CUT_TEXT))  # for the next worker to send
+        for question in self._open:
+            try:
+                hits = self._memory.by_words(question.chat_id, question.words)
+                self._store.outbox.add(question.chat_id, _told(hits, CUT_TEXT), inbox_id=question.row_id)
+            except Exception as error:  # the next worker finds that there is no answer
+                logger.warning("what was asked to be recalled is left to the next worker: %s", error)
+        self._open.clear()
 
     async def _answer(self, question: Question) -> None:
+        text = await self._found(question)
+        while not self._stored(question, text):  # noqa: ASYNC110 - the store has no event for it
+            await asyncio.sleep(AGAIN_SECONDS)
+        del self._open[question]
+
+    async def _found(self, question: Question) -> str:
         try:
             found = await self._memory.recollect(question.chat_id, question.words)
-            text = _told(found.hits, NO_VECTOR_TEXT) if found.words_alone else _told(found.hits, both=True)
         except Exception as error:
             logger.exception("unexpected error in /recall")
             self._vitals.internal_error(error)
-            text = notices.SPOILT
-        self._store_answer(question, text)
-        self._answered(question.chat_id)
+            return notices.SPOILT
+        return _told(found.hits, NO_VECTOR_TEXT) if found.words_alone else _told(found.hits, both=True)
 
-    def _store_answer(self, question: Question, text: str) -> None:
+    def _stored(self, question: Question, text: str) -> bool:
+        """False when the store takes nothing now. With the lease lost it never will: the next worker answers."""
         try:
             self._store.outbox.add(question.chat_id, text, inbox_id=question.row_id)
-        except Exception as error:  # the next worker finds that there is no answer
+        except Fenced:
+            return True
+        except Exception as error:
             if not is_store_failure(error):
                 raise
-            logger.warning("what was recalled could not be told: %s", error)
-        finally:
-            del self._open[question]
+            logger.warning("what was recalled cannot be told now: %s", error)
+            return False
+        self._answered(question.chat_id)
+        return True
 
 
 def _told(hits: Sequence[Hit], remark: str = "", *, both: bool = False) -> str:

@@ -16,10 +16,10 @@ from peewee import DatabaseError
 from worker.store.database import Database
 from worker.store.terms import indexed, terms
 
-#: Of a long message so many characters are indexed.
+#: Of a long message so many characters are indexed: of the text, and of its words, which are more where they are pairs.
 INDEXED_CHARS: Final = 20_000
-#: In one transaction: a worker that stands by waits no more than two seconds for another's.
-BATCH_CHARS: Final = 100_000
+#: Of words, in one transaction: it holds up the event loop, and whoever else writes, for some milliseconds.
+BATCH_CHARS: Final = 20_000
 #: Words that together stand in more messages than this are too common to tell one from another. It bounds the time
 #: of a question as well, as each of these messages is ranked.
 MOST_RANKED: Final = 4000
@@ -126,11 +126,11 @@ class WordIndex:
         chars = 0
         with closing(self._database.cursor(_UNINDEXED, (limit,))) as cursor:
             for history_id, chat_id, text in cursor:
-                taken = text[:INDEXED_CHARS]
-                chars += len(taken)
+                words = indexed(text[:INDEXED_CHARS])[:INDEXED_CHARS]
+                chars += len(words)
                 if rows and chars > BATCH_CHARS:
                     break
-                rows.append((history_id, indexed(taken), chat_id))
+                rows.append((history_id, words, chat_id))
         return rows
 
     def find(self, chat_id: int, question: str, *, limit: int, after: int = 0) -> list[Found]:

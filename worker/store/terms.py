@@ -25,6 +25,8 @@ _UNSPACED: Final = re.compile(
 #: In Indian scripts it only tells how a letter is drawn; elsewhere, as in Persian, it parts what is read as two.
 _INDIAN_NON_JOINER: Final = re.compile("(?<=[\u0900-\u0dff])\u200c")
 _PARTING: Final = frozenset("\u200b\u200c")
+#: Decomposed they would become one number with what stands before them.
+_FRACTION: Final = re.compile("(?=[\u00bc-\u00be\u2150-\u215f\u2189])")
 #: Marks that are left out: those that choose among drawings of a letter, and by their combining class overlays,
 #: points of Hebrew, Arabic and Syriac, and all that is set above or below a letter that can be read without.
 _IGNORED: Final = re.compile("[\u034f\u180b-\u180f\ufe00-\ufe0f\U000e0100-\U000e01ef]")
@@ -48,7 +50,9 @@ _SIGNS: Final = _Signs()
 
 def words(text: str) -> list[str]:
     """The words of a text in their order, all of letters, digits and the marks that belong to them."""
-    plain = _INDIAN_NON_JOINER.sub("", unicodedata.normalize("NFKC", text)).translate(_SIGNS)
+    # Decomposed, so that each accent is a sign of its own; what is left of a letter's signs is put together again.
+    apart = unicodedata.normalize("NFKD", _FRACTION.sub(" ", _INDIAN_NON_JOINER.sub("", text)))
+    plain = unicodedata.normalize("NFC", apart.translate(_SIGNS))
     return _UNSPACED.sub(lambda run: f" {' '.join(_pairs(run.group()))} ", plain).split()
 
 
