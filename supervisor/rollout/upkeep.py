@@ -127,7 +127,8 @@ class Upkeep(Part):
         if excuse := self._outages.excuse():
             _LOG.warning("nobody is given up while nothing can be done", reason=excuse)
             return self._pace.rest(self._timing.engine_retry, unless=self._sent_back)
-        goes_back = bool(good.base_sha) and not self._rollback.repeated_by(good, crashes[-1].reason or "")
+        repeated = self._rollback.repeated_by(good, crashes[-1].reason or "")  # also by the first revision
+        goes_back = bool(good.base_sha) and not repeated
         if goes_back:
             reason = f"crash loop: {len(crashes)} exits, the last: {crashes[-1].reason}"
             self._rollback.demand(self._ledger.find(good.tx_id), Status.PROMOTED, None, reason)

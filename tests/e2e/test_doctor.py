@@ -8,7 +8,7 @@ import pytest
 
 from supervisor.specs import LABEL_PROJECT
 from tests.support import candidates
-from tests.support.installation import Install, Installation
+from tests.support.installation import Install, Installation, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -76,12 +76,22 @@ def test_containers_that_nobody_knows(installation: Installation) -> None:
         installation.docker.remove_container(left["Id"], force=True)
 
 
+@pytest.mark.fault(20)
 def test_a_name_that_was_moved_to_another_image(installation: Installation) -> None:
-    """A warning; the remedy puts it right."""
+    """A warning, and N-1 is started from its own image all the same; the remedy puts it right."""
     previous, active = installation.history()[1], installation.history()[0]
     repository, tag = previous["image_tag"].rsplit(":", 1)
     assert installation.docker.tag(active["image_id"], repository, tag, force=True)
     assert findings(installation, 0)["image of N-1"]["level"] == "warn"
+    standby = wait_for(lambda: installation.status_at_once()["standby"], 20, "a warm N-1")["container"]
+    installation.docker.kill(standby)
+
+    def another() -> str | None:
+        found = installation.status_at_once()["standby"]
+        return str(found["container"]) if found and found["container"] != standby else None
+
+    # What is started is the image that the ledger has, whatever its name leads to.
+    assert installation.inspect(str(wait_for(another, 30, "another N-1")))["Image"] == previous["image_id"]
     assert installation.docker.tag(previous["image_id"], repository, tag, force=True)
     assert findings(installation, 0)["image of N-1"]["level"] == "ok"
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.images.builds import Deps, base_tag
+from supervisor.ledger import Ledger
 from tests.support import candidates
 from tests.support.installation import Install, Installation, wait_for
 from tests.support.leftout import leave_out
@@ -69,6 +70,35 @@ def test_no_space_left_in_a_build(installation: Installation, private: PrivateEn
         private.clear_disk()
     wait_for(lambda: installation.status_of(tx) == "staged", 60, "the end of the gates")
     assert installation.show(tx)["blame"] is None
+
+
+@pytest.mark.fault(9)
+def test_no_space_left_in_a_probation(installation: Installation, private: PrivateEngine) -> None:
+    """Of the update from above, on both disks: its clock stands still; with room again it is promoted, unblamed."""
+    tx = installation.updates()[-1]
+    installation.run("approve", tx).expect(0)
+    wait_for(lambda: installation.status_of(tx) == "deployed_unstable", 30, "the probation")
+    filler = installation.home / "filler"
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, shutil.disk_usage(installation.home).free)
+    private.fill_disk(leave_bytes=4096)
+    try:
+        wait_for(lambda: "the disk is full" in str(installation.status().get("trouble")), 10, "the reason")
+        with installation.bot() as bot:
+            sent = bot.send("in the probation")
+            time.sleep(5)  # more than what is left of its window
+            assert installation.status_of(tx) == "deployed_unstable"
+            assert len(bot.messages(sent.message_id + 1)) == 0
+            filler.unlink()
+            wait_for(lambda: len(bot.messages(sent.message_id + 1)) == 1, 30, "the answer")
+    finally:
+        filler.unlink(missing_ok=True)
+        private.clear_disk()
+    wait_for(lambda: installation.status_of(tx) in ("promoted", "rolled_back"), 30, "the end of the probation")
+    with Ledger.read_only(installation.paths.ledger) as ledger:
+        update = ledger.find(tx)
+        assert (update.status, update.blame) == ("promoted", None), update.last_error
+        assert ledger.failed_before(update.patch_id or "") is None
 
 
 @pytest.mark.fault(9)

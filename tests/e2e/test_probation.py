@@ -1,7 +1,7 @@
 """Updates that pass every gate and fail in service: within the window blue is back, and says why."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ def in_probation(installation: Installation, patch: bytes) -> str:
 def ends_rolled_back(installation: Installation, tx: str, reason: str, blame: str = "own") -> None:
     """The update is rolled back, and `show` says why."""
     wait_for(lambda: installation.status_of(tx) == "rolled_back", 20, "the way back")
+    wait_for(lambda: installation.show(tx)["blame"], 20, "the blame, which may be open until blue has polled")
     assert installation.show(tx)["blame"] == blame
     assert reason in installation.run("show", tx).expect(0).out
 
@@ -90,6 +91,33 @@ def test_what_failed_in_service_is_not_tried_again(installation: Installation, c
     """The same change is refused, as it was rolled back by its own fault."""
     again = installation.submit(candidates.exits_in_service(checkout, seconds=WINDOW_SECONDS - 1))
     assert (again["status"], again["code"]) == ("refused", "failed_before")
+
+
+@pytest.mark.parametrize(
+    ("candidate", "said", "reason"),
+    [
+        (candidates.cannot_poll_in_service, "do you hear me?", "it cannot poll: no way out"),
+        (candidates.stumbles_when_told, "now stumble", "3 internal errors since it started"),
+        (candidates.outgrows_its_memory_when_told, "now swell", "out of memory"),
+    ],
+    ids=["it cannot poll", "internal errors", "out of memory"],
+)
+def test_other_failures_of_its_own(
+    installation: Installation,
+    checkout: Path,
+    blue: dict[str, Any],
+    candidate: Callable[[Path], bytes],
+    said: str,
+    reason: str,
+) -> None:
+    """While everything outside is there; blue answers what green did not, and the change is banned."""
+    tx = in_probation(installation, candidate(checkout))
+    assert installation.say(said) == OFFLINE_REPLY
+    ends_rolled_back(installation, tx, reason)
+    with Ledger.read_only(installation.paths.ledger) as ledger:
+        update = ledger.find(tx)
+        assert (update.last_error or "").startswith(reason)
+        assert ledger.failed_before(update.patch_id or "") == update
 
 
 def test_a_candidate_that_is_killed_in_its_probation(

@@ -94,12 +94,23 @@ def taken_over(installation: Installation, *texts: str) -> float:
     return max(float(moment) for _, moment in found)
 
 
-def test_the_way_back_goes_on_to_an_older_revision(install: Install, checkout: Path, tmp_path: Path) -> None:
-    """A message ends the promoted revision, and in another way the one before it: the first revision answers it."""
-    made = install(SUPERVISOR_CRASH_THRESHOLD="2", AUTONOUS_CONTROL_MAX_RETRIES="10")
+@pytest.fixture(scope="module")
+def leaning(install: Install, checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """Up, with few crashes allowed, and with a first revision that leans on something outside of it."""
+    source = shutil.copytree(checkout, tmp_path_factory.mktemp("leaning") / "checkout")
+    for path, text in candidates.leans_on_outside(source).items():
+        (source / path).write_text(text)
+    made = install(source, SUPERVISOR_CRASH_THRESHOLD="2", AUTONOUS_CONTROL_MAX_RETRIES="10")
     made.up()
+    return made
+
+
+@pytest.mark.fault(30)
+def test_the_way_back_goes_on_to_an_older_revision(leaning: Installation, tmp_path: Path) -> None:
+    """A message ends the promoted revision, and in another way the one before it: the first revision answers it."""
+    made = leaning
     genesis = made.active_sha()
-    source = shutil.copytree(checkout, tmp_path / "source")
+    source = shutil.copytree(made.checkout, tmp_path / "source")
     txs: list[str] = []
     for code in ("9", "8"):
         exits = candidates.exits_when_told(source) if code == "9" else patch_of(source, replaced(
@@ -116,6 +127,35 @@ def test_the_way_back_goes_on_to_an_older_revision(install: Install, checkout: P
         targets = [event.payload["target_sha"] for event in ledger.events(EventType.ROLLBACK_ATTEMPTED)]
     assert targets == [made.show(txs[0])["sha"], genesis]
     assert made.say("and now?").startswith("I am the offline stand-in")
+
+
+def test_a_failure_that_n_minus_1_repeats_is_nobodys_fault(leaning: Installation) -> None:
+    """Green is given up for what N-1, the first revision, then does alike: told, and the same change may come again."""
+    base = leaning.active_sha()
+    patch = candidates.adds_a_module(leaning.checkout, "leaning")
+    tx = leaning.stage(patch)
+    cause = leaning.paths.state / candidates.TOLD
+    leaning.run("approve", tx).expect(0)
+    wait_for(lambda: leaning.status_of(tx) == "deployed_unstable", 30, "the probation")
+    with leaning.bot() as bot:
+        cause.touch()
+        cursor = bot.send("lean on it").cursor
+        try:
+            wait_for(lambda: leaning.show(tx)["blame"] == "external", 60, "the ban to be lifted")
+            bot.wait_for(lambda m: "The revision before fails just as the last one did" in m.text, 30, after=cursor)
+        finally:
+            cause.unlink()
+        bot.wait_for(lambda m: m.text.startswith("I am the offline stand-in"), 60, after=cursor)
+    assert leaning.show(tx)["status"] == "rolled_back"
+    assert leaning.settled()["active"]["sha"] == base
+    with Ledger.read_only(leaning.paths.ledger) as ledger:
+        update = ledger.find(tx)
+        assert (update.last_error or "").startswith("exited by itself with code 5")
+        assert {crash.reason for crash in ledger.crashes(base, 0)} == {"exited by itself with code 5"}
+    again = leaning.run("submit", "-", "--json", given=patch).expect(0).json["tx_id"]
+    wait_for(lambda: leaning.status_of(again) not in ("created", "building"), 30, "the policy's word and the build")
+    assert leaning.status_of(again) in ("testing", "self_checking", "staged")
+    leaning.run("cancel", again).expect(0)
 
 
 def said(installation: Installation, cursor: int, beginning: str) -> list[str]:

@@ -2,9 +2,13 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from supervisor.contract import EventType
+from supervisor.ledger import Ledger
+from tests.support import candidates
 from tests.support.installation import Install, wait_for
 from tests.support.played import Call
 from tests.support.toolwork import Toolwork, toolwork
@@ -16,7 +20,7 @@ MIB = 1024 * 1024
 @pytest.fixture(scope="module")
 def work(install: Install) -> Iterator[Toolwork]:
     """Up, with a key that must not be seen."""
-    with toolwork(install, CANARY) as here:
+    with toolwork(install, CANARY, AUTONOUS_UPDATE_STABLE_WINDOW_SECONDS="6") as here:
         yield here
 
 
@@ -96,6 +100,12 @@ def test_there_is_nothing_of_the_supervisor_or_the_worker(work: Toolwork) -> Non
     assert "joined" in work.bash(f'python -c "{listening}"')["stdout"]
 
 
+#: Takes all memory in files that count for no process, so that the kernel takes the largest one: the runner itself.
+SUFFOCATE = (
+    "echo 1000 >/proc/1/oom_score_adj; python -c "
+    "'import os; [os.write(file, bytes(2**20)) for file in map(os.memfd_create, \"ab\") for _ in range(900)]'"
+)
+
 ABUSES = {
     "kill everything": "kill -9 -1; sleep 5",
     "fork bomb": "bomb() { bomb | bomb & }; bomb; sleep 20",
@@ -116,11 +126,34 @@ def test_what_a_command_does_to_its_toolbox_stays_there(work: Toolwork, abuse: s
     assert "it fitted" not in result["stdout"]
     if abuse != "fork bomb and away":  # its command itself is a success
         assert not result["ok"], result
-        assert result["stderr"] or result["stdout"] or result["meta"].get("killed"), result
+        assert result["stderr"] or result["stdout"] or {"killed", "stopped"} & result["meta"].keys(), result
     assert work.answers_within() < 2
     fine = work.bash("echo fine; rm -f /workspace/large /tmp/full")
     assert (fine["ok"], fine["stdout"].strip()) == (True, "fine"), fine
     assert len(result["stdout"].encode()) <= 60_000
+
+
+def test_a_toolbox_out_of_memory_in_a_probation_bans_nothing(work: Toolwork, checkout: Path) -> None:
+    """Its own end, not that of a command alone, does not count against the update, which is promoted."""
+    installation = work.installation
+    tx = installation.stage(candidates.adds_a_module(checkout, "frugal"))
+    installation.run("approve", tx).expect(0)
+    wait_for(lambda: installation.status_of(tx) == "deployed_unstable", 30, "the probation")
+    green = installation.status_at_once()["active"]
+    last, fine = work.do(Call("bash", {"command": SUFFOCATE}), Call("bash", {"command": "echo fine"}))
+    assert (last["ok"], last["meta"]["code"]) == (False, "toolbox_ended")
+    assert (fine["ok"], fine["stdout"].strip()) == (True, "fine")
+    with Ledger.read_only(installation.paths.ledger) as ledger:
+        ended = ledger.events(EventType.TOOLBOX_RESTARTED)[-1]
+    assert (ended.payload["worker_id"], ended.payload["reason"]) == (green["container"], "out of memory")
+    wait_for(lambda: installation.status_of(tx) in ("promoted", "rolled_back"), 30, "the end of the probation")
+    with Ledger.read_only(installation.paths.ledger) as ledger:
+        update = ledger.find(tx)
+        assert (update.status, update.blame) == ("promoted", None), update.last_error
+        assert ended.timestamp < (update.promoted_at or 0)
+        assert ledger.failed_before(update.patch_id or "") is None
+    after = installation.settled()["active"]
+    assert (after["container"], after["tx_id"]) == (green["container"], tx)
 
 
 def test_a_toolbox_that_ends_in_mid_call_is_a_result(work: Toolwork) -> None:

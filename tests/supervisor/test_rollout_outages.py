@@ -238,6 +238,22 @@ def test_n_minus_1_that_crashes_alike_soon_after_is_not_given_up(installation: I
         assert (second.status, second.blame) == (S.ROLLED_BACK, Blame.EXTERNAL)
 
 
+def test_the_first_revision_that_crashes_alike_lifts_the_ban_too(installation: Installation) -> None:
+    """There is nothing to go back to from it, and yet the update before it is not to blame."""
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        first = installation.promoted("first")
+        for update in (first, installation.genesis):
+            for _ in range(3):
+                active = installation.becomes_active(update)
+                installation.engine.crash(active.worker_id, code=5)
+                installation.until(lambda active=active: installation.active() != active)  # type: ignore[misc]
+        installation.becomes_active(installation.genesis)
+        first = installation.update(first)
+        assert (first.status, first.blame) == (S.ROLLED_BACK, Blame.EXTERNAL)
+        assert installation.ledger.failed_before(first.patch_id or "") is None
+
+
 def test_a_dead_blue_is_replaced_while_green_proves_itself(installation: Installation) -> None:
     """So that there is a warm way back all through the probation."""
     installation.change(stable_window_seconds=3)

@@ -7,6 +7,7 @@ from tests.support.checkouts import patch_of, replaced
 MODEL = "worker/models/dummy.py"
 MODEL_TESTS = "tests/worker/test_models_dummy.py"
 DUTY = "worker/duty.py"
+INTAKE = "worker/agent/intake.py"
 MAIN = "worker/__main__.py"
 
 CHANGED_TEST = f"{MODEL_TESTS}::test_the_offline_reply"
@@ -15,7 +16,7 @@ _OLD_WORDS = "I am the offline stand-in for a model: I run, but I cannot think. 
 #: is for.
 _IN_SERVICE = 'os.environ.get("AUTONOUS_WORKER_INSTANCE") != "0"'
 
-#: The file in the worker's state that makes :func:`exits_at_activation_when_told` end.
+#: The file in the worker's state that makes :func:`exits_at_activation_when_told` end, and :func:`leans_on_outside`.
 TOLD = "leave"
 
 
@@ -101,6 +102,30 @@ def exits_when_told(checkout: Path) -> bytes:
     return _when_told(checkout, "crash", "os._exit(9)")
 
 
+def leans_on_outside(checkout: Path) -> dict[str, str]:
+    """The changed files of one that ends itself on a message that says so, while :data:`TOLD` lies in its state."""
+    return _with_words(checkout, "lean", f'os.path.exists("/state/{TOLD}") and os._exit(5)')
+
+
+def outgrows_its_memory_when_told(checkout: Path) -> bytes:
+    """Takes more memory than its container has on a message that says so."""
+    return _when_told(checkout, "swell", "bytearray(2 * 1024**3)")
+
+
+def cannot_poll_in_service(checkout: Path) -> bytes:
+    """Never polls again after its first poll; passes the exam."""
+    polls = "        updates = await self._commander.poll(self._store.inbox.offset(source), at_once=at_once)\n"
+    fails = f'        if {_IN_SERVICE} and self._vitals.polls_ok:\n            raise CommanderError("no way out")\n'
+    return patch_of(checkout, _with_import(replaced(checkout, INTAKE, polls, fails + polls), INTAKE, "os"))
+
+
+def stumbles_when_told(checkout: Path) -> bytes:
+    """Breaks down over a message that says so before it is stored, and again each time that it comes."""
+    polls = "        updates = await self._commander.poll(self._store.inbox.offset(source), at_once=at_once)\n"
+    fails = '        if any("stumble" in update.text for update in updates):\n            raise KeyError("stumbled")\n'
+    return patch_of(checkout, replaced(checkout, INTAKE, polls, polls + fails))
+
+
 def _once_active(checkout: Path, statement: str) -> bytes:
     activated = "        self._become(WorkerState.ACTIVE)\n"
     changed = replaced(checkout, DUTY, activated, f"{activated}        {statement}\n")
@@ -108,10 +133,14 @@ def _once_active(checkout: Path, statement: str) -> bytes:
 
 
 def _when_told(checkout: Path, word: str, statement: str) -> bytes:
+    return patch_of(checkout, _with_words(checkout, word, statement))
+
+
+def _with_words(checkout: Path, word: str, statement: str) -> dict[str, str]:
     asked = '        """The next scripted answer, at one token each way."""\n'
     told = f'        if any("{word}" in message.text for message in messages[-1:]):\n            {statement}\n'
     changed = _with_import(replaced(checkout, MODEL, asked, asked + told), MODEL, "os")
-    return patch_of(checkout, _with_import(changed, MODEL, "time"))
+    return _with_import(changed, MODEL, "time")
 
 
 def _with_import(changed: dict[str, str], path: str, module: str) -> dict[str, str]:
