@@ -216,7 +216,8 @@ _TOLD_AT_ONCE: Final[Mapping[Part, str]] = {
     "and the clock of a probation stands still.",
     Part.DISK: "{reason}. Nothing can be stored until there is room again; `supervisor gc` makes some.",
     Part.WORKERS: "The revision before fails just as the last one did: {reason}. So the cause lies outside of them: "
-    "no revision is blamed, and I go on trying with the newest that was proven. /rollback <tx> takes an older one, where there is one.",
+    "no revision is blamed, and I go on trying with the newest that was proven. /rollback <tx> takes an older one, "
+    "where there is one.",
 }
 _TOLD_AFTERWARDS: Final[Mapping[Part, str]] = {
     Part.BOT_API: "For {seconds:.0f} s the chat could not be reached: {reason}. It is back; no revision is blamed.",
