@@ -75,6 +75,7 @@ def _queries(many: dict[str, Any], wide: dict[str, Any]) -> Iterator[Figure]:
     asked = (
         ("by words", many["query_words_ms"], "of one chat"),
         ("by meaning", many["query_meaning_ms"], f"of {DIMENSIONS} dimensions"),
+        ("by both, as the worker asks", many["query_recollect_ms"], f"of {DIMENSIONS} dimensions, beside the embedder"),
         (f"by meaning, {WIDE} dimensions", wide["query_meaning_ms"], "with vectors at random"),
     )
     for way, taken, of in asked:

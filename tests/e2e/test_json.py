@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.cli.shapes import SHAPES
+from supervisor.costs import GROUPS
 from tests.support import candidates
 from tests.support.installation import Install, Installation
 
@@ -39,7 +40,7 @@ def test_looking(installation: Installation, tmp_path: Path) -> None:
     assert (tmp_path / "source" / "worker" / "shapes.py").exists()
     for words in (("logs",), ("logs", tx)):
         fits(installation, "logs, logs TX", *words)
-    for group in ("day", "run", "chat", "revision"):
+    for group in GROUPS:
         fits(installation, "cost", "cost", "--by", group)
     fits(installation, "upgrade", "upgrade")
     installation.kill_supervisor()
@@ -58,6 +59,29 @@ def test_deciding(installation: Installation, checkout: Path) -> None:
     fits(installation, decide, "approve", tx)
     fits(installation, decide, "rollback", tx, "--wait")
     fits(installation, decide, "rollback", tx)
+
+
+def test_an_answer_has_its_cost(installation: Installation) -> None:
+    """However it is added up; the stand-in counts a token each way, and costs nothing."""
+    before = {group: spent(installation, group) for group in GROUPS}
+    installation.say("hello")
+    after = {group: spent(installation, group) for group in GROUPS}
+    for group in GROUPS:
+        (key,) = (key for key, tokens in after[group].items() if tokens != before[group].get(key))
+        tokens_in, tokens_out = before[group].get(key, (0, 0))
+        assert after[group][key] == (tokens_in + 1, tokens_out + 1)
+        if group == "revision":
+            assert key == installation.active_sha()
+        if group == "run":
+            assert key not in before[group], "each message is a run of its own"
+
+
+def spent(installation: Installation, group: str) -> dict[str, tuple[int, int]]:
+    """Tokens in and out of each day, run, chat or revision, none without any."""
+    found = installation.run("cost", "--by", group, "--json").expect(0).json
+    assert all(sums["calls"] > 0 and sums["input_tokens"] > 0 and sums["output_tokens"] > 0 for sums in found)
+    assert all((sums["cost_usd"], sums["unpriced"]) == (0, 0) for sums in found)
+    return {sums[group]: (sums["input_tokens"], sums["output_tokens"]) for sums in found}
 
 
 def test_talking_and_tidying(installation: Installation) -> None:

@@ -73,10 +73,12 @@ class Summariser:
 
     def __init__(self, texts: Sequence[str | None]) -> None:
         self._texts = list(texts)
+        self.asked = 0
 
     async def complete(
         self, messages: Sequence[Message], tools: Sequence[ToolSpec] = (), on_text: OnText | None = None
     ) -> CompletionResponse:
+        self.asked += 1
         text = self._texts.pop(0) if self._texts else "## Goal\nGo on."
         if text is None:
             raise ProviderApiError("down")
@@ -158,7 +160,10 @@ def turn(journal: Journal, attempt: Attempt, conversation: Conversation, step: T
 def test_what_the_model_is_shown_fits(
     past: list[Said], steps: list[Turn | Refused], window: int, question: int, texts: list[str | None]
 ) -> None:
-    """Within what there is room for, results with their calls, oldest first, the question whole or cut with notice."""
+    """Within what there is room for, results with their calls, oldest first, the question whole or cut with notice.
+
+    A second pass changes nothing, nor does another worker that goes on with the same turns.
+    """
 
     async def play(store: Store) -> None:
         conversations, journal = opened(store, window, texts)
@@ -177,7 +182,9 @@ def test_what_the_model_is_shown_fits(
             else:
                 size = total_tokens(await shown(conversation, turns)) + conversations.window.taken
                 number = turn(journal, attempt, conversation, step, number, size)
-        await shown(conversation, journal.turns(attempt))
+        last = await shown(conversation, journal.turns(attempt))
+        again = await conversations.open(attempt)
+        assert await again.messages(journal.turns(attempt)) == last
 
     with tempfile.TemporaryDirectory() as directory:
         made = Store(Path(directory, "agent.db"), clock=time.time, sha="", redact=Redactor())
@@ -196,4 +203,9 @@ async def shown(conversation: Conversation, turns: Sequence[TurnRecord], *, refu
     found = [message.text for message in messages if message.text[:5] == text[:5]]
     assert found
     assert found[0] == text or "are cut here" in found[0]
+    model = conversation._home.model
+    assert isinstance(model, Summariser)
+    asked = model.asked
+    assert await conversation.messages(turns) == messages, "a second pass changes nothing"
+    assert model.asked == asked, "nor is another summary paid for"
     return messages

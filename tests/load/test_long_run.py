@@ -12,12 +12,15 @@ from tests.worker.fakes import FakeOpenAI, completion
 from tests.worker.httpserver import HttpServer, Request, Response
 from tests.worker.support import World, until, within, world
 from tests.worker.test_turns import Clockwork
+from worker.agent.journal import result_text
 from worker.context.summary import INSTRUCTION
 from worker.models import catalog
 from worker.models.base import CompletionResponse
+from worker.tools.base import ToolResult
 
 TURNS: Final = 50
 RESULT: Final = "a line of a log that nobody will ever read to its end\n" * 3800
+WHOLE: Final = result_text(ToolResult(ok=True, stdout=RESULT))
 #: What a model says beside its calls, in some thousand tokens.
 PLAN: Final = "Now I look at that, then I change it, then I see whether it works. " * 45
 CONSTRAINT: Final = "never touch the folder billing/"
@@ -30,7 +33,8 @@ MODEL: Final = "gpt-5.4-mini"
 class Developer(FakeOpenAI):
     """Calls a tool TURNS - 1 times for each message, then answers; sums up by the constraints that it was shown.
 
-    It counts a token for every three characters, refuses what is over its window, and its summaries fail when told.
+    It counts a token for every three characters, those of the tools' schemas too, refuses what is over its window, and
+    its summaries fail when told.
     """
 
     def __init__(self, path: Path, window: int) -> None:
@@ -45,7 +49,7 @@ class Developer(FakeOpenAI):
 
     async def _develop(self, request: Request) -> Response:
         body = json.loads(request.body)
-        tokens = _characters(body["messages"]) // CHARS_A_TOKEN
+        tokens = _characters([*body["messages"], *body.get("tools", ())]) // CHARS_A_TOKEN
         self.largest = max(self.largest, tokens)
         if tokens > self.window:
             self.overflows += 1
@@ -69,8 +73,8 @@ class Developer(FakeOpenAI):
         return _completion(f"## Goal\nBuild it.\n## Constraints\n{known}\n## Done\n{self.turns} turns", tokens)
 
 
-def _characters(messages: list[dict[str, Any]]) -> int:
-    return sum(len(json.dumps(message)) for message in messages)
+def _characters(parts: list[dict[str, Any]]) -> int:
+    return sum(len(json.dumps(part)) for part in parts)
 
 
 def _completion(text: str, tokens: int, **message: object) -> Response:
@@ -130,12 +134,16 @@ def _judge(here: World, fake: Developer, failing: int, messages: int) -> str:
     summed_up = [event for event in made if "summary" in event["rules"]]
     failed = [event for event in made if "summary_error" in event]
     paid = sum(event["input_tokens"] + event["output_tokens"] for event in summed_up)
-    turns = here.events("turn.completed")
+    turns, called = here.events("turn.completed"), here.events("tool_call.completed")
     total = sum(event["input_tokens"] + event["output_tokens"] for event in turns)
     dollars, in_all = (sum(price(MODEL, event) for event in events) for events in (summed_up, turns))
     assert fake.turns == messages * TURNS
     assert fake.largest <= fake.window
     assert fake.overflows == 0
+    assert all(request["tools"] for request in fake.requests), "their schemas are counted"
+    assert len(called) == messages * (TURNS - 1)
+    assert all(event["result_chars"] == len(WHOLE) > 200_000 for event in called), "each arrived whole"
+    assert here.rows("SELECT DISTINCT result FROM tool_calls") == [(WHOLE,)]
     assert len(failed) == (1 if failing else 0), "a failure is followed by a rest"
     if not failing:
         assert 1 <= len(summed_up) <= messages * TURNS // (20 if fake.window > SMALL else 5)

@@ -1,7 +1,12 @@
-"""What every adapter must do, shown for each with its real SDK against a server that speaks the real format."""
+"""What every adapter must do, shown for each with its real SDK against a server that speaks the real format.
+
+Each is made from a worker's settings, as the worker makes it.
+"""
 
 import asyncio
+import base64
 import json
+import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,6 +17,8 @@ import pytest
 
 from tests.models.wires import WIRES, Gemini
 from tests.models.wiring import (
+    KEY,
+    MODEL,
     TOKENS_CACHED,
     TOKENS_IN,
     TOKENS_OUT,
@@ -23,8 +30,10 @@ from tests.models.wiring import (
     Wire,
 )
 from tests.support.figures import CELL
-from tests.worker.httpserver import Request, Response
-from tests.worker.support import asynchronous
+from tests.worker.httpserver import HttpServer, Request, Response
+from tests.worker.support import asynchronous, short_directory
+from tests.worker.test_settings import loaded
+from worker.factory import make_model
 from worker.models.base import (
     CompletionResponse,
     ContextOverflow,
@@ -40,8 +49,7 @@ from worker.models.base import (
     ToolSpec,
     ValidationError,
 )
-from worker.models.dummy import DummyModel
-from worker.scripts import Action, Step
+from worker.settings import SettingsError
 
 QUESTION = (Message(Speaker.SYSTEM, "Be brief."), Message(Speaker.USER, "hello"))
 TOOLS = (ToolSpec("time", "Tells the time.", {"type": "object", "properties": {"zone": {"type": "string"}}}),)
@@ -56,7 +64,7 @@ RecordProperty = Callable[[str, object], None]
 def _sdks_are_imported() -> None:
     """Some take seconds on a busy machine, which are none of the first test's."""
     for wire in WIRES:
-        asyncio.run(wire.model("http://127.0.0.1:9").close())
+        asyncio.run(make_model(loaded(**wire.environment("http://127.0.0.1:9"))).close())
 
 
 @pytest.fixture(autouse=True)
@@ -75,11 +83,18 @@ class Stage:
         self._wire = wire
         self._answers = deque(answers)
         self.requests: list[Asked] = []
+        self.named: list[tuple[str, str]] = []
+        self.misunderstood: AssertionError | LookupError | None = None
         self.server = TcpServer(Path("/nowhere"), self._handle)
         self.pieces: list[str] = []
 
     async def _handle(self, request: Request) -> Response:
-        self.requests.append(self._wire.asked(json.loads(request.body)))
+        try:
+            self.requests.append(self._wire.asked(json.loads(request.body)))
+            self.named.append(self._wire.named(request))
+        except (AssertionError, LookupError) as error:
+            self.misunderstood = error
+            raise
         return self._answers.popleft()
 
     async def ask(self, model: ModelProvider, *messages: Message, streamed: bool = False) -> CompletionResponse:
@@ -88,15 +103,18 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(wire: Wire, *answers: Response) -> AsyncIterator[tuple[Stage, ModelProvider]]:
+async def stage(wire: Wire, *answers: Response, **more: str) -> AsyncIterator[tuple[Stage, ModelProvider]]:
+    """``more`` are settings beside those that name the server."""
     here = Stage(wire, answers)
     await here.server.start()
-    model = wire.model(here.server.url)
+    model = make_model(loaded(**wire.environment(here.server.url), **more))
     try:
         yield here, model
     finally:
         await model.close()
         await here.server.stop()
+        if here.misunderstood is not None:  # what the adapter saw was only that the server hung up
+            raise here.misunderstood
 
 
 @EVERY
@@ -113,6 +131,53 @@ async def test_text_and_tokens(wire: Wire, streamed: bool) -> None:
         if streamed:
             assert len(here.pieces) > 1
             assert "".join(here.pieces) == answer.text
+
+
+@EVERY
+@asynchronous
+async def test_key_and_model_are_those_of_the_settings(wire: Wire) -> None:
+    """As the model that is asked first, and as the one that is turned to, which has a name of its own."""
+    answers = (wire.answer(Answer("fine"), streamed=False), wire.error(500, "server"))
+    chain = {"AUTONOUS_MODEL_FALLBACK": f"{wire.name}:another", "AUTONOUS_CONTROL_CIRCUIT_THRESHOLD": "1"}
+    async with stage(wire, *answers, wire.answer(Answer("fine, too"), streamed=False), **chain) as (here, model):
+        assert (model.provider, model.model_name) == (wire.name, MODEL)
+        assert (await here.ask(model)).spoken_by == ""
+        assert (await here.ask(model)).spoken_by == f"{wire.name}:another"
+        assert here.named == [(KEY, MODEL), (KEY, MODEL), (KEY, "another")]
+
+
+@pytest.mark.parametrize("wire", WIRES[:2], ids=lambda wire: wire.name)
+@asynchronous
+async def test_a_server_on_a_unix_socket(wire: Wire) -> None:
+    """AUTONOUS_OPENAI_UDS alone says where OpenAI's formats are spoken; no name is looked up."""
+    named: list[tuple[str, str]] = []
+
+    async def handle(request: Request) -> Response:
+        named.append(wire.named(request))
+        return wire.answer(Answer("fine"), streamed=False)
+
+    with short_directory() as directory:
+        server = HttpServer(directory / "openai.sock", handle)
+        await server.start()
+        by_name = wire.environment("http://127.0.0.1:9")
+        by_name.pop("OPENAI_BASE_URL")
+        model = make_model(loaded(**by_name, AUTONOUS_OPENAI_UDS=str(server.path)))
+        try:
+            assert (await model.complete(QUESTION, TOOLS)).text == "fine"
+        finally:
+            await model.close()
+            await server.stop()
+    assert named == [(KEY, MODEL)]
+
+
+@pytest.mark.parametrize(("wire", "sdk"), [(WIRES[2], "anthropic"), (WIRES[3], "google.genai")], ids=str)
+def test_an_image_without_the_sdk(wire: Wire, sdk: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The setting is named that cannot be used; another provider's adapter wants nothing of it."""
+    monkeypatch.setitem(sys.modules, sdk, None)
+    monkeypatch.delitem(sys.modules, f"worker.models.{wire.name}", raising=False)
+    with pytest.raises(SettingsError, match=f"AUTONOUS_MODEL_PROVIDER={wire.name} cannot be used: its SDK"):
+        make_model(loaded(**wire.environment("http://127.0.0.1:9")))
+    asyncio.run(make_model(loaded(**WIRES[0].environment("http://127.0.0.1:9"))).close())
 
 
 @EVERY
@@ -315,11 +380,12 @@ def test_the_stand_in_answers_like_the_others(streamed: bool, record_property: R
     """Text, pieces, several calls, and errors of the classes that the control layer knows."""
     record_property(CELL, ("text, calls and errors by a script", "dummy"))
     calls = {"tool_calls": [{"name": "time", "arguments": {"zone": "UTC"}}, {"name": "time"}], "final_answer": "Wait."}
-    steps = (Step(Action.MSG, "  Hello."), Step(Action.MSG, json.dumps(calls)), Step(Action.ERR, "provider_api"))
+    said = ",".join(f"msgb64:{base64.b64encode(text.encode()).decode()}" for text in ("  Hello.", json.dumps(calls)))
+    chosen = {"AUTONOUS_MODEL_PROVIDER": "dummy", "AUTONOUS_DUMMY_PROVIDER_SCRIPT": f"{said},err:provider_api"}
 
     @asynchronous
     async def ask() -> None:
-        model, pieces = DummyModel(steps), list[str]()
+        model, pieces = make_model(loaded(**chosen)), list[str]()
         on_text = pieces.append if streamed else None
         answer = await model.complete(QUESTION, TOOLS, on_text)
         assert (answer.text, answer.stop, answer.tool_calls) == ("  Hello.", Stop.END, ())

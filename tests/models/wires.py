@@ -1,11 +1,14 @@
 """The real wire formats of the providers, as their servers speak them, for one local server and the real SDKs."""
 
 import json
+import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 from tests.models.wiring import (
+    KEY,
+    MODEL,
     OVERFLOW_WORDS,
     TOKENS_CACHED,
     TOKENS_IN,
@@ -19,8 +22,17 @@ from tests.models.wiring import (
     halves,
     stream,
 )
-from tests.worker.httpserver import Response
-from worker.models.base import ModelProvider
+from tests.worker.httpserver import Request, Response
+
+
+def openai_environment(provider: str, url: str) -> dict[str, str]:
+    """Both of OpenAI's formats are reached by the same settings."""
+    named = {"OPENAI_API_KEY": KEY, "OPENAI_MODEL": MODEL, "OPENAI_BASE_URL": f"{url}/v1"}
+    return {"AUTONOUS_MODEL_PROVIDER": provider, **named}
+
+
+def bearer_and_model(request: Request) -> tuple[str, str]:
+    return request.headers["authorization"].removeprefix("Bearer "), json.loads(request.body)["model"]
 
 
 class Chat:
@@ -28,10 +40,12 @@ class Chat:
 
     name = "openai"
 
-    def model(self, url: str) -> ModelProvider:
-        from worker.models.openai import OpenAIModel
+    def environment(self, url: str) -> dict[str, str]:
+        return openai_environment(self.name, url)
 
-        return OpenAIModel(api_key="sk-test", base_url=f"{url}/v1", model="m", socket=None)
+    def named(self, request: Request) -> tuple[str, str]:
+        assert request.path == "/v1/chat/completions"
+        return bearer_and_model(request)
 
     def answer(self, answer: Answer, *, streamed: bool) -> Response:
         finish = {"length": "length", "refusal": "stop"}.get(answer.stop, "tool_calls" if answer.calls else "stop")
@@ -105,10 +119,12 @@ class Responses:
 
     name = "openai-responses"
 
-    def model(self, url: str) -> ModelProvider:
-        from worker.models.openai_responses import OpenAIResponsesModel
+    def environment(self, url: str) -> dict[str, str]:
+        return openai_environment(self.name, url)
 
-        return OpenAIResponsesModel(api_key="sk-test", base_url=f"{url}/v1", model="m", socket=None)
+    def named(self, request: Request) -> tuple[str, str]:
+        assert request.path == "/v1/responses"
+        return bearer_and_model(request)
 
     def answer(self, answer: Answer, *, streamed: bool) -> Response:
         output: list[dict[str, Any]] = [
@@ -199,10 +215,13 @@ class Anthropic:
 
     name = "anthropic"
 
-    def model(self, url: str) -> ModelProvider:
-        from worker.models.anthropic import AnthropicModel
+    def environment(self, url: str) -> dict[str, str]:
+        named = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_MODEL": MODEL, "ANTHROPIC_BASE_URL": url}
+        return {"AUTONOUS_MODEL_PROVIDER": self.name, **named}
 
-        return AnthropicModel(api_key="sk-ant-test", base_url=url, model="m")
+    def named(self, request: Request) -> tuple[str, str]:
+        assert request.path == "/v1/messages"
+        return bearer_and_model(request)
 
     def answer(self, answer: Answer, *, streamed: bool) -> Response:
         stop = {"length": "max_tokens", "refusal": "refusal"}.get(
@@ -286,10 +305,14 @@ class Gemini:
 
     name = "gemini"
 
-    def model(self, url: str) -> ModelProvider:
-        from worker.models.gemini import GeminiModel
+    def environment(self, url: str) -> dict[str, str]:
+        named = {"GEMINI_API_KEY": KEY, "GEMINI_MODEL": MODEL, "GEMINI_BASE_URL": url}
+        return {"AUTONOUS_MODEL_PROVIDER": self.name, **named}
 
-        return GeminiModel(api_key="test", base_url=url, model="m")
+    def named(self, request: Request) -> tuple[str, str]:
+        model = re.fullmatch(r"/v1/models/([^:]+):\w+(\?alt=sse)?", request.path)
+        assert model is not None
+        return request.headers["x-goog-api-key"], model[1]
 
     def answer(self, answer: Answer, *, streamed: bool) -> Response:
         finish = {"length": "MAX_TOKENS", "refusal": "SAFETY"}.get(answer.stop, "STOP")

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from tests.worker.httpserver import HttpServer, Response
-from worker.models.base import ModelProvider
+from tests.worker.httpserver import HttpServer, Request, Response
 
+#: What the settings say: the key of every provider, and the model that is asked for.
+KEY, MODEL = "sk-test", "m"
 #: The tokens of every answer: all that went in, what of it was cached, and what came out.
 TOKENS_IN, TOKENS_CACHED, TOKENS_OUT = 100, 60, 7
 #: Where a provider counts by itself what it begins to keep.
@@ -52,8 +53,11 @@ class Wire(Protocol):
     def name(self) -> str:
         """The provider's name."""
 
-    def model(self, url: str) -> ModelProvider:
-        """The adapter, talking to the server at ``url``."""
+    def environment(self, url: str) -> dict[str, str]:
+        """The settings of a worker that is to have KEY, and MODEL from the server at ``url``."""
+
+    def named(self, request: Request) -> tuple[str, str]:
+        """The key and the model in a request."""
 
     def answer(self, answer: Answer, *, streamed: bool) -> Response:
         """An answer on the wire."""

@@ -30,7 +30,7 @@ from supervisor.contract import Redactor
 from tests.models.wiring import TcpServer
 from tests.worker.httpserver import Request, Response
 from worker.agent.indexing import BATCH, EMBEDDED
-from worker.context.recalled import FOUND, RANK_OFFSET, fused
+from worker.context.recalled import FOUND, RANK_OFFSET, Recaller, fused
 from worker.models.base import Message, Speaker
 from worker.models.embeddings import OpenAIEmbedder
 from worker.store import Store
@@ -185,12 +185,30 @@ async def embeddings_server() -> Any:
 
     server = TcpServer(Path("/nowhere"), handle)
     await server.start()
-    client = OpenAIEmbedder(api_key=None, base_url=f"{server.url}/v1", model="made-for-this-test")
+    client = OpenAIEmbedder(api_key=None, base_url=f"{server.url}/v1", model=Timed.model_name)
     try:
         yield client
     finally:
         await client.close()
         await server.stop()
+
+
+class Timed:
+    """An embedder without a server. ``seconds`` is how long it has worked, which is none of the worker's time."""
+
+    model_name = "made-for-this-test"
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        begun = time.perf_counter()
+        vectors = [embedding(text) for text in texts]
+        self.seconds += time.perf_counter() - begun
+        return vectors
+
+    async def close(self) -> None:
+        """Nothing to free."""
 
 
 # -- measuring
@@ -222,7 +240,10 @@ def measure(directory: Path, *, messages: int, vectors: bool, of: Vocabulary = J
         "words_bytes": path.stat().st_size - bare,
     }
     if vectors:
-        result |= _with_vectors(store, path, texts, ways)
+        index = VectorIndex(store.database, Timed.model_name)
+        result |= _with_vectors(store, index, path, texts, ways)
+        found, result["query_recollect_ms"] = asyncio.run(_recollected(store, index, planted))
+        result["recall_recollect"] = _recall(found, wanted)
     answers = {way: _asked(find, planted) for way, find in ways.items()}
     for way, (found, times) in answers.items():
         result[f"recall_{way}"] = _recall(found, wanted)
@@ -236,9 +257,12 @@ def measure(directory: Path, *, messages: int, vectors: bool, of: Vocabulary = J
 
 
 def _with_vectors(
-    store: Store, path: Path, texts: Sequence[str], ways: dict[str, Callable[[str], Sequence[Found]]]
+    store: Store,
+    index: VectorIndex,
+    path: Path,
+    texts: Sequence[str],
+    ways: dict[str, Callable[[str], Sequence[Found]]],
 ) -> dict[str, Any]:
-    index = VectorIndex(store.database, "made-for-this-test")
     before = path.stat().st_size
     made = asyncio.run(_embedded(texts))
     took = []
@@ -313,6 +337,22 @@ def _asked(
         begun = time.perf_counter()
         found.append(find(fact.asked))
         times.append((time.perf_counter() - begun) * 1000)
+    return found, times
+
+
+async def _recollected(
+    store: Store, index: VectorIndex, planted: Sequence[Fact]
+) -> tuple[list[Sequence[Found]], list[float]]:
+    """The way that a message in hand takes, with all that is in it but for the time of the embedder."""
+    embedder = Timed()
+    recaller = Recaller(store.words, store.history, index, embedder)
+    found: list[Sequence[Found]] = []
+    times: list[float] = []
+    for fact in planted:
+        before, begun = embedder.seconds, time.perf_counter()
+        hits = (await recaller.recollect(CHAT, fact.asked)).hits
+        times.append((time.perf_counter() - begun - (embedder.seconds - before)) * 1000)
+        found.append([Found(hit.message.history_id, hit.score) for hit in hits])
     return found, times
 
 

@@ -13,14 +13,18 @@ from tests.worker.fakes import OWNER, FakeOpenAI, completion
 from tests.worker.httpserver import Request, Response
 from tests.worker.support import World, asynchronous, open_store, until, world
 from tests.worker.test_turns import openai
+from worker import app
 from worker.agent import conversation
 from worker.agent.conversation import COOLDOWN_SECONDS, Cooldown
 from worker.context.summary import INSTRUCTION, checked, files_of
 from worker.context.window import LearnedWindow
-from worker.models.base import Message, Speaker, ToolCall, ValidationError
+from worker.models.base import CompletionResponse, Message, Speaker, ToolCall, ValidationError
+from worker.models.catalog import Prices, facts
 from worker.store.summaries import Covered, Files, Summary
 
 LONG: Final = "a rather long story that goes on and on and is told in many words. " * 90
+#: A model whose price is known.
+PRICED: Final = "gpt-5.4-mini"
 TOO_LONG: Final = Response({"error": {"message": "too long", "code": "context_length_exceeded"}}, status=400)
 
 
@@ -111,6 +115,44 @@ async def test_the_older_part_is_summed_up_and_the_former_summary_merged() -> No
 
 
 @asynchronous
+async def test_a_summary_is_billed_to_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its event says what it cost, where the price is known; that is in the sum of the run, and of no other."""
+    # The list's prices hold at the provider itself, and this server is another.
+    monkeypatch.setattr(app, "make_prices", lambda _, model: Prices(model.provider, model.model_name))
+    async with world() as here:
+        teller = Teller(here.directory / "openai.sock", "## Goal\nTell stories.")
+        await talk(here, teller, *[f"Story {number}: {LONG}" for number in range(9)], openai_model=PRICED)
+        price = facts("openai", PRICED).price
+        assert price is not None
+        summed_up, completed = here.events("context.compacted"), here.events("agent.completed")
+        turns = {event["task_id"]: event for event in here.events("turn.completed")}
+        assert 1 <= len(summed_up) < len(completed) == len(turns) == 9
+        for event in summed_up:
+            expected = price.of(CompletionResponse("", event["input_tokens"], event["output_tokens"]))
+            assert event["cost_usd"] == pytest.approx(expected, abs=1e-6)
+            assert event["cost_usd"] > 0
+        for event in completed:
+            own = [turns[event["task_id"]], *(one for one in summed_up if one["task_id"] == event["task_id"])]
+            for what in ("input_tokens", "output_tokens", "cost_usd"):
+                assert event[what] == pytest.approx(sum(one[what] for one in own), abs=1e-6)
+
+
+@asynchronous
+async def test_one_message_that_is_too_long_is_cut_and_the_event_says_so() -> None:
+    """Also where there is room for it: how much there was before and after, and by which rule."""
+    async with world() as here:
+        teller = Teller(here.directory / "openai.sock", "", story="Once.")
+        await talk(here, teller, LONG * 2, "and now?", "go on")
+        assert "are cut here" in json.dumps(teller.requests[1]["messages"])
+        first, second = here.events("context.compacted")
+        for event in (first, second):
+            assert event["rules"] == ["long_message"]
+            assert event["compressed_count"] == event["original_count"]
+            assert 0 < event["before_tokens"] - event["after_tokens"] <= len(LONG * 2) // 4
+            assert "cost_usd" not in event
+
+
+@asynchronous
 async def test_a_summary_that_fails_is_cut_instead() -> None:
     """The conversation is cut by force, and no other summary is asked for at once."""
     async with world() as here:
@@ -163,7 +205,7 @@ async def test_what_is_shown_no_more_is_summed_up_first() -> None:
         assert ["No dragons." in messages for messages in shown] == [False] * 6 + [True] * 6
         assert all(f"Story {number}?" in shown[number + 1] for number in range(1, 11))
         compacted = here.events("context.compacted")
-        assert [event["rules"] for event in compacted if "rules" in event] == [["summary"]] * 2
+        assert [event["rules"] for event in compacted] == [["summary"]] * 2
 
 
 @asynchronous

@@ -9,7 +9,16 @@ from tests.worker.support import open_store
 from worker import scripts
 from worker.commander.base import Ambiguous, CommanderError, Unreachable
 from worker.commander.dummy import DummyCommander
-from worker.context import LastMessages, PlainAssembler, PromptUnreadable, RecentHistory, SystemPrompt
+from worker.context import (
+    InTurn,
+    LastMessages,
+    LongMessages,
+    PlainAssembler,
+    PromptUnreadable,
+    RecentHistory,
+    SystemPrompt,
+)
+from worker.context.compressor import traced
 from worker.control.retry import RetryPolicy
 from worker.models.base import Message, Speaker
 
@@ -42,6 +51,15 @@ def test_context_is_the_last_messages_between_prompt_and_question(tmp_path: Path
         past[4],
         Message(Speaker.USER, "question"),
     ]
+
+
+def test_only_rules_that_changed_something_are_named() -> None:
+    """In the order in which they were used; what is left is what the compressor makes of it."""
+    past = [Message(Speaker.USER, "x" * length) for length in (900, 10, 1000)]
+    for shown, limit, names in ((3, 2000, []), (3, 500, ["long_message"]), (1, 500, ["max_messages", "long_message"])):
+        both = InTurn(LastMessages(shown), LongMessages(limit), max_messages=shown)
+        assert traced(both.rules, past) == (both.compress(past), names)
+    assert traced(LastMessages(2).rules, past) == (past[1:], ["max_messages"])
 
 
 def test_where_the_system_prompt_comes_from(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from supervisor.contract import Role, WorkerState
 from tests.worker.httpserver import HttpServer, Request, Response
-from tests.worker.support import asynchronous, open_store, until, world
+from tests.worker.support import open_store, until, within, world
 from worker.agent.indexing import Indexing
 from worker.agent.recalling import CUT_TEXT, NO_VECTOR_TEXT
 from worker.context import Recaller
@@ -210,7 +210,7 @@ class EmbeddingsServer(HttpServer):
         return Response({"object": "list", "data": data, "model": "any", "usage": usage})
 
 
-@asynchronous
+@within(30)
 async def test_recall_in_the_chat_goes_by_meaning(tmp_path: Path) -> None:
     """With the reason for each message; a server that hangs keeps nobody waiting for anything else."""
     if reason := why_not(tmp_path):

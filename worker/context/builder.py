@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from supervisor.contract import EventType
 from worker.context.assembler import PromptAssembler
-from worker.context.compressor import ContextCompressor
+from worker.context.compressor import ContextCompressor, traced
 from worker.context.provider import ContextProvider
+from worker.context.tokens import total_tokens
 from worker.models.base import Message, estimated_tokens
 from worker.store.events import Events
 
@@ -47,15 +48,18 @@ class ContextBuilder:
         """The context of a message. ``parent_id`` is the event of the run, ``brief`` what only this run is told."""
         system = f"{self._system_prompt}\n\n{brief}" if brief else self._system_prompt
         found = self._provider.recent(chat_id)
-        kept = self._compressor.compress(found)
+        kept, rules = traced(self._compressor.rules, found)
         counts = {
             "chat_id": chat_id,
             "original_count": len(found),
             "compressed_count": len(kept),
             "max_messages": self._compressor.max_messages,
         }
-        if len(kept) < len(found):
-            self._events.append(EventType.CONTEXT_COMPACTED, counts, parent_id=parent_id)
+        messages = self._assembler.assemble(system, kept, text)
+        if rules:
+            before = total_tokens(self._assembler.assemble(system, found, text))
+            compacted = {**counts, "before_tokens": before, "after_tokens": total_tokens(messages), "rules": rules}
+            self._events.append(EventType.CONTEXT_COMPACTED, compacted, parent_id=parent_id)
         tokens = {
             "system_tokens": estimated_tokens(system),
             "history_tokens": _tokens(kept),
@@ -63,7 +67,7 @@ class ContextBuilder:
         }
         assembled = {**counts, **tokens, **self._why(chat_id)}
         self._events.append(EventType.CONTEXT_ASSEMBLED, assembled, parent_id=parent_id)
-        return Context(self._assembler.assemble(system, kept, text), len(found), len(kept))
+        return Context(messages, len(found), len(kept))
 
 
 def _tokens(messages: Iterable[Message]) -> int:

@@ -22,17 +22,6 @@ MESSAGE_SHARE: Final = 0.1
 SMALLEST_BUDGET: Final = 512
 
 
-class ContextCompressor(Protocol):
-    """Makes a conversation smaller."""
-
-    @property
-    def max_messages(self) -> int:
-        """How many messages are shown at most."""
-
-    def compress(self, messages: Sequence[Message]) -> list[Message]:
-        """The messages to show, oldest first."""
-
-
 class Rule(Protocol):
     """One way to make a conversation smaller; ``name`` stands in events."""
 
@@ -44,6 +33,31 @@ class Rule(Protocol):
         """The messages that are left, in their order."""
 
 
+class ContextCompressor(Protocol):
+    """Makes a conversation smaller, by ``rules`` that are used one after the other."""
+
+    @property
+    def max_messages(self) -> int:
+        """How many messages are shown at most."""
+
+    @property
+    def rules(self) -> Sequence[Rule]:
+        """What it consists of."""
+
+    def compress(self, messages: Sequence[Message]) -> list[Message]:
+        """The messages to show, oldest first."""
+
+
+def traced(rules: Iterable[Rule], messages: Sequence[Message]) -> tuple[list[Message], list[str]]:
+    """What is left after all rules, and the names of those that changed something."""
+    left, names = list(messages), list[str]()
+    for rule in rules:
+        before, left = left, rule.compress(left)
+        if left != before:
+            names.append(rule.name)
+    return left, names
+
+
 class LastMessages:
     """Keeps the last ``max_messages`` messages, and what is pinned."""
 
@@ -51,6 +65,11 @@ class LastMessages:
 
     def __init__(self, max_messages: int) -> None:
         self.max_messages = max_messages
+
+    @property
+    def rules(self) -> Sequence[Rule]:
+        """Itself, as it is a compressor by itself too."""
+        return (self,)
 
     def compress(self, messages: Sequence[Message]) -> list[Message]:
         """The last messages, no call parted from its results."""
@@ -107,15 +126,12 @@ class InTurn:
     """Several rules, one after the other; at most as many messages as the first that limits them says."""
 
     def __init__(self, *rules: Rule, max_messages: int) -> None:
-        self._rules = rules
+        self.rules = rules
         self.max_messages = max_messages
 
     def compress(self, messages: Sequence[Message]) -> list[Message]:
         """What is left after all of them."""
-        left = list(messages)
-        for rule in self._rules:
-            left = rule.compress(left)
-        return left
+        return traced(self.rules, messages)[0]
 
 
 @dataclass(frozen=True, slots=True)
