@@ -1,6 +1,6 @@
 """The supervisor is killed at every single place, before and after every ledger commit and engine call.
 
-Takes long: `make crash` runs it. SEED gives another order and other draws, SEEDS that many draws on each course.
+Takes long: `make crash` runs it. SEED gives another order and other draws, SEEDS how many draws on each course (3).
 """
 
 import itertools
@@ -19,7 +19,7 @@ from tests.support import crashplaces
 from tests.support.installation import Install
 
 SEED: Final = int(os.environ.get("SEED", "0"))
-SEEDS: Final = range(SEED, SEED + int(os.environ.get("SEEDS", "1")))
+SEEDS: Final = range(SEED, SEED + int(os.environ.get("SEEDS", "3")))
 #: How often the supervisor dies in one draw.
 DRAWN: Final = 3
 _WHEN: Final = ("before", "after")
