@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from threading import Thread
@@ -205,10 +205,16 @@ def test_as_others_are_superseded(road: Road) -> None:
     road.decide("approve", first)
     road.until_held()
     road.decide("approve", others[0])
-    miner = road.mine(shown_by("test_as_others_are_superseded"))
+    road.installation.kill_keeper()  # the next place is laid before anybody starts the next supervisor
+    for place in shown_by("test_as_others_are_superseded"):
+        road.lay(place)
+        if not held(road.installation.paths.lock):
+            starts_anew(road)
+        wait_for(lambda: not road.bomb.exists(), 60, f"somebody to come by {place}")
+        wait_for(lambda: not held(road.installation.paths.lock), 5, "the end of the supervisor")
+    road.installation.up()
     for tx in others:
         road.reach(tx, "superseded")
-    ended(road, miner)
     again = [wait_for(lambda tx=tx: made_again(road, tx), 60, "another of it") for tx in others]  # type: ignore[misc]
     for tx, others_again in zip(others, again, strict=True):
         (made,) = others_again
@@ -428,7 +434,9 @@ def test_while_nothing_runs(road: Road, bot: LocalBotClient) -> None:
             case _:
                 road.lay(place)
         wait_for(lambda: not road.bomb.exists(), 120, f"somebody to come by {place}")
-        starts_anew(road)
+        wait_for(lambda: not held(road.installation.paths.lock), 5, "the end of the supervisor")
+        starts_anew(road, UNUSABLE)
+        road.answers()
     wait_for(lambda: said(bot, cursor, "No worker runs: "), 60, "the notice")
     wait_for(lambda: len(said(bot, cursor, "Nothing runs: ")) >= 3, 60, "the answers to /status")
     assert said(bot, cursor, PREFIX) == []
@@ -460,18 +468,16 @@ def stops_working(road: Road) -> None:
     road.kill_containers("worker")
 
 
-def starts_anew(road: Road) -> None:
-    """A supervisor in place of the one that died. A keeper would wait longer after each death."""
-    wait_for(lambda: not held(road.installation.paths.lock), 5, "the end of the supervisor")
+def starts_anew(road: Deaths, settings: Mapping[str, str] = {}) -> None:
+    """A supervisor in place of the one that died. A keeper would wait longer after each death, `up` for a worker."""
     subprocess.Popen(
         SUPERVISOR,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-        env={**road.installation.environment, **UNUSABLE},
+        env={**road.installation.environment, **settings},
     )
-    road.answers()
 
 
 # -- of an installation of its own: it has an owner yet to be, and is removed
