@@ -4,7 +4,8 @@
 by such a place removes the file and kills itself, as a power cut would; whoever is started next passes unharmed.
 
 With ``hold `` before the name it waits there instead, for as long as the file says so; meanwhile the file beside it,
-whose name ends in ``.held``, says where.
+whose name ends in ``.held``, says where. Several lines are several places: so one thread may wait at the first of them
+while another one comes by the second, and the process dies there.
 
 The ledger's transactions (:mod:`supervisor.ledger.store`) and the engine's changing calls
 (:mod:`supervisor.engine.gateway`) are such places, each by its name. Reads are none: nothing differs after them.
@@ -29,8 +30,8 @@ def crash_point(name: str) -> None:
     if (file := os.environ.get(CRASH_FILE)) is None:
         return
     bomb = Path(file)
-    wanted = _content(bomb)
-    if not fnmatchcase(name, wanted.removeprefix(HOLD)):
+    found = (line for line in _lines(bomb) if fnmatchcase(name, line.removeprefix(HOLD)))
+    if (wanted := next(found, None)) is None:
         return
     if wanted.startswith(HOLD):
         _hold(name, bomb, wanted)
@@ -49,15 +50,15 @@ def held_at(file: Path) -> Path:
 
 def _hold(name: str, file: Path, wanted: str) -> None:
     held_at(file).write_text(name)
-    while _content(file) == wanted:
+    while wanted in _lines(file):
         time.sleep(_LOOK_SECONDS)
 
 
-def _content(file: Path) -> str:
+def _lines(file: Path) -> list[str]:
     try:
-        return file.read_text().strip()
+        return [line.strip() for line in file.read_text().splitlines()]
     except OSError:
-        return ""
+        return []
 
 
 @contextmanager

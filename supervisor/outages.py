@@ -193,11 +193,12 @@ class OutageMonitor:
         _LOG.info("something outside is back", part=part, seconds=seconds)
         if episode.event is None:
             return
-        told = {"what": part, "seconds": seconds}
-        self._ledger.append(EventType.EXTERNAL_TROUBLE_ENDED, told, parent_id=episode.event)
+        # First what is told: who finds the episode ended adds nothing to it.
         if part in _TOLD_AFTERWARDS and (seconds >= self._timing.told_after or part is Part.ENGINE):
             text = _TOLD_AFTERWARDS[part].format(reason=episode.reason, seconds=seconds)
             self._ledger.add_notice(f"{part} {episode.event}", text)
+        told = {"what": part, "seconds": seconds}
+        self._ledger.append(EventType.EXTERNAL_TROUBLE_ENDED, told, parent_id=episode.event)
 
     def _take_up(self) -> None:
         """Episodes that an earlier supervisor noted go on until it is seen that they are over."""

@@ -90,6 +90,7 @@ class Rescue:
         self._clocks = clocks
         self._works_since: float | None = None
         self._idle_since: float | None = None
+        self._told = False
 
     def run(self, stopping: threading.Event) -> None:
         """Stand in whenever it is needed, until ``stopping``; meant for a thread."""
@@ -126,15 +127,19 @@ class Rescue:
 
     def _begin_episode(self) -> None:
         """Once for all the times that workers come and go within it."""
-        if self._episode() is not None:
+        if self._told:
             return
-        reason = self._trouble()
-        event = self._ledger.append(EventType.RESCUE_STARTED, {"reason": reason})
-        _LOG.warning("nothing runs; standing in at the bot", reason=reason)
-        self._ledger.add_notice(f"rescue {event}", _notice(reason))
-        self._signal.notify()
+        event, reason = self._episode(), self._trouble()
+        if event is None:
+            event = self._ledger.append(EventType.RESCUE_STARTED, {"reason": reason})
+            _LOG.warning("nothing runs; standing in at the bot", reason=reason)
+        # Of an episode that another supervisor began, too: it may have died before it came to that.
+        if self._ledger.add_notice(f"rescue {event}", _notice(reason)):
+            self._signal.notify()
+        self._told = True
 
     def _end_episode(self) -> None:
+        self._told = False
         if (begun := self._episode()) is not None:
             self._ledger.append(EventType.RESCUE_ENDED, {}, parent_id=begun)
             _LOG.info("workers are back for good")

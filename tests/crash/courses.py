@@ -89,14 +89,3 @@ COURSES: Final = (
         ends_a_worker=True,
     ),
 )
-#: Moves of the table that are on none of the courses, and why.
-OFF_COURSE: Final[dict[tuple[Status, Status], str]] = {
-    (S.BUILDING, S.BUILD_FAILED): "a build copies files; only a package that nobody has makes it fail",
-    (S.CREATED, S.CANCELLED): "the pipeline takes it on at once",
-    (S.BUILDING, S.CANCELLED): "a build takes a moment",
-    (S.TESTING, S.CANCELLED): "with few tests it takes a moment",
-    (S.SELF_CHECKING, S.CANCELLED): "as from staged, by the same decision",
-    (S.STAGED, S.SUPERSEDED): "two updates; a course is of one",
-    (S.APPROVED, S.CANCELLED): "the roll-out takes it on at once",
-    (S.APPROVED, S.SUPERSEDED): "the roll-out takes it on at once",
-}

@@ -10,7 +10,9 @@ from typing import Any
 
 from docker.errors import APIError
 
-from supervisor.crashpoints import CRASH_FILE
+from supervisor.control import ControlClient, SupervisorAway
+from supervisor.crashpoints import CRASH_FILE, HOLD, held_at
+from supervisor.homelock import held
 from supervisor.ledger import Ledger
 from supervisor.localbot.faults import PollOutcome
 from supervisor.states import FINAL, PENDING, Status
@@ -20,6 +22,7 @@ from tests.support.checkouts import CHECKOUT
 from tests.support.conversation import Conversation
 from tests.support.echo import PREFIX, EchoModel
 from tests.support.installation import Install, Installation, wait_for
+from tests.support.played import PlayedModel
 from tests.support.polls import overlapping
 
 SECONDS = 240
@@ -28,23 +31,88 @@ PAUSE_SECONDS = 1.0
 THINKS_SECONDS = 0.5
 
 
-class Road:
+class Deaths:
+    """An installation whose supervisor can be told where to die, and to wait. ``bomb`` is the file that says so."""
+
+    def __init__(self, installation: Installation, bomb: Path) -> None:
+        self.installation = installation
+        self.bomb = bomb
+
+    def dies_at(self, place: str, act: Callable[[], object], *, waits_at: str = "") -> None:
+        """Have the supervisor die at a place that it comes by when something is done; nobody starts the next one.
+
+        ``waits_at`` is a place at which another of its threads waits meanwhile.
+        """
+        self.answers()
+        self.installation.kill_keeper()
+        self.lay(*([f"{HOLD}{waits_at}"] if waits_at else []), place)
+        act()
+        wait_for(lambda: not self.bomb.exists(), SECONDS, f"somebody to come by {place}")
+        wait_for(lambda: not held(self.installation.paths.lock), 5, "the end of the supervisor")
+
+    def answers(self) -> None:
+        """A supervisor is there to be asked, and not merely on its way."""
+
+        def look() -> bool:
+            with suppress(SupervisorAway):
+                return bool(ControlClient(self.installation.paths.control_socket).status())
+            return False
+
+        wait_for(look, 60, "a supervisor")
+
+    def command_dies_at(self, place: str, *command: str) -> None:
+        """A command that commits by itself dies there, and the supervisor does not."""
+        self.answers()
+        supervisor = self.installation.supervisor_pid()
+        self.lay(place)
+        self.installation.run(*command).expect(-9)
+        assert not self.bomb.exists()
+        assert self.installation.supervisor_pid() == supervisor
+
+    def lay(self, *lines: str) -> None:
+        """What the file says from now on; nobody who waits at a place sees it half written."""
+        new = self.bomb.with_suffix(".new")
+        new.write_text("\n".join(lines))
+        new.replace(self.bomb)
+
+    def hold(self, place: str) -> None:
+        """Have whoever comes by next wait there."""
+        held_at(self.bomb).unlink(missing_ok=True)
+        self.lay(f"{HOLD}{place}")
+
+    def until_held(self) -> None:
+        """Somebody waits there."""
+        wait_for(held_at(self.bomb).exists, SECONDS, f"somebody at {self.bomb.read_text()}")
+
+
+class Road(Deaths):
     """An installation with an N-1, whose supervisor can be told where to die; its keeper starts the next one.
 
     To be entered: its model lives as long. With ``first_death`` its very first process dies there, and there is no N-1.
     """
 
-    def __init__(self, install: Install, directory: Path, *, first_death: str = "") -> None:
+    def __init__(
+        self,
+        install: Install,
+        directory: Path,
+        *,
+        first_death: str = "",
+        model: EchoModel | PlayedModel | None = None,
+        **settings: str,
+    ) -> None:
         self._first_death = first_death
-        self.bomb = directory / "crash-here"
-        self.installation: Installation = install(
+        bomb = directory / "crash-here"
+        made = install(
             OPENAI_API_KEY="sk-echo",
             OPENAI_MODEL="echo",
             AUTONOUS_OPENAI_UDS="/run/autonous/echo.sock",
-            **{CRASH_FILE: str(self.bomb)},
+            **{CRASH_FILE: str(bomb)},
+            **settings,
         )
+        super().__init__(made, bomb)
         self.installation.paths.create(worker_uid=10001)
-        self._model = EchoModel(seconds=THINKS_SECONDS).serve(self.installation.paths.contract_directory / "echo.sock")
+        model = model or EchoModel(seconds=THINKS_SECONDS)
+        self._model = model.serve(self.installation.paths.contract_directory / "echo.sock")
 
     def __enter__(self) -> "Road":
         self._model.__enter__()
@@ -167,9 +235,9 @@ class Road:
 
     def _repeat(self, command: str, tx: str) -> None:
         """A command that was obeyed changes nothing the second time."""
-        before = self._events_of(tx)
+        before = self.events_of(tx)
         self.decide(command, tx)
-        assert self._events_of(tx) == before
+        assert self.events_of(tx) == before
 
     def kill_containers(self, *roles: str) -> None:
         """All that live of these roles, as a machine does that stops."""
@@ -182,7 +250,7 @@ class Road:
 
     def check(self, tx: str, course: Course, good: str) -> None:
         """Each move once with its events, its evidence, base active again, N-1 beside it, and nobody else."""
-        assert self._events_of(tx) == told(course)
+        assert self.events_of(tx) == told(course)
         update = self.installation.show(tx)
         if course.passes(Status.STAGED):
             assert update["test_summary"]["passed"] > 0
@@ -192,13 +260,13 @@ class Road:
             self._repeat("rollback", tx)
         if course.chain[-1] is Status.CANCELLED:
             self._repeat("cancel", tx)
-        assert self._at_rest()["active"]["sha"] == good
+        assert self.at_rest()["active"]["sha"] == good
         with self.installation.bot() as bot:
             polls = bot.polls()
         assert overlapping(polls) == []
         assert [poll for poll in polls if poll.outcome is PollOutcome.CONFLICT] == []
 
-    def _events_of(self, tx: str) -> list[tuple[Any, ...]]:
+    def events_of(self, tx: str) -> list[tuple[Any, ...]]:
         with Ledger.read_only(self.installation.paths.ledger) as ledger:
             update = ledger.find(tx)
             events = [e for e in ledger.events() if update.event_id in (e.id, e.parent_id)]
@@ -206,7 +274,7 @@ class Road:
             (e.event_type, e.payload["status_from"], e.payload["status_to"]) for e in events if "status_to" in e.payload
         ]
 
-    def _at_rest(self) -> dict[str, Any]:
+    def at_rest(self) -> dict[str, Any]:
         """The status, as soon as active and standby are what runs, each with its toolbox."""
 
         def look() -> dict[str, Any] | None:

@@ -40,3 +40,23 @@ def test_it_waits_there_until_the_file_says_something_else(tmp_path: Path, monke
     file.unlink()
     walker.join(SECONDS)
     assert passed == ["first.before", "first.after", "second"]
+
+
+def test_one_thread_waits_while_another_comes_by_a_second_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each line is a place of its own."""
+    file = tmp_path / "here"
+    monkeypatch.setenv(CRASH_FILE, str(file))
+    died: list[int] = []
+    monkeypatch.setattr("os.kill", lambda process, _: died.append(process))
+    file.write_text(f"{HOLD}first\nsecond")
+    walker = threading.Thread(target=crash_point, args=("first",), daemon=True)
+    walker.start()
+    until_held(file, "first")
+    crash_point("third")
+    assert died == []
+    crash_point("second")
+    assert len(died) == 1
+    walker.join(SECONDS)
+    assert not walker.is_alive()  # the file is gone

@@ -232,6 +232,26 @@ def test_the_owner_is_told_once_for_all_of_a_bad_time(bench: Bench) -> None:
     assert len(bench.ledger.events(EventType.RESCUE_STARTED)) == 1
 
 
+def test_a_bad_time_that_was_noted_and_not_told_yet_is_told_by_the_next_supervisor(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It died between the two."""
+
+    def dies(*_: object) -> bool:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.ledger, "add_notice", dies)
+        with pytest.raises(KeyboardInterrupt):
+            bench.turn()
+    bench.rescue = bench.another()
+    bench.turn()
+    bench.turn()
+    bench.tell()
+    assert len(bench.told()) == 1
+    assert len(bench.ledger.events(EventType.RESCUE_STARTED)) == 1
+
+
 def test_a_bad_time_ends_when_a_worker_stays(bench: Bench) -> None:
     """The next one is told again."""
     bench.turn()

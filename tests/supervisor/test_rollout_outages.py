@@ -9,7 +9,10 @@ import pytest
 
 from supervisor.contract import EventType
 from supervisor.ledger import Blame, Update
+from supervisor.outages import OutageMonitor, Probes
+from supervisor.sessions import Sessions, Signal
 from supervisor.states import Status
+from supervisor.timing import Timing
 from tests.supervisor.fakes.installation import Installation
 from tests.supervisor.fakes.workers import Behaviour
 
@@ -62,6 +65,33 @@ def test_the_clock_of_a_probation_stands_still_for_ten_minutes(installation: Ins
         assert time.monotonic() - back > 0.2
         assert installation.ledger.failed_before(update.patch_id or "") is None
         assert len(notices(installation)) == 1
+
+
+@pytest.mark.parametrize("at", ["append", "add_notice"])
+def test_an_outage_whose_end_a_supervisor_died_at_is_told_once(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """What is to be told is on file before the end is: whoever finds the end on file has nothing to add."""
+    trouble = ["it is away"]
+
+    def monitor() -> OutageMonitor:
+        away = Probes(bot_api=lambda: "", model=lambda: "", disk=lambda: "", engine=lambda: trouble[0])
+        return OutageMonitor(probes=away, ledger=installation.ledger, sessions=Sessions(Signal()), timing=Timing())
+
+    def dies(*_: object, **__: object) -> int:
+        raise KeyboardInterrupt
+
+    first = monitor()
+    first.look()
+    trouble[0] = ""
+    with monkeypatch.context() as patch:
+        patch.setattr(installation.ledger, at, dies)
+        with pytest.raises(KeyboardInterrupt):
+            first.look()
+    for _ in range(2):
+        monitor().look()
+    assert len(installation.told(EventType.EXTERNAL_TROUBLE_ENDED)) == 1
+    assert len(notices(installation)) == 1
 
 
 def test_a_worker_may_pause_after_the_bot_api_came_back(installation: Installation) -> None:

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Final
 
 import supervisor
+from supervisor import specs
+from supervisor.contract import EventType
 
 _ROOT: Final = Path(supervisor.__file__).parent
 GATEWAY: Final = _ROOT / "engine" / "gateway.py"
 LEDGER: Final = tuple(sorted((_ROOT / "ledger").glob("*.py")))
 WRITING: Final = ("_writing", "_writing_durably")
+_SPECS: Final = ("ContainerSpec", "gate_spec", "replace")
 #: Calls of the engine's client that change nothing there.
 READS: Final = frozenset(
     {
@@ -41,6 +44,33 @@ def ledger_names() -> list[str]:
 def engine_names() -> list[str]:
     """Of each call that changes something."""
     return _arounds(GATEWAY)
+
+
+def roles() -> set[str]:
+    """Of all containers that are made: what stands for ``*`` in the names of a creation and a start."""
+    found = set()
+    for file in _ROOT.rglob("*.py"):
+        for call in _calls(ast.parse(file.read_text())):
+            if _called(call) in _SPECS:
+                found |= {_constant(word.value) for word in call.keywords if word.arg == "role"}
+    return found - {""}
+
+
+def appended() -> set[str]:
+    """The events that are written by themselves, in a transaction of their own."""
+    found = set()
+    for file in _ROOT.rglob("*.py"):
+        for call in _calls(ast.parse(file.read_text())):
+            if _called(call) == "append" and call.args and isinstance(event := call.args[0], ast.Attribute):
+                found |= {EventType[event.attr].value} if event.attr in EventType.__members__ else set()
+    return found
+
+
+def noted() -> set[str]:
+    """The events that a worker's own notes are named after."""
+    calls = _calls(ast.parse((_ROOT / "ledger" / "workers.py").read_text()))
+    events = [call.args[0] for call in calls if _called(call) == "_note"]
+    return {EventType[event.attr].value for event in events if isinstance(event, ast.Attribute)}
 
 
 def bare_commits() -> list[str]:
@@ -94,6 +124,13 @@ def _outside(node: ast.AST) -> Iterator[ast.Call]:
         yield node
     for child in ast.iter_child_nodes(node):
         yield from _outside(child)
+
+
+def _constant(node: ast.expr) -> str:
+    """A text, or what a constant of the specs is; empty for what is handed on from somewhere else."""
+    if isinstance(node, ast.Name):
+        return str(getattr(specs, node.id, ""))
+    return str(node.value) if isinstance(node, ast.Constant) else ""
 
 
 def _called(call: ast.Call) -> str:
