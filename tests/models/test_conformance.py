@@ -170,7 +170,9 @@ async def test_a_server_on_a_unix_socket(wire: Wire) -> None:
     assert named == [(KEY, MODEL)]
 
 
-@pytest.mark.parametrize(("wire", "sdk"), [(WIRES[2], "anthropic"), (WIRES[3], "google.genai")], ids=["anthropic", "gemini"])
+@pytest.mark.parametrize(
+    ("wire", "sdk"), [(WIRES[2], "anthropic"), (WIRES[3], "google.genai")], ids=["anthropic", "gemini"]
+)
 def test_an_image_without_the_sdk(wire: Wire, sdk: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The setting is named that cannot be used; another provider's adapter wants nothing of it."""
     monkeypatch.setitem(sys.modules, sdk, None)
