@@ -14,7 +14,7 @@ from supervisor.engine import Engine
 from supervisor.images.builds import checkout_lock, ensure_deps
 from supervisor.paths import CHECKOUT
 from tests.bench.figures import By, Figure, kibibytes, megabytes, percent, seconds
-from tests.support.recall_set import DIMENSIONS, OFFSETS
+from tests.support.recall_set import ANSWER_SECONDS, DIMENSIONS, OFFSETS
 from worker.context.recalled import RANK_OFFSET
 
 MANY: Final = 100_000
@@ -72,10 +72,15 @@ def _recall(image_id: str) -> Iterator[Figure]:
 
 
 def _queries(many: dict[str, Any], wide: dict[str, Any]) -> Iterator[Figure]:
+    beside = f"beside a server that takes {ANSWER_SECONDS * 1000:g} ms for a vector"
     asked = (
         ("by words", many["query_words_ms"], "of one chat"),
         ("by meaning", many["query_meaning_ms"], f"of {DIMENSIONS} dimensions"),
-        ("by both, as the worker asks", many["query_recollect_ms"], f"of {DIMENSIONS} dimensions, beside the embedder"),
+        (
+            "by both, as the worker asks",
+            many["query_recollect_ms"],
+            f"of {DIMENSIONS} dimensions, beside an embedder that takes {ANSWER_SECONDS * 1000:g} ms",
+        ),
         (f"by meaning, {WIDE} dimensions", wide["query_meaning_ms"], "with vectors at random"),
     )
     for way, taken, of in asked:

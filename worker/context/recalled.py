@@ -110,26 +110,35 @@ class Recaller:
 
     async def recollect(self, chat_id: int, text: str, *, after: int = 0) -> Recollection:
         """The chat's messages that fit best by every way there is; of those whose number is higher than ``after``."""
-        ways: dict[str, Sequence[Found]] = {"words": self._words.find(chat_id, text, limit=FOUND, after=after)}
+        embedding = asyncio.create_task(self._embedded(text))
         failed = False
         try:
-            if near := await self._near(chat_id, text, after):
+            await asyncio.sleep(0)  # the request is on its way while the words are looked up
+            ways: dict[str, Sequence[Found]] = {"words": self._words.find(chat_id, text, limit=FOUND, after=after)}
+            if near := await self._near(chat_id, await embedding, after):
                 ways["meaning"] = near
         except (ModelError, TimeoutError) as error:
             failed = True
             logger.warning("a message is looked up by its words alone: %s", str(error) or "no vector in time")
+        finally:
+            embedding.cancel()
         return Recollection(self._hits(chat_id, ways), words_alone=failed)
 
     def by_words(self, chat_id: int, text: str) -> list[Hit]:
         """The chat's messages of all times that fit these words best, best first."""
         return self._hits(chat_id, {"words": self._words.find(chat_id, text, limit=FOUND)})
 
-    async def _near(self, chat_id: int, text: str, after: int) -> Sequence[Found]:
-        """Raises ModelError, or TimeoutError when the vector takes too long."""
+    async def _embedded(self, text: str) -> Sequence[float] | None:
+        """None where meaning is of no account. Raises ModelError, or TimeoutError when the vector takes too long."""
         if self._vectors is None or self._embedder is None or not text.strip():
-            return ()
+            return None
         async with asyncio.timeout(EMBEDDING_SECONDS):
             (vector,) = await self._embedder.embed([text])
+        return vector
+
+    async def _near(self, chat_id: int, vector: Sequence[float] | None, after: int) -> Sequence[Found]:
+        if self._vectors is None or vector is None:
+            return ()
         return await asyncio.to_thread(self._vectors.find, chat_id, vector, limit=FOUND, after=after)
 
     def _hits(self, chat_id: int, ways: Mapping[str, Sequence[Found]]) -> list[Hit]:
