@@ -72,7 +72,6 @@ def _recall(image_id: str) -> Iterator[Figure]:
 
 
 def _queries(many: dict[str, Any], wide: dict[str, Any]) -> Iterator[Figure]:
-    beside = f"beside a server that takes {ANSWER_SECONDS * 1000:g} ms for a vector"
     asked = (
         ("by words", many["query_words_ms"], "of one chat"),
         ("by meaning", many["query_meaning_ms"], f"of {DIMENSIONS} dimensions"),
