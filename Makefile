@@ -23,7 +23,7 @@ test: ## the whole suite, with its own set-up
 check: ## linters, types, direction of imports
 	@scripts/check
 
-crash: ## every place where the supervisor could die, alone and with others, any order of events, ten minutes of outage (over an hour; SEED=n, SEEDS=3 draws on each course)
+crash: ## every place where the supervisor could die, alone and with others, any order of events, ten minutes of outage, and whatever else is too long for make test (over an hour; SEED=n, SEEDS=3 draws on each course)
 	@scripts/test -m exhaustive
 
 chaos: ## messages, updates and kills at random, each message accounted for (MINUTES=10 SEED=n ENGINE=1)
