@@ -137,6 +137,7 @@ class OutageMonitor:
         """Look at what has to be known, ``afresh`` though it was asked a moment ago; gives what is away."""
         self._settle(Part.DISK, self._probes.disk())
         self._settle(Part.ENGINE, self._probes.engine())
+        self._go_on_with_workers()
         now = self._clocks.monotonic()
         complains_of_bot, complains_of_model = self._complaints()
         begins = (complains_of_bot or complains_of_model) and not self._complained
@@ -177,8 +178,14 @@ class OutageMonitor:
                 if part is Part.BOT_API:
                     self._bot_api_away_at = self._clocks.monotonic()
             elif episode is not None:
-                del self._episodes[part]
                 self._end(part, episode)
+                del self._episodes[part]  # last: what could not be noted is noted at the next look
+
+    def _go_on_with_workers(self) -> None:
+        """Nobody asks for them anew: a supervisor may have died before it told of an episode that it had noted."""
+        with self._lock:
+            if (episode := self._episodes.get(Part.WORKERS)) is not None:
+                self._go_on(Part.WORKERS, episode)
 
     def _go_on(self, part: Part, episode: _Episode) -> None:
         if episode.event is None:

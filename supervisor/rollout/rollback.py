@@ -14,6 +14,8 @@ from supervisor.updates.superseding import supersede_others
 from supervisor.workers.pool import NoPoll, WorkerFailed
 
 _LOG = structlog.get_logger()
+#: Whose failure N-1 may repeat: also that of one that was excused for it by a supervisor that died then.
+_MAY_REPEAT: Final = (Blame.OWN, Blame.EXTERNAL)
 _TAKEN_BACK: Final = (Status.ROLLBACK_PENDING, Status.ROLLED_BACK)
 
 
@@ -101,7 +103,7 @@ class Rollback(Part):
         former = max(rolled_back, key=lambda update: update.updated_at, default=None)
         if former is None or former.updated_at < since:
             return False
-        if former.blame != Blame.OWN and not former.blame_open:
+        if former.blame not in _MAY_REPEAT and not former.blame_open:
             return False
         if not self._failed_by(former, reason):
             return False
@@ -125,7 +127,7 @@ class Rollback(Part):
             except (WorkerFailed, EngineError) as failure:
                 told = {**attempt, "error": str(failure)}
                 self._ledger.append(EventType.ROLLBACK_ATTEMPTED, told, parent_id=update.event_id)
-                own = isinstance(failure, WorkerFailed) and update.blame == Blame.OWN
+                own = isinstance(failure, WorkerFailed) and update.blame in _MAY_REPEAT
                 if own and target.sha == update.base_sha and self._failed_by(update, str(failure)):
                     self._excuse(update, str(failure))
                     return target

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.contract import EventType
-from supervisor.ledger import Blame, Update
+from supervisor.ledger import Blame, LedgerError, Update
 from supervisor.outages import OutageMonitor, Probes
 from supervisor.sessions import Sessions, Signal
 from supervisor.states import Status
@@ -92,6 +92,48 @@ def test_an_outage_whose_end_a_supervisor_died_at_is_told_once(
         monitor().look()
     assert len(installation.told(EventType.EXTERNAL_TROUBLE_ENDED)) == 1
     assert len(notices(installation)) == 1
+
+
+@pytest.mark.parametrize("at", ["append", "add_notice"])
+def test_an_end_that_cannot_be_noted_is_noted_at_the_next_look(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    """The same supervisor goes on: a ledger that is locked for a moment loses nothing."""
+    trouble = ["it is away"]
+    away = Probes(bot_api=lambda: "", model=lambda: "", disk=lambda: "", engine=lambda: trouble[0])
+    monitor = OutageMonitor(probes=away, ledger=installation.ledger, sessions=Sessions(Signal()), timing=Timing())
+    monitor.look()
+    trouble[0] = ""
+    with monkeypatch.context() as patch:
+        patch.setattr(installation.ledger, at, fails)
+        with pytest.raises(LedgerError):
+            monitor.look()
+    monitor.look()
+    assert len(installation.told(EventType.EXTERNAL_TROUBLE_ENDED)) == 1
+    assert len(notices(installation)) == 1
+
+
+def test_that_n_minus_1_fails_alike_is_told_by_the_next_supervisor(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One may die between the event and the notice; nobody asks for the workers again."""
+    fine = Probes(bot_api=lambda: "", model=lambda: "", disk=lambda: "", engine=lambda: "")
+
+    def monitor() -> OutageMonitor:
+        return OutageMonitor(probes=fine, ledger=installation.ledger, sessions=Sessions(Signal()), timing=Timing())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(installation.ledger, "add_notice", fails)
+        with pytest.raises(LedgerError):
+            monitor().repeats("exited by itself with code 5")
+    for _ in range(2):
+        monitor().look()
+    (notice,) = notices(installation)
+    assert "fails just as the last one" in notice
+
+
+def fails(*_: object, **__: object) -> int:
+    raise LedgerError("the database is locked")
 
 
 def test_a_worker_may_pause_after_the_bot_api_came_back(installation: Installation) -> None:
@@ -230,6 +272,22 @@ def test_crashes_with_a_full_disk_are_not_counted(installation: Installation) ->
         assert installation.update(update).status is S.PROMOTED
 
 
+@pytest.fixture(params=["whole", "cut"])
+def excuse(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As it is; and cut off between the blame that it lifts and the trouble that it notes."""
+    repeats, cut = OutageMonitor.repeats, request.param == "cut"
+
+    def cut_once(self: OutageMonitor, reason: str) -> None:
+        nonlocal cut
+        if cut:
+            cut = False
+            raise RuntimeError("cut off")
+        repeats(self, reason)
+
+    monkeypatch.setattr(OutageMonitor, "repeats", cut_once)
+
+
+@pytest.mark.usefixtures("excuse")
 def test_a_failure_that_n_minus_1_repeats_is_nobodys_fault(installation: Installation) -> None:
     """N crashes, and so does N-1 as it takes over: N-1 is kept and tried on, older ones are not, nothing is banned."""
     with installation.supervised():
@@ -251,6 +309,7 @@ def test_a_failure_that_n_minus_1_repeats_is_nobodys_fault(installation: Install
         noticed(installation, "workers", ended=True)
 
 
+@pytest.mark.usefixtures("excuse")
 def test_n_minus_1_that_crashes_alike_soon_after_is_not_given_up(installation: Installation) -> None:
     """It takes over first, and then runs into the same: the ban on N is lifted."""
     with installation.supervised():
