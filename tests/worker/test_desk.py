@@ -47,3 +47,31 @@ async def test_what_is_cut_ends_side_by_side() -> None:
         await asyncio.sleep(BESIDE_AFTER_SECONDS + 0.05)
         await desk.close()
     assert max(SENDING, PREVIEW, WATCHING) < CUT_BEFORE_DEADLINE_SECONDS
+
+
+@asynchronous
+async def test_the_poll_comes_first() -> None:
+    """But for what has to be there before it; what goes on beside it begins later."""
+    begun: list[str] = []
+
+    def part(name: str) -> Any:
+        made = Part(asyncio.Barrier(1))
+
+        async def run() -> None:
+            begun.append(name)
+            await asyncio.sleep(60)
+
+        made.run = run  # type: ignore[method-assign]
+        return made
+
+    async with asyncio.TaskGroup() as group:
+        intake, runs, courier, before, beside = map(part, ("poll", "runs", "courier", "before", "beside"))
+        desk = Desk(
+            group=group, intake=intake, runs=runs, courier=courier, with_intake=[before.run], beside=[beside.run]
+        )
+        desk.open()
+        await asyncio.sleep(BESIDE_AFTER_SECONDS / 2)
+        assert begun == ["before", "poll"]
+        await asyncio.sleep(BESIDE_AFTER_SECONDS)
+        assert begun == ["before", "poll", "beside"]
+        await desk.close()

@@ -277,3 +277,29 @@ def refusals(monkeypatch: pytest.MonkeyPatch, store: Store, *, times: int) -> li
 
     monkeypatch.setattr(store.outbox, "add", refuse)
     return said
+
+
+@asynchronous
+async def test_words_are_looked_up_while_the_vector_is_made(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And when that fails, nobody goes on waiting for the vector."""
+    embedder, order = Embedder(), list[str]()
+    made = embedder.embed
+
+    async def embed(texts: Sequence[str]) -> list[list[float]]:
+        order.append("asked for the vector")
+        try:
+            return await made(texts)
+        except asyncio.CancelledError:
+            order.append("given up")
+            raise
+
+    def find(*_: object, **__: object) -> list[Found]:
+        order.append("words")
+        raise OperationalError("database is locked")
+
+    monkeypatch.setattr(embedder, "embed", embed)
+    monkeypatch.setattr(store.words, "find", find)
+    with pytest.raises(OperationalError):
+        await Recaller(store.words, store.history, Vectors([]), embedder).recollect(OWNER, "anchor")
+    await asyncio.sleep(0)
+    assert order == ["asked for the vector", "words", "given up"]

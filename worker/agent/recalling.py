@@ -96,8 +96,12 @@ class Recalling:
 
     async def _answer(self, question: Question) -> None:
         text = await self._found(question)
-        while not self._stored(question, text):  # noqa: ASYNC110 - the store has no event for it
-            await asyncio.sleep(AGAIN_SECONDS)
+        try:
+            while not self._stored(question, text):  # noqa: ASYNC110 - the store has no event for it
+                await asyncio.sleep(AGAIN_SECONDS)
+        except Exception as error:  # left to the next worker
+            logger.exception("unexpected error in /recall")
+            self._vitals.internal_error(error)
         del self._open[question]
 
     async def _found(self, question: Question) -> str:
