@@ -13,7 +13,6 @@ from worker.agent.relaying import ALONE_TEXT, RELAYED, Relaying
 from worker.control.limits import DAY_SECONDS, day_start
 from worker.models import catalog
 from worker.store import Store
-from worker.store.errors import is_store_failure
 
 #: What the chat service's menu offers. The others are named where they are of use.
 MENU: Final[Mapping[str, str]] = {
@@ -106,9 +105,7 @@ class DirectCommands:
     def _left(self) -> list[Question]:
         try:
             rows = self._store.inbox.unanswered_commands(self._store.now() - LEFT_SECONDS)
-        except Exception as error:
-            if not is_store_failure(error):
-                raise
+        except Exception as error:  # also the driver's own: no command is worth the worker
             logger.warning("what a predecessor was asked to recall is not known: %s", error)
             return []
         return [

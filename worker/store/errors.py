@@ -33,8 +33,8 @@ class Fenced(StoreError):
 
 
 def is_store_failure(error: BaseException) -> bool:
-    """Whether an error came out of the store: one of ours, or the database's own, which peewee may not have seen."""
-    return isinstance(error, StoreError | PeeweeException | sqlite3.Error)
+    """Whether an error came out of the store: one of ours, or the database's own."""
+    return isinstance(error, StoreError | PeeweeException)
 
 
 def is_out_of_our_hands(error: BaseException) -> bool:
