@@ -68,6 +68,7 @@ def test_a_change_that_failed_is_not_tried_again_by_itself(installation: Install
     assert_untouched(installation, blue)
 
 
+@pytest.mark.exhaustive
 def test_tests_that_a_patch_takes_away_are_told(
     installation: Installation, checkout: Path, blue: dict[str, Any]
 ) -> None:
@@ -120,6 +121,7 @@ def test_what_does_not_come_up_fails_in_the_exam(
     assert_untouched(installation, blue)
 
 
+@pytest.mark.exhaustive
 def test_a_loop_that_wedges_once_active_ends_with_blue(
     installation: Installation, checkout: Path, blue: dict[str, Any]
 ) -> None:

@@ -180,6 +180,7 @@ def test_approved_in_the_chat_and_taken_back_there(
     )
 
 
+@pytest.mark.exhaustive
 def test_one_card_at_a_time(installation: Installation, bot: LocalBotClient, stage: Stage) -> None:
     """The second comes when the first is decided, also when that happens on the terminal."""
     first, second = stage("first"), stage("second")
@@ -213,6 +214,7 @@ def test_the_ending_is_told_when_the_worker_is_dead(
     installation.settled()
 
 
+@pytest.mark.exhaustive
 def test_a_base_that_moves(installation: Installation, bot: LocalBotClient, stage: Stage) -> None:
     """What was overtaken is made again on the new base, and asked about anew."""
     overtaken, winner = stage("overtaken"), stage("winner")
@@ -230,6 +232,7 @@ def test_a_base_that_moves(installation: Installation, bot: LocalBotClient, stag
     installation.run("cancel", again).expect(0)
 
 
+@pytest.mark.exhaustive
 def test_a_conflict_is_told_by_file(installation: Installation, bot: LocalBotClient, checkout: Path) -> None:
     """What cannot be made again on the new base ends with the names of the files that both have changed."""
     overtaken, winner = (installation.stage(candidates.answers(checkout, f"I am the {n} one.")) for n in ("1st", "2nd"))
@@ -272,6 +275,7 @@ def terminal(install: Install) -> Installation:
     return made
 
 
+@pytest.mark.exhaustive
 def test_on_the_terminal_alone(terminal: Installation, checkout: Path) -> None:
     """The chat has a notice without buttons; text decides nothing; the terminal does."""
     tx = terminal.stage(candidates.adds_a_module(checkout, "by_terminal"))
@@ -286,6 +290,7 @@ def test_on_the_terminal_alone(terminal: Installation, checkout: Path) -> None:
         settled(bot, tx, "It is promoted.")
 
 
+@pytest.mark.exhaustive
 def test_expired(terminal: Installation, checkout: Path) -> None:
     """It loses its buttons and says so, over a restart of the supervisor; /approve asks again."""
     terminal.settings |= {"AUTONOUS_APPROVAL": "chat", "AUTONOUS_APPROVAL_EXPIRY_SECONDS": "2"}

@@ -67,6 +67,7 @@ def assert_taken_back(installation: Installation, tx: str, base_sha: str) -> Non
     assert count(installation, EventType.CRASH_LOOP_DETECTED) == 0
 
 
+@pytest.mark.exhaustive
 def test_through_a_worker_that_lives_for_seconds(
     installation: Installation, bot: LocalBotClient, checkout: Path
 ) -> None:

@@ -95,6 +95,7 @@ def test_after_a_restart_of_the_machine(promoted: str, genesis: str, dead: Insta
     assert dead.say("hello").startswith("I am the second.")
 
 
+@pytest.mark.exhaustive
 def test_the_service_after_a_restart_of_the_machine(promoted: str, dead: Installation) -> None:
     """What the unit says, and no more, brings worker and local bot back: one lease, and an answer."""
     before, granted = dead.status()["active"], len(leases(dead))
@@ -172,6 +173,7 @@ def test_a_second_time(way_back: WayBack, dead: Installation) -> None:
     assert not held(dead.paths.lock)
 
 
+@pytest.mark.exhaustive
 def test_rollback_where_no_supervisor_comes_up(
     way_back: WayBack, dead: Installation, checkout: Path, genesis: str
 ) -> None:

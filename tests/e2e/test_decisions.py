@@ -82,6 +82,7 @@ def test_cancel_of_what_is_active(installation: Installation, promoted: str) -> 
     assert "cannot be cancelled any more" in installation.run("cancel", promoted).refusal()
 
 
+@pytest.mark.exhaustive
 def test_an_update_whose_base_is_not_the_good_one_any_more(
     installation: Installation, promoted: str, checkout: Path
 ) -> None:
@@ -133,6 +134,7 @@ def test_nothing_of_a_swapped_image_was_started(
     assert active["sha"] != installation.show(swapped)["sha"]
 
 
+@pytest.mark.exhaustive
 def test_an_image_that_is_gone_is_not_deployed(installation: Installation, checkout: Path) -> None:
     """Removed from outside between staging and approval."""
     tx = installation.stage(candidates.adds_a_module(checkout, "removed"))

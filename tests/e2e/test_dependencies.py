@@ -114,6 +114,7 @@ def test_what_changed_since_the_card_is_not_built(
     assert installation.status()["active"] == active
 
 
+@pytest.mark.exhaustive
 def test_gates_that_fail_on_the_packages_end_it_before_the_switch(installation: Installation, checkout: Path) -> None:
     """Approved, fetched, and then a module that is not in the package: nothing of it ever runs in service."""
     active = installation.settled()["active"]

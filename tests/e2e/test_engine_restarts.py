@@ -10,14 +10,13 @@ import pytest
 from supervisor.images.builds import Deps, base_tag
 from supervisor.ledger import Ledger
 from tests.support import candidates
+from tests.support.exhaustive import but_for
 from tests.support.installation import Install, Installation, wait_for
 from tests.support.leftout import leave_out
 from tests.support.privateengine import PrivateEngine, why_not
 
 ANSWER = "dummy-ok"
 WINDOW_SECONDS = 4.0
-#: What `make crash` adds: it is as its neighbours are.
-ALSO = pytest.mark.exhaustive
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +97,7 @@ def test_at_rest(installation: Installation, private: PrivateEngine) -> None:
     user="the update takes longer",
     within="the engine's return",
 )
-@pytest.mark.parametrize("moment", ["building", pytest.param("testing", marks=ALSO), "self_checking"])
+@pytest.mark.parametrize("moment", but_for(["building"], ("building", "testing", "self_checking")))
 def test_at_the_gates(installation: Installation, private: PrivateEngine, checkout: Path, moment: str) -> None:
     """The step that was cut is done again, and the update passes."""
     if moment == "building":
@@ -118,7 +117,8 @@ def test_at_the_gates(installation: Installation, private: PrivateEngine, checko
     nothing_is_banned(installation)
 
 
-@pytest.mark.parametrize("later", [pytest.param(0.0, marks=ALSO), 0.7])
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("later", [0.0, 0.7])
 def test_in_a_deploy(installation: Installation, private: PrivateEngine, checkout: Path, later: float) -> None:
     """While green is made, and while it comes up: the deploy goes on with another one, and nobody is blamed."""
     tx = installation.stage(candidates.adds_a_module(checkout, f"cut_in_its_deploy_{int(later * 10)}"))

@@ -37,6 +37,7 @@ def test_a_running_worker_is_not_given_what_it_cannot_use(installation: Installa
     assert extras_of(engine, installation) == ()
 
 
+@pytest.mark.exhaustive
 def test_the_image_is_made_anew_while_nothing_is_in_service(installation: Installation, engine: Engine) -> None:
     """Of the same revision, with the extra; it answers, remembers, and is examined afterwards."""
     revision = installation.active_sha()

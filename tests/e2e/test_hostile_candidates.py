@@ -15,6 +15,7 @@ import pytest
 from supervisor.gates.exam import BEHAVES
 from tests.support import candidates
 from tests.support.checkouts import patch_of
+from tests.support.exhaustive import but_for
 from tests.support.installation import Install, Installation, wait_for
 from worker.models.dummy import OFFLINE_REPLY
 
@@ -162,12 +163,13 @@ for _ in range(10):
         except OSError:
             pass
 """
+ATTACKS = {"3,000 connections": FLOODS, "9 MB requests": POSTS}
 
 
-@pytest.mark.parametrize("attack", [FLOODS, POSTS], ids=["3,000 connections", "9 MB requests"])
+@pytest.mark.parametrize("attack", but_for(["3,000 connections"], ATTACKS))
 def test_an_attack_on_the_exams_servers(installation: Installation, checkout: Path, watch: Watch, attack: str) -> None:
     """It hits a process of the exam's own, with limits and without secrets; the supervisor does not notice."""
-    answer = installation.submit(hostile_in_the_exam(checkout, attack))
+    answer = installation.submit(hostile_in_the_exam(checkout, ATTACKS[attack]))
     assert answer["status"] == "staged", answer
     watch.assert_well()
     assert len(watch.children) == 2
@@ -200,20 +202,21 @@ for number in range(3):
 WAITS = "import time\ntime.sleep(3600)\n"
 
 
-@pytest.mark.parametrize(
-    ("attack", "reason"),
-    [
-        (WRITES.replace("{DIRECTORY}", "/state"), "it wrote too much into its state: more than 64 MiB"),
-        (WRITES.replace("{DIRECTORY}", "/run/toolbox"), "it wrote too much into the directories that it shares"),
-        (HIDES, "it wrote too much, into files that it had removed"),
-        (DIGS, "it wrote too much into its state: directories that cannot be looked into"),
-    ],
-    ids=["state", "toolbox", "removed files", "depth"],
-)
-def test_a_candidate_that_fills_the_disk(
-    installation: Installation, checkout: Path, watch: Watch, attack: str, reason: str
-) -> None:
+FILLS = {
+    "state": (WRITES.replace("{DIRECTORY}", "/state"), "it wrote too much into its state: more than 64 MiB"),
+    "toolbox": (
+        WRITES.replace("{DIRECTORY}", "/run/toolbox"),
+        "it wrote too much into the directories that it shares",
+    ),
+    "removed files": (HIDES, "it wrote too much, into files that it had removed"),
+    "depth": (DIGS, "it wrote too much into its state: directories that cannot be looked into"),
+}
+
+
+@pytest.mark.parametrize("where", but_for(["state"], FILLS))
+def test_a_candidate_that_fills_the_disk(installation: Installation, checkout: Path, watch: Watch, where: str) -> None:
     """It is ended while it writes, blamed for it, and what it wrote is removed."""
+    attack, reason = FILLS[where]
     answer = installation.submit(hostile_in_the_exam(checkout, attack, then=WAITS))
     assert answer["status"] == "self_check_failed", answer
     assert f"the candidate failed the part {BEHAVES!r}: {reason}" in answer["reason"]
@@ -269,17 +272,17 @@ def test_fill():
     assert max(watch.disk) < 80 * MIB
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        "'[' * 200_000",
-        '\'{"id": "\' + \'x\' * 8_000_000 + \'", "outcome": "failed"}\'',
-        '\'{"id": "\\\\u001b[2J\\\\ud800"}\'',
-    ],
-    ids=["deep", "long", "escapes"],
-)
-def test_a_report_that_harms_its_reader(installation: Installation, checkout: Path, watch: Watch, line: str) -> None:
+HARMFUL_LINES = {
+    "deep": "'[' * 200_000",
+    "long": '\'{"id": "\' + \'x\' * 8_000_000 + \'", "outcome": "failed"}\'',
+    "escapes": '\'{"id": "\\\\u001b[2J\\\\ud800"}\'',
+}
+
+
+@pytest.mark.parametrize("kind", but_for(["deep"], HARMFUL_LINES))
+def test_a_report_that_harms_its_reader(installation: Installation, checkout: Path, watch: Watch, kind: str) -> None:
     """It is no report, and the tests failed by that."""
+    line = HARMFUL_LINES[kind]
     source = (
         f'import os\n\ndef test_report():\n    with open("/report", "a") as file:\n        file.write({line} + "\\n")\n'
     )
@@ -287,6 +290,7 @@ def test_a_report_that_harms_its_reader(installation: Installation, checkout: Pa
     watch.assert_well()
 
 
+@pytest.mark.exhaustive
 def test_forged_names_and_texts(installation: Installation, checkout: Path, watch: Watch) -> None:
     """What is kept of them is short and does nothing to a terminal."""
     source = """
@@ -319,6 +323,7 @@ def test_first(request):
     assert candidates.CHANGED_TEST in shown["test_summary"]["new_skips"]
 
 
+@pytest.mark.exhaustive
 def test_a_fork_bomb(install: Install, checkout: Path) -> None:
     """It ends with the time that the tests have; what it made goes with its container."""
     installation = install(AUTONOUS_UPDATE_PIPELINE_TIMEOUT_SECONDS="15")
@@ -341,6 +346,7 @@ def test_bomb():
     assert_all_is_well(installation)
 
 
+@pytest.mark.exhaustive
 def test_processes_that_stay_behind(installation: Installation, checkout: Path, watch: Watch) -> None:
     """They end with the tests, which nobody waits for."""
     source = """

@@ -43,6 +43,7 @@ def test_a_killed_supervisor_comes_back(kept: Installation) -> None:
     assert kept.settled()["active"] == active
 
 
+@pytest.mark.exhaustive
 def test_up_right_after_the_end_of_a_supervisor(kept: Installation) -> None:
     """Whoever is quicker, one supervisor runs at the end and `up` succeeds."""
     before = kept.supervisor_pid()
@@ -52,6 +53,7 @@ def test_up_right_after_the_end_of_a_supervisor(kept: Installation) -> None:
     assert kept.status()["running"] is True
 
 
+@pytest.mark.exhaustive
 def test_each_up_puts_a_new_keeper_in_place(kept: Installation) -> None:
     """With the environment and the code of now; the supervisor notices nothing."""
     keeper, supervisor = keeper_pid(kept), kept.supervisor_pid()
@@ -71,6 +73,7 @@ def test_a_killed_keeper(kept: Installation) -> None:
     wait_for(lambda: another_supervisor(kept, supervisor), 10, "another supervisor")
 
 
+@pytest.mark.exhaustive
 def test_a_second_keeper(kept: Installation) -> None:
     """Ends with a line that names the first; nothing changes."""
     keeper, supervisor = keeper_pid(kept), kept.supervisor_pid()
@@ -114,6 +117,7 @@ def test_down_ends_both(kept: Installation) -> None:
     assert kept.containers() == []
 
 
+@pytest.mark.exhaustive
 def test_down_between_two_starts(kept: Installation) -> None:
     """A supervisor that has just died is not brought back after a `down`."""
     os.kill(kept.supervisor_pid(), signal.SIGKILL)

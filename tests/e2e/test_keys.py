@@ -94,6 +94,7 @@ def test_a_new_key_takes_effect_by_a_hand_over(installation: Installation) -> No
     assert "crashed" not in installation.say("are you there?")
 
 
+@pytest.mark.exhaustive
 def test_a_setting_in_the_environment_of_up(installation: Installation) -> None:
     """It reaches a supervisor that was started without it."""
     installation.settings["TG_HISTORY_WINDOW"] = "7"
@@ -123,6 +124,7 @@ def test_a_message_is_not_lost_in_the_hand_over(installation: Installation) -> N
         assert len(replies()) == 5
 
 
+@pytest.mark.exhaustive
 def test_no_supervisor_while_a_key_changes(installation: Installation) -> None:
     """The next ``up`` finds a worker with the old settings, and renews it all the same."""
     before = installation.settled()["active"]

@@ -149,6 +149,7 @@ def there_back_and_there(installation: Installation, patch: bytes, said: str) ->
     assert installation.active_sha() != before
 
 
+@pytest.mark.exhaustive
 @pytest.mark.fault(39)
 def test_the_revision_before_what_the_context_keeps(grown: Installation, first: Path, second: Path) -> None:
     """It lives with summaries, names of models and recall, which it knows nothing of; all of its words are found.
@@ -165,6 +166,7 @@ def test_the_revision_before_what_the_context_keeps(grown: Installation, first: 
     assert "striped" in found(grown, "zebra")
 
 
+@pytest.mark.exhaustive
 @pytest.mark.fault(39)
 def test_the_revision_before_whole_words(grown: Installation, second: Path) -> None:
     """It goes on with its own index beside the one that is made anew, which finds what was said meanwhile.

@@ -109,6 +109,7 @@ IN_A_ROLLBACK = [
 ]
 
 
+@pytest.mark.exhaustive
 def test_a_message_in_every_single_step(installation: Installation, checkout: Path, hold: Path) -> None:
     """Each step is held until a message has come in it, also those that last for milliseconds."""
     tx = installation.stage(candidates.adds_a_module(checkout, "held"))

@@ -15,6 +15,8 @@ from tests.support.installation import Install, Installation, wait_for
 from worker.models.dummy import OFFLINE_REPLY
 
 WINDOW_SECONDS = 4
+#: As their neighbours are, and for `make crash`.
+ALSO = pytest.mark.exhaustive
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +98,8 @@ def test_what_failed_in_service_is_not_tried_again(installation: Installation, c
 @pytest.mark.parametrize(
     ("candidate", "said", "reason"),
     [
-        (candidates.cannot_poll_in_service, "do you hear me?", "it cannot poll: no way out"),
-        (candidates.stumbles_when_told, "now stumble", "3 internal errors since it started"),
+        pytest.param(candidates.cannot_poll_in_service, "do you hear me?", "it cannot poll: no way out", marks=ALSO),
+        pytest.param(candidates.stumbles_when_told, "now stumble", "3 internal errors since it started", marks=ALSO),
         (candidates.outgrows_its_memory_when_told, "now swell", "out of memory"),
     ],
     ids=["it cannot poll", "internal errors", "out of memory"],
@@ -130,6 +132,7 @@ def test_a_candidate_that_is_killed_in_its_probation(
     ends_rolled_back(installation, tx, "exited by itself with code 137")
 
 
+@ALSO
 def test_a_person_may_end_the_probation(installation: Installation, checkout: Path, blue: dict[str, Any]) -> None:
     """`rollback` does not wait for the window and blames nobody; with --force the same change may come again."""
     patch = candidates.answers(checkout, "I am good, and not wanted.")

@@ -45,6 +45,7 @@ def test_n_minus_1_that_loses_its_image_is_built_again(install: Install, checkou
     assert installation.say("are you there?")
 
 
+@pytest.mark.exhaustive
 def test_an_image_that_is_gone_while_nothing_runs(install: Install) -> None:
     """It is built and run at once, and examined afterwards, which an event says."""
     installation = install()

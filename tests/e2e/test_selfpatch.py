@@ -210,6 +210,7 @@ def _number_of_few_tests() -> int:
     return FEW_TESTS.read_text().count("\ndef test_")
 
 
+@pytest.mark.exhaustive
 def test_an_update_of_its_own_is_no_longer_in_the_copy(
     installation: Installation, promoted: str, chat: Chat, model: PlayedModel
 ) -> None:
@@ -303,6 +304,7 @@ def test_rollback_from_the_chat(installation: Installation, promoted: str, chat:
     chat.hears(f"{ECHO}/dice", seconds=20)
 
 
+@pytest.mark.exhaustive
 def test_two_owners_do_not_mix(installation: Installation, promoted: str) -> None:
     """Each has a copy, a card and an ending of their own; neither can press the other's button."""
     with installation.bot() as client:
@@ -344,6 +346,7 @@ def _press_in_their_own_chat(client: LocalBotClient, card: Message, *, by: int) 
     client.update("callback_query", query)
 
 
+@pytest.mark.exhaustive
 def test_the_next_wish_begins_with_how_the_last_one_failed_in_service(
     installation: Installation, checkout: Path, chat: Chat, model: PlayedModel
 ) -> None:

@@ -71,6 +71,7 @@ def test_nothing_to_upgrade(installation: Installation) -> None:
     assert installation.run("upgrade", "--json").expect(0).json["status"] == "current"
 
 
+@pytest.mark.exhaustive
 def test_an_upgrade_that_fails_its_gates(installation: Installation, pull: Pull) -> None:
     """Upstream is judged like anybody: the worker that runs is not touched."""
     active = installation.status()["active"]
@@ -80,6 +81,7 @@ def test_an_upgrade_that_fails_its_gates(installation: Installation, pull: Pull)
     assert installation.status()["active"] == active
 
 
+@pytest.mark.exhaustive
 def test_files_that_no_patch_may_touch(installation: Installation, pull: Pull) -> None:
     """The checkout is trusted: what configures the tests comes in by an upgrade, and by nothing else."""
     pull({"tests/worker/conftest.py": '"""From upstream."""\n'})

@@ -105,8 +105,11 @@ async def _develop(here: World, fake: Developer, messages: int) -> None:
 
 @pytest.mark.parametrize(
     ("window", "failing", "messages"),
-    [(128_000, 0, 10), (128_000, 2, 2), (SMALL, 0, 4)],
-    ids=["large window", "failing summaries", "small window"],
+    [
+        pytest.param(128_000, 0, 10, id="large window"),
+        pytest.param(128_000, 2, 2, id="failing summaries", marks=pytest.mark.exhaustive),
+        pytest.param(SMALL, 0, 4, id="small window", marks=pytest.mark.exhaustive),
+    ],
 )
 def test_a_long_development_run(
     window: int, failing: int, messages: int, record_property: Callable[[str, object], None]

@@ -5,8 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -23,6 +21,7 @@ from supervisor.ledger import Ledger, NewerLedger
 from supervisor.localbot.client import LocalBotClient
 from supervisor.paths import Paths
 from supervisor.specs import LABEL_PROJECT, LABEL_ROLE
+from tests.support import commands
 from tests.support.projects import new_project
 
 T = TypeVar("T")
@@ -113,14 +112,12 @@ class Installation:
 
     def run(self, *arguments: str, given: bytes = b"", settings: Mapping[str, str] | None = None) -> Result:
         """Run a command to its end, whatever it ends with; ``settings`` are for this one alone."""
-        process = subprocess.run(
-            [sys.executable, "-m", "supervisor", *arguments],
-            input=given,
-            capture_output=True,
-            check=False,
-            timeout=COMMAND_SECONDS,
+        process = commands.run(
+            arguments,
+            given=given,
             cwd=self.checkout,
             env={**self.environment, **(settings or {})},
+            seconds=COMMAND_SECONDS,
         )
         return Result(" ".join(arguments), process.returncode, process.stdout.decode(), process.stderr.decode())
 
