@@ -174,7 +174,13 @@ class Sessions:
             return self._sessions.get(worker_id)
 
     def assign(
-        self, worker_id: str, role: Role, *, epoch: int | None = None, deadline_seconds: float | None = None
+        self,
+        worker_id: str,
+        role: Role,
+        *,
+        epoch: int | None = None,
+        deadline_seconds: float | None = None,
+        kept: bool | None = None,
     ) -> None:
         """Give a worker a role; its open stream tells it at once."""
         with self._lock:
@@ -182,7 +188,7 @@ class Sessions:
             if session is None:
                 return
             serial = session.grant.serial + 1
-            grant = RoleGrant(role=role, epoch=epoch, serial=serial, deadline_seconds=deadline_seconds)
+            grant = RoleGrant(role=role, epoch=epoch, serial=serial, deadline_seconds=deadline_seconds, kept=kept)
             self._sessions[worker_id] = replace(session, grant=grant)
         self._wake(worker_id)
 

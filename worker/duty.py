@@ -107,7 +107,7 @@ class Duty:
         self._lease.take(grant.epoch)
         self._cut_at = None
         if held is None:
-            self._desk.open()
+            self._desk.open(inherits=grant.kept is not False)
         else:
             self._desk.resume()
         self._become(WorkerState.ACTIVE)

@@ -66,6 +66,9 @@ class RoleGrant(Message):
     epoch: int | None = None
     serial: int = Field(default=0, description="rises with every change; an older serial never replaces a newer one")
     deadline_seconds: float | None = Field(default=None, description="with drain and exit: when the fence falls")
+    kept: bool | None = Field(
+        default=None, description="with active: whether updates were kept for it; when absent, it has to ask"
+    )
 
 
 class Announcement(Message):

@@ -47,6 +47,10 @@ class Kept(Store):
         query = KeptRecord.select(*_COLUMNS).where(KeptRecord.source == source).order_by(KeptRecord.id)
         return [KeptUpdate(*row) for row in self._rows(query.tuples())]
 
+    def keeps_any(self) -> bool:
+        """Whether anything is kept, of whatever bot."""
+        return self._one(KeptRecord.select(KeptRecord.id).limit(1)) is not None
+
     def kept_answered(self, kept_id: int) -> None:
         """What it commanded was obeyed."""
         with self._writing("kept.answered"):

@@ -213,6 +213,7 @@ class WorkerPool:
         """
         lease = self._ledger.lease()
         holder = self.holder()
+        kept = None
         if lease is not None and lease.worker_id == successor.worker_id:
             epoch = lease.epoch
         else:
@@ -223,8 +224,9 @@ class WorkerPool:
                 cap_epoch(self._settings.paths.agent_db, lease.epoch)
             before = self._polls_before[successor.worker_id] = self._polls_ok(successor)
             with self._poll_turn:  # whoever stood in at the bot has ended its poll, and begins no other
+                kept = self._ledger.keeps_any()
                 epoch = self._ledger.grant_lease(successor.worker_id, {"polls_ok": before}).epoch
-        self._sessions.assign(successor.worker_id, Role.ACTIVE, epoch=epoch)
+        self._sessions.assign(successor.worker_id, Role.ACTIVE, epoch=epoch, kept=kept)
         if holder is not None and holder.worker_id != successor.worker_id:
             self._sessions.assign(holder.worker_id, Role.STANDBY)
         self._await(

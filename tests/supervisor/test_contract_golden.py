@@ -72,7 +72,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "problem": {},
     "progress": {"text": "", "final": False, "evidence": ""},
     "revocation": {},
-    "role_grant": {"epoch": None, "serial": 0, "deadline_seconds": None},
+    "role_grant": {"epoch": None, "serial": 0, "deadline_seconds": None, "kept": None},
     "submission": {"title": "", "why": "", "model": "", "tokens": 0, "chat_id": None, "repairs": ""},
     "submitted": {"code": "", "reason": ""},
     "taken": {},
@@ -84,7 +84,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "welcome": {
         "protocol": 1,
         "owners": [],
-        "grant": {"role": "standby", "epoch": None, "serial": 0, "deadline_seconds": None},
+        "grant": {"role": "standby", "epoch": None, "serial": 0, "deadline_seconds": None, "kept": None},
     },
 }
 

@@ -11,7 +11,7 @@ import pytest
 from supervisor import sessions
 from supervisor.contract import EventType, Role
 from supervisor.engine import EngineUnreachable
-from supervisor.ledger import Update, WorkerRow
+from supervisor.ledger import NewKept, Update, WorkerRow
 from supervisor.workers.pool import NoPoll, Stopping, WorkerFailed, WorkerLate
 from tests.supervisor.fakes.installation import Installation
 from tests.supervisor.fakes.supervisors import Supervisor
@@ -79,6 +79,23 @@ def test_the_former_holder_stands_by(installation: Installation, supervisor: Sup
     assert session.grant.role is Role.STANDBY
     supervisor.pool.hand_over(blue)
     assert installation.activity.epochs == [1, 2, 3]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_the_grant_says_whether_updates_were_kept(
+    installation: Installation, supervisor: Supervisor, kept: bool
+) -> None:
+    """So that a new holder need not ask; one that is confirmed may have been told before, and asks."""
+    if kept:
+        installation.ledger.keep("telegram:1", [NewKept(1, "{}")])
+    blue = active(installation, supervisor)
+    session = supervisor.pool.session(blue)
+    assert session is not None
+    assert session.grant.kept is kept
+    supervisor.pool.hand_over(blue)
+    session = supervisor.pool.session(blue)
+    assert session is not None
+    assert session.grant.kept is None
 
 
 def test_a_holder_is_confirmed_with_the_epoch_that_it_has(installation: Installation, supervisor: Supervisor) -> None:

@@ -252,10 +252,12 @@ class FakeSupervisor:
     def state(self) -> WorkerState | None:
         return self.beats[-1].state if self.beats else None
 
-    async def order(self, role: Role, *, epoch: int | None = None, deadline: float | None = None) -> None:
+    async def order(
+        self, role: Role, *, epoch: int | None = None, deadline: float | None = None, kept: bool | None = None
+    ) -> None:
         async with self._changed:
             serial = self.grant.serial + 1
-            self.grant = RoleGrant(role=role, epoch=epoch, serial=serial, deadline_seconds=deadline)
+            self.grant = RoleGrant(role=role, epoch=epoch, serial=serial, deadline_seconds=deadline, kept=kept)
             self._changed.notify_all()
 
     async def reaches(self, *states: WorkerState) -> None:

@@ -101,10 +101,12 @@ class World:
             store.close()
 
     @asynccontextmanager
-    async def active_worker(self, *, epoch: int = 1, **overrides: Any) -> AsyncIterator[asyncio.Task[None]]:
-        """A worker that holds the lease."""
+    async def active_worker(
+        self, *, epoch: int = 1, kept: bool | None = None, **overrides: Any
+    ) -> AsyncIterator[asyncio.Task[None]]:
+        """A worker that holds the lease, and what it was told of updates that were ``kept``."""
         async with self.worker(**overrides) as task:
-            await self.supervisor.order(Role.ACTIVE, epoch=epoch)
+            await self.supervisor.order(Role.ACTIVE, epoch=epoch, kept=kept)
             await self.supervisor.reaches(WorkerState.ACTIVE)
             yield task
 

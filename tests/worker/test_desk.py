@@ -18,7 +18,7 @@ class Part:
         self.chats = self
         self._ending = ending
 
-    async def run(self) -> None:
+    async def run(self, *, inherits: bool = True) -> None:
         try:
             await asyncio.sleep(60)
         finally:
@@ -43,7 +43,7 @@ async def test_what_is_cut_ends_side_by_side() -> None:
     async with asyncio.TaskGroup() as group:
         intake, runs, courier, beside = (cast("Any", Part(ending)) for _ in range(4))
         desk = Desk(group=group, intake=intake, runs=runs, courier=courier, with_intake=[], beside=[beside.run])
-        desk.open()
+        desk.open(inherits=True)
         await asyncio.sleep(BESIDE_AFTER_SECONDS + 0.05)
         await desk.close()
     assert max(SENDING, PREVIEW, WATCHING) < CUT_BEFORE_DEADLINE_SECONDS
@@ -57,7 +57,7 @@ async def test_the_poll_comes_first() -> None:
     def part(name: str) -> Any:
         made = Part(asyncio.Barrier(1))
 
-        async def run() -> None:
+        async def run(*, inherits: bool = True) -> None:
             begun.append(name)
             await asyncio.sleep(60)
 
@@ -69,7 +69,7 @@ async def test_the_poll_comes_first() -> None:
         desk = Desk(
             group=group, intake=intake, runs=runs, courier=courier, with_intake=[before.run], beside=[beside.run]
         )
-        desk.open()
+        desk.open(inherits=True)
         await asyncio.sleep(BESIDE_AFTER_SECONDS / 2)
         assert begun == ["before", "poll"]
         await asyncio.sleep(BESIDE_AFTER_SECONDS)

@@ -99,6 +99,27 @@ async def test_a_supervisor_that_is_away_is_asked_again_and_keeps_nobody_waiting
 
 
 @asynchronous
+async def test_nobody_is_asked_when_the_grant_says_that_nothing_was_kept() -> None:
+    """The question would be asked while nobody polls."""
+    async with world() as here:
+        here.supervisor.kept = [kept(501, "not there for this test")]
+        async with here.active_worker(kept=False):
+            await here.telegram.say("hello")
+            await until(lambda: here.telegram.texts() == ["dummy-ok"])
+        assert [text for _, text, _ in inbox(here)] == ["hello"]
+
+
+@asynchronous
+async def test_what_the_grant_speaks_of_is_asked_for() -> None:
+    """As by a supervisor that says nothing of it."""
+    async with world() as here:
+        here.supervisor.kept = [kept(501, "kept")]
+        async with here.active_worker(kept=True):
+            await until(lambda: here.telegram.texts() == ["dummy-ok"])
+        assert here.supervisor.taken == [1]
+
+
+@asynchronous
 async def test_a_supervisor_that_keeps_nothing_is_asked_once() -> None:
     """One of before that route was invented answers that there is no such thing."""
     async with world() as here:

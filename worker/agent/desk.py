@@ -32,9 +32,10 @@ class Desk:
         beside: Sequence[Duty],
     ) -> None:
         self._group = group
+        self._intake = intake
         self._runs = runs
         self._courier = courier
-        self._at_once = [*with_intake, intake.run]
+        self._with_intake = with_intake
         self._beside = beside
         self._standing: list[asyncio.Task[None]] = []
 
@@ -43,10 +44,11 @@ class Desk:
         """How many runs and deliveries are under way; what merely waits can be left to a successor."""
         return self._runs.chats.busy + self._courier.chats.busy
 
-    def open(self) -> None:
-        """Take up work, beginning with what a predecessor left."""
+    def open(self, *, inherits: bool) -> None:
+        """Take up work, beginning with what a predecessor left; ``inherits`` as in :meth:`Intake.run`."""
         self._standing = [
-            *(self._group.create_task(duty()) for duty in self._at_once),
+            *(self._group.create_task(duty()) for duty in self._with_intake),
+            self._group.create_task(self._intake.run(inherits=inherits)),
             *(self._group.create_task(_begin_later(duty)) for duty in self._beside),
         ]
         self._courier.open()

@@ -86,12 +86,15 @@ class Intake:
         self._answered = answered
         self._conflicts = Conflicts(owners)
 
-    async def run(self) -> None:
+    async def run(self, *, inherits: bool) -> None:
         """Poll for ever. The first poll is answered at once, so that it is soon known whether polling works.
 
-        So is the first after one that failed.
+        So is the first after one that failed. With ``inherits`` the supervisor is asked first for what it has kept: a
+        question that nobody polls during, and is spared where there is nothing.
         """
         self._presses.go_on()
+        if inherits:
+            self._inheritance.expect()
         try:
             await self._run()
         finally:
@@ -100,7 +103,6 @@ class Intake:
 
     async def _run(self) -> None:
         first = True
-        self._inheritance.expect()
         while True:
             if closed := self._gate.poll_wait():
                 await asyncio.sleep(closed)
