@@ -6,7 +6,7 @@
 ``deps``
     The locked packages over a base, named by lock, recipe and base.
 ``<project>/worker``
-    One revision of the worker's source over the dependency image, one layer.
+    One revision of the worker's source with its bytecode over the dependency image, or what a patch changed over that.
 
 Two builds of one context give two image ids, so an id is recorded, never computed.
 """
@@ -33,6 +33,7 @@ from supervisor.images.contexts import (
     contract_hash,
     digest,
     dockerfile,
+    patch_context,
     patch_layer,
     recipe,
     tar_of,
@@ -316,16 +317,11 @@ def build_revision(
     Layered on ``trunk`` where only changed files have to be added to it, so that a small patch makes a small image;
     over the dependency image otherwise. ``base_sha`` is None for an imported revision, ``created`` in seconds since
     the epoch, ``timeout`` in seconds of silence.
-    Raises BuildFailed, and ValueError for a file outside the worker's part of the tree.
+    Raises BuildFailed, and ValueError for a file that can not be part of a revision.
     """
-    if strays := sorted(path for path in files if not path.startswith(policy.AREAS)):
+    if strays := sorted(path for path in files if not policy.belongs(path)):
         raise ValueError(f"not of a worker's revision: {strays[0]}")
     contract = trusted_contract()
-    parent_id, layer = deps_image_id, {**files, **contract}
-    if trunk and _holds(engine, trunk, deps_image_id, contract_hash(contract)):
-        changed = patch_layer(trunk.files, files)
-        if changed:
-            parent_id, layer = trunk.image_id, changed
     tag = f"{project}/worker:{sha[:12]}"
     labels = {
         LABEL_PROJECT: project,
@@ -339,7 +335,11 @@ def build_revision(
         "org.opencontainers.image.revision": sha,
         "org.opencontainers.image.title": f"{project} worker",
     }
-    context = worker_context(parent_id, layer, labels)
+    fits = trunk is not None and _holds(engine, trunk, deps_image_id, contract_hash(contract))
+    if trunk and fits and (changed := patch_layer(trunk.files, files)):
+        parent_id, context = trunk.image_id, patch_context(trunk.image_id, changed, labels)
+    else:
+        parent_id, context = deps_image_id, worker_context(deps_image_id, {**files, **contract}, labels)
     image_id = engine.build(context, tag=tag, labels={}, network=False, log=log, timeout=timeout)
     size, below = (image.size_bytes if (image := engine.image(i)) else 0 for i in (image_id, parent_id))
     return BuiltImage(image_id, tag, size, size - below)

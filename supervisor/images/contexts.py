@@ -46,10 +46,13 @@ def contract_hash(contract: Mapping[str, bytes]) -> str:
 
 
 def worker_context(parent_id: str, files: Mapping[str, bytes], labels: Mapping[str, str]) -> bytes:
-    """The build context that puts ``files`` below /app over the image ``parent_id``; the same bytes each time."""
-    written = " ".join(f'{name}="{_escaped(value)}"' for name, value in sorted(labels.items()))
-    text = dockerfile("worker", parent_id) + f"LABEL {written}\n".encode()
-    return tar_of({"Dockerfile": text, **{f"app/{path}": content for path, content in files.items()}})
+    """The build context that puts a whole source below /app over the image ``parent_id``; the same bytes each time."""
+    return _context("worker", parent_id, files, labels)
+
+
+def patch_context(parent_id: str, files: Mapping[str, bytes], labels: Mapping[str, str]) -> bytes:
+    """The like for the files that a patch adds to the source in the image ``parent_id``, or replaces there."""
+    return _context("patch", parent_id, files, labels)
 
 
 def patch_layer(old: Mapping[str, bytes], new: Mapping[str, bytes]) -> dict[str, bytes] | None:
@@ -77,6 +80,12 @@ def tar_of(files: Mapping[str, bytes]) -> bytes:
                 member.mode, member.type = 0o555, tarfile.DIRTYPE
                 tar.addfile(member)
     return buffer.getvalue()
+
+
+def _context(kind: str, parent_id: str, files: Mapping[str, bytes], labels: Mapping[str, str]) -> bytes:
+    written = " ".join(f'{name}="{_escaped(value)}"' for name, value in sorted(labels.items()))
+    text = dockerfile(kind, parent_id) + f"LABEL {written}\n".encode()
+    return tar_of({"Dockerfile": text, **{f"app/{path}": content for path, content in files.items()}})
 
 
 def _escaped(value: str) -> str:

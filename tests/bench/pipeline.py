@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from supervisor.engine import Engine
-from supervisor.images.contexts import worker_context
+from supervisor.images.contexts import patch_context
 from supervisor.ledger import Ledger, Revision
 from supervisor.specs import LABEL_PROJECT, LABEL_ROLE, WORKER_UID, gate_spec
 from tests.bench.figures import Figure, kibibytes, seconds
@@ -97,7 +97,7 @@ def _bare(installation: Installation, engine: Engine, base: Revision, number: in
     project = installation.project
     path, text = one_line(installation.checkout, f"bare {number}")
     labels = {LABEL_PROJECT: project, LABEL_ROLE: "worker"}
-    context = worker_context(base.image_id, {path: text.encode()}, labels)
+    context = patch_context(base.image_id, {path: text.encode()}, labels)
     started = time.monotonic()
     image = engine.build(
         context, tag=f"{project}/bare:{number}", labels={}, network=False, log=lambda _: None, timeout=60

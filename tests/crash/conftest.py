@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.crash.road import Road
-from tests.e2e.conftest import checkout, install, pytest_runtest_makereport
+from tests.e2e.conftest import checkout, first_image, install, pytest_runtest_makereport
 from tests.support.installation import Install
 
-__all__ = ["checkout", "install", "pytest_runtest_makereport", "road"]
+__all__ = ["checkout", "first_image", "install", "pytest_runtest_makereport", "road"]
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from supervisor.images.builds import Deps
+from supervisor.engine import Engine
+from supervisor.images.builds import BuiltImage, Deps, build_revision
+from supervisor.pipeline.upgrade import checkout_files
 from tests.support.checkouts import copy_checkout
 from tests.support.installation import Install, Installation
+from tests.support.projects import new_project
 
 
 @pytest.fixture(scope="session")
@@ -17,8 +20,28 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy_checkout(tmp_path_factory.mktemp("few-tests") / "checkout")
 
 
+@pytest.fixture(scope="session")
+def first_image(engine: Engine, deps: Deps, checkout: Path) -> Iterator[BuiltImage]:
+    """The first revision of that checkout as an image that stays: all installations share its layers in the engine."""
+    built = build_revision(
+        engine,
+        project=new_project(),
+        deps_image_id=deps.image_id,
+        sha="0" * 40,
+        base_sha=None,
+        tx_id="",
+        files=checkout_files(checkout),
+        trunk=None,
+        created=0,
+        log=lambda _line: None,
+        timeout=120,
+    )
+    yield built
+    engine.remove_image(built.tag)
+
+
 @pytest.fixture(scope="module")
-def install(deps: Deps, checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Install]:
+def install(first_image: BuiltImage, checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Install]:
     """Makes installations with the settings that are given; they are not up yet."""
     with ExitStack() as stack:
 

@@ -142,7 +142,34 @@ def test_a_deleted_file_is_gone(revisions: Revisions) -> None:
     """Also from the layers below, where a look at the whole file system would find it."""
     trunk = revisions.trunk()
     left = {path: content for path, content in FILES.items() if path != "worker/module.py"}
-    assert revisions.output(revisions.build(left, trunk), "ls", "/app/worker") == "__init__.py\n__main__.py\n"
+    listed = revisions.output(revisions.build(left, trunk), "find", "/app/worker", "-name", "module*")
+    assert listed == ""
+
+
+def test_an_imported_revision_starts_from_its_bytecode(revisions: Revisions) -> None:
+    """Its modules and the contract's are loaded, not compiled; each is compared with its source's hash."""
+    image = revisions.build({**FILES, "worker/module.py": b"value = 1\n", "worker/broken.py": b"(\n"})
+    told = revisions.output(image, "python", "-v", "-c", "import worker.module, supervisor.contract")
+    for name in ("worker/__pycache__/module", "supervisor/contract/__pycache__/messages"):
+        assert f"# code object from '/app/{name}.cpython-311.pyc'" in told
+    assert "# wrote" not in told
+    flags = "print(int.from_bytes(open('/app/worker/__pycache__/module.cpython-311.pyc', 'rb').read()[4:8], 'little'))"
+    assert revisions.output(image, "python", "-c", flags) == "3\n", "checked by hash, as PEP 552 numbers it"
+    owner = revisions.output(image, "stat", "-c", "%a %u", "/app/worker/__pycache__/module.cpython-311.pyc")
+    assert owner == "644 0\n"
+
+
+def test_a_patched_module_is_what_its_source_says(revisions: Revisions) -> None:
+    """The bytecode below it is of the former source, with the same size and time: it is seen to be stale."""
+    old = {**FILES, "worker/module.py": b"value = 1\n", "worker/other.py": b"from worker.module import value\n"}
+    image = revisions.build(old)
+    trunk = Trunk(image.id, image.labels["autonous.sha"], old)
+    patched = revisions.build({**old, "worker/module.py": b"value = 2\n"}, trunk)
+    assert patched.layers[:-1] == image.layers
+    told = revisions.output(patched, "python", "-v", "-c", "import worker.other; print('value', worker.other.value)")
+    assert "value 2" in told
+    assert "# code object from /app/worker/module.py" in told
+    assert "# code object from '/app/worker/__pycache__/other.cpython-311.pyc'" in told
 
 
 def test_a_build_over_an_image_that_is_gone_fails(revisions: Revisions) -> None:

@@ -23,7 +23,7 @@ from supervisor.images.builds import (
     ensure_deps,
     extras_in,
 )
-from supervisor.images.contexts import patch_layer, tar_of, trusted_contract, worker_context
+from supervisor.images.contexts import patch_context, patch_layer, tar_of, trusted_contract, worker_context
 from supervisor.paths import CHECKOUT
 from supervisor.pipeline.dependencies import pins
 
@@ -173,11 +173,25 @@ def test_a_label_cannot_break_out_of_its_line() -> None:
     assert dockerfile.splitlines()[-1] == 'LABEL k="a\\"b\\\\c\\$d"'
 
 
-def test_nothing_runs_when_a_revision_is_built() -> None:
-    """There is no RUN after the source is copied, so a build hook has nothing to hook into."""
-    dockerfile = untar(worker_context("sha256:1", FILES, {}))["Dockerfile"].decode()
-    instructions = [line.split()[0] for line in dockerfile.splitlines() if line and not line.startswith("#")]
-    assert instructions == ["ARG", "FROM", "COPY", "LABEL"]
+def instructions(context: bytes) -> list[str]:
+    """The lines of a context's Dockerfile, without its comments."""
+    text = untar(context)["Dockerfile"].decode().replace("\\\n", "")
+    return [line for line in text.splitlines() if line and not line.startswith("#")]
+
+
+def test_nothing_runs_when_a_patch_is_built() -> None:
+    """There is no RUN, so a build hook has nothing to hook into, and the build is soon over."""
+    assert [line.split()[0] for line in instructions(patch_context("sha256:1", FILES, {}))] == [
+        *("ARG", "FROM", "COPY", "LABEL")
+    ]
+
+
+def test_a_whole_source_is_compiled_by_a_python_that_looks_for_nothing_in_it() -> None:
+    """Isolated, so no module of the source is imported; what the labels say is no part of what builds can share."""
+    lines = instructions(worker_context("sha256:1", FILES, {"k": "v"}))
+    assert [line.split()[0] for line in lines] == ["ARG", "FROM", "USER", "COPY", "RUN", "USER", "LABEL"]
+    assert "python -I -m compileall " in lines[4]
+    assert lines[5] == "USER 10001"
 
 
 def test_the_layer_of_a_patch_holds_changed_and_added_files_only() -> None:
@@ -252,8 +266,14 @@ def test_a_trunk_that_is_gone_is_not_built_on(engine: StoringEngine, deps: str, 
     assert engine.revision(PATCHED, {**FILES, "worker/app.py": b""}, trunk, deps=deps).parent == deps
 
 
-@pytest.mark.parametrize("path", ["supervisor/contract/messages.py", "conftest.py", "workers/x.py"])
-def test_a_revision_cannot_bring_files_of_the_trusted_tree(engine: StoringEngine, deps: str, path: str) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("supervisor/contract/messages.py", "conftest.py", "workers/x.py"),
+        *("worker/__pycache__/app.cpython-311.pyc", "worker/app.pyc"),
+    ],
+)
+def test_a_revision_cannot_bring_trusted_files_nor_bytecode(engine: StoringEngine, deps: str, path: str) -> None:
     """Policy refuses such a patch; should it ever get this far, nothing is built."""
     with pytest.raises(ValueError, match=path):
         engine.revision(PATCHED, {**FILES, path: b""}, None, deps=deps)
