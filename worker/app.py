@@ -1,6 +1,7 @@
 """The composition root: settings, store, commander, model, agent, link, and the life of the process."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -80,7 +81,10 @@ def main() -> int:
     except (SettingsError, PromptUnreadable, StoreUnusable) as error:
         return _cannot_start(redact(str(error)))
     try:
-        asyncio.run(App(settings, prompt, store, redact).run())
+        app = App(settings, prompt, store, redact)
+        gc.freeze()  # what is there by now stays, and is no garbage at the end either
+        gc.enable()
+        asyncio.run(app.run())
     except SettingsError as error:  # of what is only found out when a part is put together
         return _cannot_start(redact(str(error)))
     except Exception as error:
