@@ -17,7 +17,7 @@ from supervisor.gates.testrun import TestRunner
 from supervisor.images.builds import BuiltImage, ImagesUnavailable, Trunk, build_revision, ensure_deps
 from supervisor.images.resolution import IndexAway, ResolvingFailed
 from supervisor.images.trunk import trunk_of
-from supervisor.ledger import Blame, Ledger, Revision, Update
+from supervisor.ledger import Blame, Ledger, Origin, Revision, Update
 from supervisor.pipeline.dependencies import Changed, asks_for_packages, look_up, same_again, shown
 from supervisor.revisions import Revisions
 from supervisor.sessions import Signal
@@ -135,7 +135,8 @@ class Steps:
                 base_sha=base.sha,
                 tx_id=update.tx_id,
                 files=self._revisions.files(sha),
-                trunk=self._trunk(base),
+                # What a checkout brings is built whole, with its bytecode: it is what later patches are layered on.
+                trunk=None if update.origin is Origin.UPSTREAM else self._trunk(base),
                 created=update.created_at,
                 log=lines.append,
                 timeout=self._left(),
