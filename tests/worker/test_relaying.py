@@ -168,6 +168,17 @@ async def test_a_supervisor_that_does_not_answer_is_told() -> None:
         assert here.telegram.called("editMessageReplyMarkup") == []
 
 
+@pytest.mark.parametrize("text", ["/grant /srv/x ro 1", "/grants", "/revoke 3"])
+@asynchronous
+async def test_a_grant_while_the_supervisor_is_away(text: str) -> None:
+    """The same words as for any other command, not what the connection said."""
+    async with world() as here, here.active_worker():
+        here.supervisor.unknown = {"/v1/grants", "/v1/grants/3/revoke"}
+        await here.telegram.say(text)
+        await until(here.telegram.texts)
+        assert here.telegram.texts() == [AWAY_TEXT]
+
+
 @asynchronous
 async def test_alone_there_is_nobody_to_ask() -> None:
     """A worker without a supervisor says so."""

@@ -8,14 +8,13 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from typing import Final, Protocol
 
 from supervisor.contract import Grant, GrantOrder, Grants, Revocation
 from worker.agent.asks import Answer, Asks, Wording, listed, plain
 from worker.agent.journal import Attempt
 from worker.agent.toolset import OwnTool
-from worker.selfupdate.base import SupervisorError
+from worker.selfupdate.base import Away, SupervisorError
 from worker.tools.base import Arguments, ErrorClass, ToolError, ToolResult, argument
 
 GRANTING: Final[Mapping[str, str]] = {
@@ -67,9 +66,8 @@ class Granting:
     # -- the owner
 
     def commands(self) -> Mapping[str, Callable[[int, str], Awaitable[str]]]:
-        """The direct commands; each gives what the chat is told."""
-        acts = {"grant": self._grant_by_words, "grants": self._list, "revoke": self._revoke_by_number}
-        return {name: partial(_told, act) for name, act in acts.items()}
+        """The direct commands; each gives what the chat is told, or raises SupervisorError."""
+        return {"grant": self._grant_by_words, "grants": self._list, "revoke": self._revoke_by_number}
 
     async def _grant_by_words(self, chat_id: int, argument: str) -> str:
         words = argument.rsplit(maxsplit=2)
@@ -145,6 +143,8 @@ class Granting:
         )
         try:
             grant = await self._open(order)
+        except Away as error:
+            raise ToolError("supervisor_away", "the supervisor does not answer just now: try again later") from error
         except SupervisorError as error:
             raise ToolError("not_grantable", str(error), ErrorClass.POLICY) from error
         return ToolResult(ok=True, stdout=_granted(grant), meta={"grant": grant.number, "ends_at": grant.ends_at})
@@ -168,14 +168,6 @@ class Granting:
         grant = await self._desk.grant(order)
         self._known_at = -math.inf
         return grant
-
-
-async def _told(act: Callable[[int, str], Awaitable[str]], chat_id: int, argument: str) -> str:
-    """What came of a command."""
-    try:
-        return await act(chat_id, argument)
-    except SupervisorError as error:
-        return f"That did not work: {error}"
 
 
 def _by(chat_id: int) -> dict[str, int]:

@@ -37,7 +37,8 @@ logger = logging.getLogger(__name__)
 class Relaying:
     """Passes them on. ``supervisor`` is None for a worker that runs alone.
 
-    ``own`` are commands that the worker carries out itself, beside its runs; they give what the chat is told.
+    ``own`` are commands that the worker carries out itself, beside its runs; they give what the chat is told, or raise
+    SupervisorError.
     ``answered`` is called for a chat with an answer to be sent.
     """
 
@@ -114,9 +115,12 @@ class Relaying:
         """What the chat is told. A command that breaks down is not tried again: it would stand before all others."""
         try:
             own = self._own.get(relay.name)
-            return await (own(relay.chat_id, relay.argument) if own else _told(supervisor, relay))
+            return await (own(relay.chat_id, relay.argument) if own else _answered(supervisor, relay))
         except Fenced:
             raise
+        except SupervisorError as error:
+            logger.warning("/%s was not relayed: %s", relay.name, error)
+            return _told(error)
         except Exception as error:
             logger.exception("unexpected error in /%s", relay.name)
             self._vitals.internal_error(error)
@@ -130,14 +134,15 @@ class Relaying:
             return await self._supervisor.press(press)
         except SupervisorError as error:
             logger.warning("a press was not relayed: %s", error)
-            return Pressed(text=AWAY_TEXT if isinstance(error, Away) else str(error), alert=True)
+            return Pressed(text=_told(error), alert=True)
 
 
-async def _told(supervisor: Supervisor, relay: Relay) -> str:
-    """The supervisor's answer, or why there is none."""
+async def _answered(supervisor: Supervisor, relay: Relay) -> str:
+    """The supervisor's answer. Raises SupervisorError."""
     command = Command(name=relay.name, argument=relay.argument, user_id=relay.user_id, chat_id=relay.chat_id)
-    try:
-        return (await supervisor.command(command)).text
-    except SupervisorError as error:
-        logger.warning("/%s was not relayed: %s", command.name, error)
-        return AWAY_TEXT if isinstance(error, Away) else str(error)
+    return (await supervisor.command(command)).text
+
+
+def _told(error: SupervisorError) -> str:
+    """Why there is no answer: what an owner can do about a supervisor that is away, not how that looked from here."""
+    return AWAY_TEXT if isinstance(error, Away) else str(error)
