@@ -16,6 +16,7 @@ from supervisor.workers.pool import NoPoll, WorkerFailed
 _LOG = structlog.get_logger()
 #: Whose failure N-1 may repeat: also that of one that was excused for it by a supervisor that died then.
 _MAY_REPEAT: Final = (Blame.OWN, Blame.EXTERNAL)
+_GIVEN_UP: Final = (Status.DEPLOY_FAILED, Status.ROLLED_BACK)
 _TAKEN_BACK: Final = (Status.ROLLBACK_PENDING, Status.ROLLED_BACK)
 
 
@@ -92,23 +93,24 @@ class Rollback(Part):
                 self._ledger.amend(update.tx_id, {"blame": Blame.OWN})
 
     def repeated_by(self, good: Revision, reason: str) -> bool:
-        """Whether the good revision fails just as the one did that was lately given up for it.
+        """Whether the good revision fails just as one did that was lately given up for it, in its deploy or later.
 
         Then neither is to blame: the ban is lifted, and going back further would not help.
         """
         if self._outages.repeated():
             return True
         since = self._clocks.wall() - self._settings.crash_window_seconds
-        rolled_back = [update for update in self._ledger.having(Status.ROLLED_BACK) if update.base_sha == good.sha]
-        former = max(rolled_back, key=lambda update: update.updated_at, default=None)
-        if former is None or former.updated_at < since:
-            return False
-        if former.blame not in _MAY_REPEAT and not former.blame_open:
-            return False
-        if not self._failed_by(former, reason):
-            return False
-        self._excuse(former, reason)
-        return True
+        alike = [
+            update
+            for update in self._ledger.having(*_GIVEN_UP)
+            if update.base_sha == good.sha
+            and update.updated_at >= since
+            and (update.blame in _MAY_REPEAT or update.blame_open)
+            and self._failed_by(update, reason)
+        ]
+        for update in alike:
+            self._excuse(update, reason)
+        return bool(alike)
 
     # -- inside
 

@@ -327,6 +327,27 @@ def test_n_minus_1_that_crashes_alike_soon_after_is_not_given_up(installation: I
         assert (second.status, second.blame) == (S.ROLLED_BACK, Blame.EXTERNAL)
 
 
+@pytest.mark.usefixtures("excuse")
+def test_n_minus_1_that_crashes_as_green_did_in_its_deploy_is_not_given_up(installation: Installation) -> None:
+    """It had never let go for good, and then runs into what green ran into: every ban for that is lifted."""
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        first = installation.promoted("first")
+        failed = [
+            installation.reaches(installation.approved(title, Behaviour(exits_at_start=code)), S.DEPLOY_FAILED)
+            for title, code in (("second", 5), ("third", 5), ("fourth", 6))
+        ]
+        assert [update.blame for update in failed] == [Blame.OWN] * 3
+        installation.until(lambda: len(installation.ledger.living_workers()) == 2, what="the last green to be put away")
+        for _ in range(3):
+            active = installation.becomes_active(first)
+            installation.engine.crash(active.worker_id, code=5)
+            installation.until(lambda active=active: installation.active() != active)  # type: ignore[misc]
+        installation.becomes_active(first)
+        assert installation.update(first).status is S.PROMOTED
+        assert [installation.update(update).blame for update in failed] == [Blame.EXTERNAL] * 2 + [Blame.OWN]
+
+
 def test_the_first_revision_that_crashes_alike_lifts_the_ban_too(installation: Installation) -> None:
     """There is nothing to go back to from it, and yet the update before it is not to blame."""
     with installation.supervised():
@@ -469,6 +490,24 @@ def test_a_green_that_alone_cannot_poll_stays_banned(installation: Installation)
         installation.becomes_active(installation.genesis)
         time.sleep(0.6)
         assert (installation.update(update).blame, installation.update(update).code) == (Blame.OWN, "no_poll")
+
+
+@pytest.mark.parametrize("crashes", [1, 3], ids=["once", "too often"])
+def test_an_open_blame_is_settled_by_whoever_stays(installation: Installation, crashes: int) -> None:
+    """N-1 ends in another way before it has polled: the next worker of it is asked, or the revision before it."""
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        first = installation.promoted("first", Behaviour())
+        installation.behaviours[first.sha or ""] = [*[Behaviour(polls=False, exits_after=0.1)] * crashes, Behaviour()]
+        blue = installation.becomes_active(first)
+        mute = installation.approved("mute", Behaviour(polls=False))
+        installation.becomes_active(mute)
+        installation.engine.crash(blue.worker_id)
+        installation.reaches(mute, S.DEPLOY_FAILED)
+        assert installation.update(mute).blame_open
+        installation.until(lambda: not installation.update(mute).blame_open, what="the blame to be settled")
+        assert installation.update(mute).blame == Blame.OWN
+        assert installation.ledger.good_sha() == (first if crashes == 1 else installation.genesis).sha
 
 
 def test_a_green_that_cannot_poll_as_blue_could_not_is_not_banned(installation: Installation) -> None:
