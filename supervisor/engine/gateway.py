@@ -220,14 +220,17 @@ class Engine:
         with around("engine.stop"), suppress(ContainerGone), translated(container_id):
             self._api.stop(container_id, timeout=seconds)
 
-    def kill(self, container_id: str) -> None:
-        """KILL at once. Nothing happens when it is gone or dead."""
+    def kill(self, container_id: str) -> bool:
+        """KILL at once. False when it was gone or dead: nothing happens then."""
         with around("engine.kill"), suppress(ContainerGone), translated(container_id):
             try:
                 self._api.kill(container_id)
             except APIError as error:
                 if "is not running" not in str(error.explanation):
                     raise
+            else:
+                return True
+        return False
 
     def wait(self, container_id: str, *, timeout: float) -> int | None:
         """The exit code, or None when it still runs after ``timeout`` seconds."""

@@ -46,8 +46,8 @@ class Engine(Watched, Protocol):
     def stop(self, container_id: str, *, seconds: int) -> None:
         """TERM, then KILL after ``seconds``."""
 
-    def kill(self, container_id: str) -> None:
-        """KILL at once."""
+    def kill(self, container_id: str) -> bool:
+        """KILL at once; whether it still ran."""
 
     def wait(self, container_id: str, *, timeout: float) -> int | None:
         """The exit code, or None when it still runs after ``timeout`` seconds."""
@@ -198,10 +198,12 @@ class WorkerContainers:
     def kill(self, worker_id: str, reason: str) -> None:
         """End a worker at once and see it dead: the fence before another may be active.
 
-        Raises EngineError when the engine cannot say that it is dead.
+        ``reason`` stands when it had not ended before. Raises EngineError when the engine cannot say that it is dead.
         """
-        self._killed[worker_id] = reason
-        self._engine.kill(worker_id)
+        killed_before = worker_id in self._killed
+        self._killed.setdefault(worker_id, reason)  # first: an engine that goes away now may have killed it
+        if not self._engine.kill(worker_id) and not killed_before:
+            del self._killed[worker_id]
         view = self._engine.inspect(worker_id)
         if view is not None and view.running and self._engine.wait(worker_id, timeout=10) is None:
             raise EngineError(f"{worker_id} was killed and still runs")

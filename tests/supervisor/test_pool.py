@@ -147,6 +147,32 @@ def test_a_holder_that_dies_in_its_drain_is_not_waited_for(installation: Install
     assert blue.worker_id not in installation.activity.active()
 
 
+@pytest.mark.parametrize(
+    ("dies", "at_once", "code", "reason"),
+    [
+        (True, False, 5, "exited by itself with code 5"),
+        (True, True, 5, "exited by itself with code 5"),
+        (False, True, 137, "killed: the lease moved on without it"),
+    ],
+)
+def test_a_former_holder_is_recorded_as_it_ended(
+    installation: Installation, supervisor: Supervisor, dies: bool, at_once: bool, code: int, reason: str
+) -> None:
+    """One that its successor found dead was killed by nobody; one that was killed twice was killed."""
+    blue = active(installation, supervisor)
+    green = worker(installation, supervisor)
+    supervisor.pool.settle(green)
+    if dies:
+        installation.engine.fail_silently(blue.worker_id)  # the engine's event comes later than the successor
+        installation.engine.crash(blue.worker_id, code=5)
+    supervisor.pool.hand_over(green, at_once=at_once)
+    if not dies:
+        supervisor.containers.kill(blue.worker_id, "killed: once more")
+    supervisor.pool.retire(blue, reason="no longer needed")
+    ended = installation.ledger.worker(blue.worker_id)
+    assert (ended.exit_code, ended.reason) == (code, reason)
+
+
 def test_a_lease_is_not_granted_before_the_killed_holder_is_seen_dead(
     installation: Installation, supervisor: Supervisor
 ) -> None:

@@ -125,15 +125,15 @@ def test_containers_are_listed_by_project_and_label_dead_ones_too(bench: Bench) 
 
 
 def test_a_killed_container_stays_with_its_exit_code(bench: Bench) -> None:
-    """137, until it is removed; killing it again does nothing."""
+    """137, until it is removed; killing it again does nothing, and says so."""
     container = bench.run()
-    bench.engine.kill(container)
+    assert bench.engine.kill(container)
     assert bench.engine.wait(container, timeout=10) == 137
     view = bench.engine.inspect(container)
     assert view is not None
     assert (view.status, view.running, view.exit_code, view.oom_killed, view.pid) == ("exited", False, 137, False, 0)
     assert view.finished_at >= view.started_at
-    bench.engine.kill(container)
+    assert not bench.engine.kill(container)
     bench.engine.stop(container, seconds=1)
     assert bench.engine.wait(container, timeout=1) == 137
 
@@ -174,7 +174,7 @@ def test_what_cannot_be_started_stays_as_it_was_made(bench: Bench, missing: str)
     assert (view.started_at, view.finished_at) == (0, 0)
     assert view.exit_code == {"network": 128, "program": 127}[missing]
     assert bench.engine.wait(view.id, timeout=5) == view.exit_code
-    bench.engine.kill(view.id)
+    assert not bench.engine.kill(view.id)
     bench.engine.stop(view.id, seconds=1)
     assert bench.engine.inspect(view.id) == view
     bench.engine.remove(view.id)
@@ -197,8 +197,8 @@ def test_what_is_removed_is_gone(bench: Bench) -> None:
     bench.engine.remove(container)
     assert bench.engine.inspect(container) is None
     assert bench.engine.containers(bench.project) == []
-    for gone in (bench.engine.kill, lambda c: bench.engine.stop(c, seconds=1)):
-        gone(container)
+    assert not bench.engine.kill(container)
+    bench.engine.stop(container, seconds=1)
     with pytest.raises(ContainerGone):
         bench.engine.wait(container, timeout=1)
     with pytest.raises(ContainerGone):

@@ -237,14 +237,17 @@ class FakeEngine:
             self._exited(found, KILLED, False)
         self.changed()
 
-    def kill(self, container_id: str) -> None:
-        """KILL at once. Nothing happens when it is gone or dead."""
+    def kill(self, container_id: str) -> bool:
+        """KILL at once. False when it was gone or dead: nothing happens then."""
         self._call("kill", container_id)
         found = self._find(container_id)
+        ran = False
         if found is not None and found.process is not None and not found.ended.is_set():
             found.process.kill()
             self._exited(found, KILLED, False)
+            ran = True
         self.changed()
+        return ran
 
     def wait(self, container_id: str, *, timeout: float) -> int | None:
         """The exit code, or None when it still runs after ``timeout`` seconds. Raises ContainerGone."""
