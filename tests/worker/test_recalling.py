@@ -15,9 +15,9 @@ from tests.worker.fakes import OWNER
 from tests.worker.support import asynchronous, open_store, until
 from tests.worker.test_commands import Nothing, dead_letters
 from worker.agent import recalling
-from worker.agent.commands import LEFT_SECONDS, DirectCommands
+from worker.agent.commands import LATE_SECONDS, LEFT_SECONDS, DirectCommands
 from worker.agent.notices import SPOILT
-from worker.agent.recalling import CUT_TEXT, NO_VECTOR_TEXT, Recalling
+from worker.agent.recalling import CUT_TEXT, LATE_CHARACTERS, LATE_TEXT, NO_VECTOR_TEXT, Recalling
 from worker.agent.relaying import Relaying
 from worker.commander.base import Incoming, UpdateKind
 from worker.context import Recaller
@@ -96,6 +96,14 @@ def stored(store: Store, text: str) -> int:
     row_id = store.inbox.add("test", update, kind="command", text=text, status=InboxStatus.DONE)
     assert row_id is not None
     return row_id
+
+
+def stored_ago(directory: Path, seconds: float, text: str) -> None:
+    """The same, by a worker of so long ago."""
+    old = open_store(directory / "agent.db", clock=lambda: time.time() - seconds)
+    old.lease.take(1)
+    stored(old, text)
+    old.close()
 
 
 @pytest.fixture
@@ -194,20 +202,29 @@ async def test_one_that_is_cut_is_answered_by_words(store: Store) -> None:
 
 @asynchronous
 async def test_one_that_a_killed_worker_left_is_answered_by_the_next(store: Store, tmp_path: Path) -> None:
-    """Once, and not for whoever asked long ago; what else was not answered is none of it."""
+    """Once; in one line for whoever asked long ago, not at all after a day; nothing else that was not answered."""
     for text in ("/recall anchor", "/stop", "/recall"):
         stored(store, text)
-    long_ago = time.time() - LEFT_SECONDS - 1
-    old = open_store(tmp_path / "agent.db", clock=lambda: long_ago)
-    old.lease.take(1)
-    stored(old, "/recall sail")
-    old.close()
+    stored_ago(tmp_path, LEFT_SECONDS + 1, "/recall sail")
+    stored_ago(tmp_path, LATE_SECONDS + 1, "/recall bread")
     for _ in range(2):
         async with chat(store, near=[2]) as here:
-            await until(here.answers)
+            await until(lambda: len(here.answers()) == 2)
             await asyncio.sleep(0.05)
+    assert [text for text in here.answers() if "4711" not in text] == [LATE_TEXT.format(words="sail")]
+
+
+@asynchronous
+async def test_a_late_one_that_is_cut_is_told_all_the_same(store: Store, tmp_path: Path) -> None:
+    """In the same words: what was found would come out of nowhere."""
+    stored_ago(tmp_path, LEFT_SECONDS + 1, "/recall anchor " + "and sail " * 100)
+    here = Chat(store, Embedder(), Vectors([]), Vitals())
+    here.task = asyncio.create_task(here.commands.run())
+    asyncio.get_running_loop().call_soon(here.task.cancel)
+    await asyncio.gather(here.task, return_exceptions=True)
     (answer,) = here.answers()
-    assert "4711" in answer
+    assert answer.startswith(LATE_TEXT.format(words="anchor and sail"))
+    assert len(answer) <= len(LATE_TEXT) + LATE_CHARACTERS
 
 
 @asynchronous

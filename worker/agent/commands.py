@@ -32,8 +32,9 @@ HELP_TEXT: Final = "Write to me in plain words. Besides that I understand:\n" + 
 )
 PATCH_TEXT: Final = "Say what you want to be different: /patch <what you want>"
 NOTHING_TO_STOP_TEXT: Final = "There is nothing to stop."
-#: A question that a predecessor left is answered when it is no older.
+#: A question that a predecessor left is answered when it is no older; for a day it is told that it was left.
 LEFT_SECONDS: Final = 600.0
+LATE_SECONDS: Final = DAY_SECONDS
 #: The database's numbers have 64 bits.
 _PAST_ALL_ROWS: Final = 2**63
 #: A tx_id, or a beginning of one.
@@ -103,14 +104,15 @@ class DirectCommands:
         await self._recalling.run(self._left())
 
     def _left(self) -> list[Question]:
+        now = self._store.now()
         try:
-            rows = self._store.inbox.unanswered_commands(self._store.now() - LEFT_SECONDS)
+            rows = self._store.inbox.unanswered_commands(now - LATE_SECONDS)
         except Exception as error:  # also the driver's own: no command is worth the worker
             logger.warning("what a predecessor was asked to recall is not known: %s", error)
             return []
         return [
-            Question(row_id, chat_id, found[1])
-            for row_id, chat_id, text in rows
+            Question(row_id, chat_id, found[1], late=asked_at < now - LEFT_SECONDS)
+            for row_id, chat_id, text, asked_at in rows
             if (found := self.find(text)) is not None and found[0] == self._recall and found[1]
         ]
 

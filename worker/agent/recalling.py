@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 from typing import Final, Protocol
 
 from worker.agent import notices
@@ -21,6 +22,8 @@ LATER_TEXT: Final = "What is forgotten is not recalled again; it stays in the hi
 #: What a line says where both ways were open, by the ways it was found.
 FOUND_BY: Final = {("words",): "its words", ("meaning",): "its meaning", ("words", "meaning"): "its words and meaning"}
 NO_VECTOR_TEXT: Final = "By words alone: the embeddings server did not answer as it should."
+LATE_TEXT: Final = "I ended before I could answer this. If you still want to know, ask again: /recall {words}"
+LATE_CHARACTERS: Final = 200
 CUT_TEXT: Final = "By words alone: there was no time for the embeddings server."
 
 logger = logging.getLogger(__name__)
@@ -42,11 +45,15 @@ class Remembers(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What a chat wants to be recalled, and the row of the inbox that it came in."""
+    """What a chat wants to be recalled, and the row of the inbox that it came in.
+
+    It is ``late`` when whoever asked has long given up waiting.
+    """
 
     row_id: int
     chat_id: int
     words: str
+    late: bool = False
 
 
 class Recalling:
@@ -88,8 +95,7 @@ class Recalling:
         await asyncio.gather(*self._open.values(), return_exceptions=True)
         for question in self._open:
             try:
-                hits = self._memory.by_words(question.chat_id, question.words)
-                self._store.outbox.add(question.chat_id, _told(hits, CUT_TEXT), inbox_id=question.row_id)
+                self._store.outbox.add(question.chat_id, self._in_short(question), inbox_id=question.row_id)
             except Exception as error:  # the next worker finds that there is no answer
                 logger.warning("what was asked to be recalled is left to the next worker: %s", error)
         self._open.clear()
@@ -104,7 +110,15 @@ class Recalling:
             self._vitals.internal_error(error)
         del self._open[question]
 
+    def _in_short(self, question: Question) -> str:
+        """The answer for which nobody else is asked."""
+        if question.late:
+            return LATE_TEXT.format(words=shorten(question.words, LATE_CHARACTERS, placeholder="…"))
+        return _told(self._memory.by_words(question.chat_id, question.words), CUT_TEXT)
+
     async def _found(self, question: Question) -> str:
+        if question.late:
+            return self._in_short(question)
         try:
             found = await self._memory.recollect(question.chat_id, question.words)
         except Exception as error:

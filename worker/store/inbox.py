@@ -40,7 +40,7 @@ _OLDEST_OPEN: Final = (
 
 #: No table is indexed for it, so it looks at the latest rows alone.
 _UNANSWERED: Final = """
-SELECT id, chat_id, text FROM inbox
+SELECT id, chat_id, text, created_at FROM inbox
 WHERE kind = 'command' AND error = '' AND created_at >= ? AND id > (SELECT MAX(id) FROM inbox) - 100 AND NOT EXISTS (
     SELECT 1 FROM outbox WHERE outbox.inbox_id = inbox.id AND outbox.id > (SELECT MAX(id) FROM outbox) - 1000
 )
@@ -212,10 +212,10 @@ class Inbox:
         rows = InboxRow.select().where(mine).order_by(InboxRow.id.desc()).limit(limit)
         return [DeadLetter(row.id, row.text, row.error, row.attempts, row.updated_at) for row in rows]
 
-    def unanswered_commands(self, since: float) -> list[tuple[int, int, str]]:
-        """The latest commands that nothing in the outbox answers: row, chat and text, oldest first."""
+    def unanswered_commands(self, since: float) -> list[tuple[int, int, str, float]]:
+        """The latest commands that nothing in the outbox answers: row, chat, text and when it came, oldest first."""
         with closing(self._database.cursor(_UNANSWERED, (since,))) as cursor:
-            rows: list[tuple[int, int, str]] = cursor.fetchall()
+            rows: list[tuple[int, int, str, float]] = cursor.fetchall()
             return rows
 
     def replay(self, chat_id: int, row_id: int) -> bool:
