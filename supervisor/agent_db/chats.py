@@ -67,10 +67,11 @@ class WorkInHand(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """How many rows there are, or were, of a chat: by table, and events."""
+    """How many rows there are, or were, of a chat: by table, and events; of those that are there, the ids."""
 
     rows: Mapping[str, int]
     events: int
+    event_ids: tuple[int, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.events or any(self.rows.values()))
@@ -83,13 +84,8 @@ def survey(agent_db: Path, chat_id: int) -> Kept:
             table: _one(database, f"SELECT COUNT(*) FROM {quoted(table)} WHERE {which}", chat_id)  # noqa: S608
             for table, which in _tables(database).items()
         }
-        return Kept({table: count for table, count in rows.items() if count}, len(_events(database, chat_id)))
-
-
-def event_ids(agent_db: Path, chat_id: int) -> list[int]:
-    """Ids of a chat's events, the oldest first. Raises AgentDbUnusable."""
-    with opened(agent_db) as database:
-        return _events(database, chat_id)
+        events = tuple(_events(database, chat_id))
+        return Kept({table: count for table, count in rows.items() if count}, len(events), events)
 
 
 def unknown(agent_db: Path, chat_id: int) -> UnknownChat:

@@ -12,12 +12,12 @@ _PATTERN: Final = "pruned-*.jsonl"
 
 
 def new_file(directory: Path) -> Path:
-    """Where the events of a prune that begins now go, so that ``forget`` finds them."""
+    """Where the events of a prune that begins now go, so that ``export`` and ``forget`` find them."""
     return directory / _PATTERN.replace("*", time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
 
 
 def is_searched(file: Path, directory: Path) -> bool:
-    """Whether ``forget`` finds a file that is there."""
+    """Whether ``export`` and ``forget`` find a file that is there."""
     return any(file.samefile(found) for found in _files(directory))
 
 
@@ -48,6 +48,16 @@ def survey(directory: Path, chat_id: int, known: Set[int] = frozenset()) -> set[
     while more := {child for child, parent in parents.items() if parent in mine} - mine:
         mine |= more
     return mine & parents.keys()
+
+
+def export(directory: Path, events: Set[int]) -> Iterator[dict[str, Any]]:
+    """Each of these events that stands in the files in a directory, as the database had it. Raises OSError."""
+    told: set[int] = set()
+    for file in _files(directory):
+        for event in _events(file):
+            if event["id"] in events and event["id"] not in told:  # a prune that was cut off is begun again
+                told.add(event["id"])
+                yield {name: value for name, value in event.items() if name != "database"}
 
 
 def forget(directory: Path, events: Set[int]) -> int:

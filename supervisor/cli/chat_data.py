@@ -36,15 +36,15 @@ def export(
     from supervisor.agent_db import chats
 
     paths = settings_module.load().paths
-    kept = chats.survey(paths.agent_db, chat)
-    if not kept:
-        raise chats.unknown(paths.agent_db, chat)
+    found = _find(paths, chat)
     lines = 0
     with _new_file(file) as out:
-        for record in (*chats.export(paths.agent_db, chat), *_updates(paths.ledger, chat)):
+        for record in (*chats.export(paths.agent_db, chat), *_pruned(paths, found), *_updates(paths.ledger, chat)):
             out.write(json.dumps(record, ensure_ascii=False) + "\n")
             lines += 1
-    typer.echo(f"{lines} lines; {_counted(kept.rows, kept.events)}", err=True)
+    typer.echo(f"{lines} lines; {found.of_its_own}", err=True)
+    if found.copies:
+        typer.echo(f"not in it: {found.copies}", err=True)
 
 
 def forget(chat: Chat, yes: Yes = False, as_json: AsJson = False) -> None:
@@ -85,14 +85,20 @@ class _Found:
     in_copy: int
 
     def __str__(self) -> str:
-        parts = [_counted(self.kept.rows, self.kept.events)]
-        if self.snapshots:
-            parts.append(f"what stands in {len(self.snapshots)} snapshots")
-        if self.pruned_events:
-            parts.append(f"{len(self.pruned_events)} pruned events")
-        if self.in_copy:
-            parts.append("what the local bot has of it")
-        return ", and ".join(parts)
+        return ", and ".join(filter(None, (self.of_its_own, self.copies)))
+
+    @property
+    def of_its_own(self) -> str:
+        """What stands nowhere else."""
+        pruned = [f"{len(self.pruned_events)} pruned events"] if self.pruned_events else []
+        return ", and ".join([_counted(self.kept.rows, self.kept.events), *pruned])
+
+    @property
+    def copies(self) -> str:
+        """What was copied from there."""
+        snapshots = [f"what stands in {len(self.snapshots)} snapshots"] if self.snapshots else []
+        local_bot = ["what the local bot has of it"] if self.in_copy else []
+        return ", and ".join([*snapshots, *local_bot])
 
 
 def _find(paths: "Paths", chat: int) -> _Found:
@@ -100,14 +106,24 @@ def _find(paths: "Paths", chat: int) -> _Found:
     from supervisor.agent_db import chats, pruned
 
     kept = chats.survey(paths.agent_db, chat)
-    snapshots = tuple(file for file in sorted(paths.snapshots.glob("*.db")) if chats.survey(file, chat))
-    known = {event for file in (paths.agent_db, *snapshots) for event in chats.event_ids(file, chat)}
+    copies = {file: chats.survey(file, chat) for file in sorted(paths.snapshots.glob("*.db"))}
+    snapshots = tuple(file for file, copied in copies.items() if copied)
+    known = {event for found in (kept, *copies.values()) for event in found.event_ids}
     with _told("the files of pruned events cannot be read"):
         pruned_events = pruned.survey(paths.logs, chat, known)
     in_copy = chats.in_copy(paths.localbot_db, chat)
     if not (kept or snapshots or pruned_events or in_copy):
         raise chats.unknown(paths.agent_db, chat)
     return _Found(kept, snapshots, pruned_events, in_copy)
+
+
+def _pruned(paths: "Paths", found: _Found) -> Iterator[dict[str, Any]]:
+    """What only the files have. Raises CommandFailed."""
+    from supervisor.agent_db import pruned
+
+    with _told("the files of pruned events cannot be read"):
+        for event in pruned.export(paths.logs, found.pruned_events - set(found.kept.event_ids)):
+            yield {"table": "events", "row": event}
 
 
 def _forget_pruned(paths: "Paths", found: _Found) -> int:
@@ -166,7 +182,9 @@ def prune(
     typer.echo(f"{verb}: {counts[0]} events of the supervisor, {counts[1]} of the worker")
     if file:
         unsearched = (
-            "" if pruned.is_searched(file, paths.logs) else "; forget never searches it, so it is yours to remove"
+            ""
+            if pruned.is_searched(file, paths.logs)
+            else "; export and forget never search it, so it is yours to look into, and to remove"
         )
         typer.echo(f"what was removed is in {file}{unsearched}")
 

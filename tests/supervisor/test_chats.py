@@ -77,7 +77,8 @@ def test_what_is_forgotten_is_gone_from_the_disk(store: Store, tmp_path: Path) -
     for file in tmp_path.glob("agent.db*"):
         assert SECRET.encode() not in file.read_bytes()
     assert not chats.survey(tmp_path / "agent.db", MINE)
-    assert chats.survey(tmp_path / "agent.db", OTHER).events == 3
+    other = chats.survey(tmp_path / "agent.db", OTHER)
+    assert other.events == len(other.event_ids) == 3
     told = store.database.first("SELECT payload FROM events WHERE event_type = 'chat.erased'")
     assert told is not None
     assert '"events":3' in told[0]

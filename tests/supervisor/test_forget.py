@@ -1,4 +1,4 @@
-"""``forget`` reaches what ``prune`` has written out, and one that was cut off is finished by the next."""
+"""``export`` and ``forget`` reach what ``prune`` has written out; a ``forget`` that was cut off is gone on with."""
 
 import json
 import os
@@ -119,6 +119,29 @@ def test_a_run_that_was_pruned_in_part_is_forgotten_whole(home: Home) -> None:
     assert file.name in home.holding("of-the-other-chat")
 
 
+def test_what_was_pruned_is_written_out_with_the_rest(home: Home) -> None:
+    """Each event once, though a prune was cut off between file and database; copies of the database are named alone."""
+    home.straddle(CANARY, "of-the-other-chat", ended=0)
+    home.store.database.execute(f"VACUUM INTO '{home.paths.snapshots / 'earlier.db'}'")
+    whole = home.run("export", "--chat", str(MINE))
+    home.prune(1)
+    (file,) = home.files()
+    file.with_name("pruned-of-a-prune-that-was-cut-off.jsonl").write_text(
+        file.read_text() + "".join(json.dumps({"database": "worker", **event}) + "\n" for event in events_in(whole))
+    )
+    pruned = home.run("export", "--chat", str(MINE))
+    assert sorted(events_in(pruned), key=lambda event: event["id"]) == events_in(whole)
+    assert len(events_in(whole)) == 4
+    assert "4 pruned events" in pruned.stderr
+    assert "not in it: what stands in 1 snapshots" in pruned.stderr
+
+
+def events_in(exported: Result) -> list[dict[str, Any]]:
+    """The events that an export has."""
+    records = map(json.loads, exported.stdout.splitlines())
+    return [record["row"] for record in records if record["table"] == "events"]
+
+
 def test_a_snapshot_alone_still_tells_whose_pruned_events_are(home: Home) -> None:
     """The database was replaced, and only a copy of it knows the run."""
     home.straddle(CANARY, ended=0)
@@ -134,6 +157,7 @@ def test_pruned_events_may_be_all_that_is_left_of_a_chat(home: Home) -> None:
     home.straddle(CANARY, ended=3)
     home.prune(2)
     assert not chats.survey(home.paths.agent_db, MINE)
+    assert CANARY in home.run("export", "--chat", str(MINE)).stdout
     assert home.forget()["pruned_events"] == 4
     assert home.holding(CANARY) == []
     assert "nothing is kept of chat 7" in str(home.run("forget", "--chat", "7", "--yes").exception)
@@ -214,9 +238,9 @@ def test_a_file_that_is_never_searched_is_told(home: Home, tmp_path: Path) -> No
     home.straddle(CANARY, ended=2.5)
     usual = home.run("prune", "--older-than", "3", "--yes").stdout
     assert str(home.files()[0]) in usual
-    assert "never searches" not in usual
+    assert "never search" not in usual
     elsewhere = home.run("prune", "--older-than", "1", "--yes", "--to", str(tmp_path / "mine.jsonl")).stdout
-    assert f"{tmp_path / 'mine.jsonl'}; forget never searches it" in elsewhere
+    assert f"{tmp_path / 'mine.jsonl'}; export and forget never search it" in elsewhere
 
 
 @pytest.mark.parametrize("command", [("prune", "--older-than", "2"), ("forget", "--chat", str(MINE))])
