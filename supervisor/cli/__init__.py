@@ -1,5 +1,6 @@
-"""The command line. Exit codes: 0 done, 1 refused or failed, 2 wrong usage or settings, 3 engine out of reach.
+"""The command line.
 
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage or settings, 3 engine out of reach, 130 ended by Ctrl-C.
 What a command imports is imported inside it, so that ``status`` does not pay for the Docker SDK.
 """
 
@@ -11,7 +12,7 @@ from typing import NoReturn
 from typer.exceptions import Abort, TyperException
 
 from supervisor.cli.app import app
-from supervisor.cli.errors import FAILED, ErrorLine, explain
+from supervisor.cli.errors import FAILED, INTERRUPTED, ErrorLine, explain
 
 __all__ = ["guarded", "main"]
 
@@ -23,7 +24,7 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        return int(app(standalone_mode=False) or 0)
+        code = int(app(standalone_mode=False) or 0)
     except Abort:  # a question was answered by Ctrl-C or Ctrl-D
         _end(ErrorLine("nothing was done", FAILED))
     except TyperException as error:
@@ -34,6 +35,9 @@ def _run() -> int:
         place = getattr(error, "ctx", None)
         more = f" (see {place.command_path} --help)" if place is not None else ""
         _end(ErrorLine(f"{message[0].lower()}{message[1:]}{more}", error.exit_code))
+    if code == INTERRUPTED:  # what the library makes of Ctrl-C, without a word
+        raise KeyboardInterrupt
+    return code
 
 
 def guarded(command: Callable[[], int]) -> int:
@@ -46,7 +50,7 @@ def guarded(command: Callable[[], int]) -> int:
             raise
         _end(line)
     except KeyboardInterrupt:
-        _end(ErrorLine("interrupted", FAILED))
+        _end(ErrorLine("interrupted", INTERRUPTED))
 
 
 def _end(line: ErrorLine) -> NoReturn:

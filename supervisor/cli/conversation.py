@@ -12,6 +12,7 @@ from typing import Final, TextIO
 from rich.console import Console
 from rich.text import Text
 
+from supervisor.cli.errors import NoLongerAwaited
 from supervisor.localbot.client import Event, LocalBotAway, LocalBotClient, LocalBotRefused, Message, Sent
 from supervisor.localbot.store import EventKind
 
@@ -45,7 +46,7 @@ def clean(text: str) -> str:
 def say(client: LocalBotClient, text: str, *, wait: float, as_json: bool, console: Console) -> int:
     """Send a text and print the replies to it; the exit code.
 
-    Waits up to ``wait`` seconds: 1 when no reply came in that time, 0 at once when it is 0.
+    Waits up to ``wait`` seconds: 1 when no reply came in that time, 0 at once when it is 0. Raises NoLongerAwaited.
     """
     try:
         sent = client.send(text)
@@ -165,7 +166,10 @@ def _ask(
         elif event.kind is EventKind.ANSWER:
             answers.append(event)
 
-    follow(client, sent.cursor, wait=wait, reply=reply, show=collect)
+    try:
+        follow(client, sent.cursor, wait=wait, reply=reply, show=collect)
+    except KeyboardInterrupt:
+        raise NoLongerAwaited("it was sent; `supervisor chat` shows the answer once it is there") from None
     if as_json:
         shown = [
             {"message_id": m.message_id, "text": m.text, "buttons": [button.label for button in m.buttons]}

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 FAILED: Final = 1
 USAGE: Final = 2
 NO_ENGINE: Final = 3
+INTERRUPTED: Final = 130  # 128 + SIGINT, as shells have it
 
 _CODES: Final = {
     "supervisor.settings.SettingsError": USAGE,
@@ -35,11 +36,16 @@ _CODES: Final = {
     "supervisor.agent_db.chats.WorkInHand": FAILED,
     "supervisor.agent_db.restore.NoSnapshot": FAILED,
     "supervisor.cli.errors.CommandFailed": FAILED,
+    "supervisor.cli.errors.NoLongerAwaited": INTERRUPTED,
 }
 
 
 class CommandFailed(Exception):
     """The command cannot do what was asked; the message is one line for the user."""
+
+
+class NoLongerAwaited(Exception):
+    """Ctrl-C, while what was awaited goes on; the message is one line for the user."""
 
 
 class ErrorLine(NamedTuple):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import typer
 
 from supervisor import settings as settings_module
-from supervisor.cli.errors import FAILED, CommandFailed
+from supervisor.cli.errors import FAILED, CommandFailed, NoLongerAwaited
 from supervisor.cli.text import printable
 
 if TYPE_CHECKING:
@@ -56,6 +56,13 @@ def finish(answer: dict[str, Any], wait: bool, as_json: bool, *, good: tuple[str
 
 def _follow(tx_id: str, done: "Callable[[Update], bool]", *, quiet: bool) -> "Update":
     """Look at the ledger until the update is where it should be, telling each new status."""
+    try:
+        return _look_until(tx_id, done, quiet=quiet)
+    except KeyboardInterrupt:
+        raise NoLongerAwaited(f"update {tx_id[:8]} goes on; `supervisor show {tx_id[:8]}` says how far it is") from None
+
+
+def _look_until(tx_id: str, done: "Callable[[Update], bool]", *, quiet: bool) -> "Update":
     from supervisor.homelock import held
     from supervisor.ledger import Ledger
     from supervisor.rollout import rollback_wait

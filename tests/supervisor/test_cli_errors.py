@@ -3,8 +3,10 @@
 import importlib
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +17,9 @@ from typer.testing import CliRunner, Result
 
 from supervisor.cli import errors
 from supervisor.cli.app import app
-from supervisor.cli.errors import FAILED, NO_ENGINE, USAGE, explain
+from supervisor.cli.errors import FAILED, INTERRUPTED, NO_ENGINE, USAGE, explain
 from supervisor.control_server import control_app
+from supervisor.homelock import home_lock
 from supervisor.ledger import Ledger, LedgerUnusable, Update
 from supervisor.paths import CHECKOUT, Paths
 from supervisor.revisions import Revisions
@@ -26,6 +29,7 @@ from supervisor.unixserver import UnixServer
 from tests.supervisor.fakes.controlled import FakeControlled
 from tests.supervisor.fakes.updates import PATCH, genesis, update_in
 from tests.supervisor.localbot_support import short_directory
+from tests.support.installation import wait_for
 
 #: Nothing of the developer's own environment or .env has a say here.
 BLANK = dict.fromkeys({*WORKER_NAMES, *(field.alias for field in Settings.model_fields.values() if field.alias)}, "")
@@ -82,6 +86,19 @@ def command(*arguments: str, **environ: str) -> "subprocess.CompletedProcess[str
     )
 
 
+def interruptible(*arguments: str, home: Home) -> "subprocess.Popen[str]":
+    """The same, to be ended by Ctrl-C, which a shell keeps from what it runs in the background."""
+    run = "import signal; from supervisor.cli import main; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    return subprocess.Popen(
+        [sys.executable, "-c", f"{run} main()", *arguments],
+        cwd=CHECKOUT,
+        env={"PATH": os.environ["PATH"], **BLANK, "AUTONOUS_HOME": str(home.paths.home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 # -- the table
 
 
@@ -106,8 +123,8 @@ def test_each_is_explained_with_its_message_and_its_code(name: str, code: int) -
 
 
 def test_the_codes_are_those_that_are_documented() -> None:
-    """1 refused or failed, 2 usage, 3 engine out of reach."""
-    assert (FAILED, USAGE, NO_ENGINE) == (1, 2, 3)
+    """1 refused or failed, 2 usage, 3 engine out of reach, 130 ended by Ctrl-C."""
+    assert (FAILED, USAGE, NO_ENGINE, INTERRUPTED) == (1, 2, 3, 130)
     assert {name for name, code in errors._CODES.items() if code == NO_ENGINE} == {
         "supervisor.engine.errors.EngineUnreachable",
         "supervisor.hostengine.EngineMissing",
@@ -190,6 +207,51 @@ def test_a_question_that_is_not_answered_is_one_line_and_1() -> None:
     assert ended.returncode == FAILED
     assert ended.stderr.splitlines()[-1].endswith("supervisor: nothing was done")
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "shown"),
+    [
+        (["submit", "{patch}", "--wait"], None, "created..."),
+        (["submit", "{patch}", "--wait", "--json"], None, ""),
+        (["approve", "{tx}", "--wait"], Status.STAGED, "approved..."),
+        (["rollback", "{tx}", "--wait"], Status.PROMOTED, "rollback_pending..."),
+    ],
+    ids=["submit", "submit for a program", "approve", "rollback"],
+)
+def test_a_wait_that_is_interrupted_is_one_line_and_130(
+    home: Home, arguments: list[str], status: Status | None, shown: str
+) -> None:
+    """It says that the update goes on, which it does, and how to see more of it."""
+    patch = home.paths.home / "x.patch"
+    patch.write_bytes(PATCH)
+    tx_id = update_in(home.ledger, status, base=home.first).tx_id if status else ""
+    before = len(home.ledger.updates())
+    with home_lock(home.paths.lock):  # a supervisor runs
+        waiting = interruptible(*[a.format(patch=patch, tx=tx_id) for a in arguments], home=home)
+        if shown:
+            assert waiting.stderr is not None
+            assert waiting.stderr.readline() == f"{shown}\n"
+        else:
+            wait_for(lambda: len(home.ledger.updates()) > before, 20, "the update")
+            time.sleep(0.5)  # it has its answer, and looks into the ledger
+        waiting.send_signal(signal.SIGINT)
+        out, err = waiting.communicate(timeout=20)
+    short = (tx_id or home.ledger.updates()[0].tx_id)[:8]
+    assert (waiting.returncode, out) == (INTERRUPTED, "")
+    assert err == f"supervisor: update {short} goes on; `supervisor show {short}` says how far it is\n"
+
+
+def test_any_other_command_that_is_interrupted_says_so() -> None:
+    """The library ends with 130 too, but without a word."""
+    ask = (
+        "import signal, sys; from supervisor.cli import app, main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "app.command('ask')(lambda: signal.raise_signal(signal.SIGINT))\n"
+        "sys.argv = ['supervisor', 'ask']; main()"
+    )
+    ended = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=False, cwd=CHECKOUT)
+    assert (ended.returncode, ended.stderr) == (INTERRUPTED, "supervisor: interrupted\n")
 
 
 def test_a_bad_setting_is_one_line_and_2(directory: Path) -> None:

@@ -19,6 +19,8 @@ from telegram import Bot, CallbackQuery, InlineKeyboardButton, InlineKeyboardMar
 from telegram.constants import ChatAction
 
 from supervisor.cli.conversation import chat, clean, press, say
+from supervisor.cli.errors import NoLongerAwaited
+from supervisor.localbot.client import Event
 from tests.supervisor.localbot_support import Running, local_bot, short_directory
 
 BUTTONS = InlineKeyboardMarkup(
@@ -125,6 +127,23 @@ def test_no_reply_is_told(running: Running, capsys: pytest.CaptureFixture[str]) 
     assert json.loads(output.getvalue()) == {"replies": []}
     assert capsys.readouterr().err == "no reply within 0.3 s\n"
     assert say(running.user, "silence", wait=0, as_json=False, console=console) == 0
+
+
+def test_a_wait_that_is_interrupted_says_where_the_answer_will_be(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C takes back nothing that was said."""
+    console, output = screen()
+
+    def interrupted(*_: object, **__: object) -> list[Event]:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(running.user, "events", interrupted)
+        with pytest.raises(NoLongerAwaited, match="it was sent; `supervisor chat` shows the answer"):
+            say(running.user, "hello", wait=20, as_json=False, console=console)
+    assert output.getvalue() == ""
+    assert "hello" in [event.message.text for event in running.user.events() if event.message is not None]
 
 
 def test_press_shows_what_follows(running: Running, capsys: pytest.CaptureFixture[str]) -> None:
