@@ -15,7 +15,7 @@ import pytest
 from supervisor.contract import EventIds, EventType, Redactor, Side
 from supervisor.ledger import Ledger
 from tests.load.injection import ASKS, DONE, PLAIN, rows
-from worker.context import ContextBuilder, LastMessages, PlainAssembler, RecentHistory
+from worker.context import ContextBuilder, InTurn, LastMessages, PlainAssembler, RecentHistory
 from worker.store import Store
 
 HISTORY_ROWS = 1_000_000
@@ -71,7 +71,7 @@ def builder_on(store: Store) -> ContextBuilder:
     return ContextBuilder(
         system_prompt="Be brief.",
         provider=RecentHistory(store.history, 12),
-        compressor=LastMessages(12),
+        compressor=InTurn(LastMessages(12), max_messages=12),
         assembler=PlainAssembler(),
         events=store.events,
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from supervisor.contract import EventType
 from worker.context.assembler import PromptAssembler
-from worker.context.compressor import ContextCompressor, traced
+from worker.context.compressor import ContextCompressor
 from worker.context.provider import ContextProvider
 from worker.context.tokens import total_tokens
 from worker.models.base import Message, estimated_tokens
@@ -48,7 +48,7 @@ class ContextBuilder:
         """The context of a message. ``parent_id`` is the event of the run, ``brief`` what only this run is told."""
         system = f"{self._system_prompt}\n\n{brief}" if brief else self._system_prompt
         found = self._provider.recent(chat_id)
-        kept, rules = traced(self._compressor.rules, found)
+        kept, rules = self._compressor.compress(found)
         counts = {
             "chat_id": chat_id,
             "original_count": len(found),

@@ -1,6 +1,6 @@
 """How the candidates are made to fit.
 
-Every compressor is a pure function of the messages, and a second pass of it changes nothing.
+Every rule is a pure function of the messages, and a second pass of it changes nothing.
 """
 
 from collections.abc import Iterable, Sequence
@@ -34,18 +34,14 @@ class Rule(Protocol):
 
 
 class ContextCompressor(Protocol):
-    """Makes a conversation smaller, by ``rules`` that are used one after the other."""
+    """Makes a conversation smaller."""
 
     @property
     def max_messages(self) -> int:
         """How many messages are shown at most."""
 
-    @property
-    def rules(self) -> Sequence[Rule]:
-        """What it consists of."""
-
-    def compress(self, messages: Sequence[Message]) -> list[Message]:
-        """The messages to show, oldest first."""
+    def compress(self, messages: Sequence[Message]) -> tuple[list[Message], list[str]]:
+        """The messages to show, oldest first, and the names of the rules that changed something."""
 
 
 def traced(rules: Iterable[Rule], messages: Sequence[Message]) -> tuple[list[Message], list[str]]:
@@ -65,11 +61,6 @@ class LastMessages:
 
     def __init__(self, max_messages: int) -> None:
         self.max_messages = max_messages
-
-    @property
-    def rules(self) -> Sequence[Rule]:
-        """Itself, as it is a compressor by itself too."""
-        return (self,)
 
     def compress(self, messages: Sequence[Message]) -> list[Message]:
         """The last messages, no call parted from its results."""
@@ -126,12 +117,12 @@ class InTurn:
     """Several rules, one after the other; at most as many messages as the first that limits them says."""
 
     def __init__(self, *rules: Rule, max_messages: int) -> None:
-        self.rules = rules
+        self._rules = rules
         self.max_messages = max_messages
 
-    def compress(self, messages: Sequence[Message]) -> list[Message]:
-        """What is left after all of them."""
-        return traced(self.rules, messages)[0]
+    def compress(self, messages: Sequence[Message]) -> tuple[list[Message], list[str]]:
+        """What is left after all of them, and the names of those that changed something, in that order."""
+        return traced(self._rules, messages)
 
 
 @dataclass(frozen=True, slots=True)
