@@ -9,7 +9,8 @@ import sys
 import time
 from collections.abc import Callable
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final, NoReturn
+from functools import partial
+from typing import NoReturn
 
 from supervisor.contract import Announcement, EventType, Redactor, Role, RoleGrant
 from worker import __version__, log, safeguards
@@ -30,6 +31,7 @@ from worker.agent.recalling import Recalling
 from worker.agent.relaying import STAGE, Relaying
 from worker.agent.runs import Runs
 from worker.agent.seen import Seen
+from worker.agent.status import status_text
 from worker.agent.terms import SameForAll
 from worker.agent.toolset import Toolset
 from worker.context import (
@@ -44,17 +46,20 @@ from worker.context import (
 from worker.context.compressor import MESSAGE_SHARE
 from worker.control.breaker import Breaker
 from worker.duty import Duty
-from worker.factory import make_commander, make_memory, make_model, make_operations, make_prices, smallest_window
+from worker.factory import (
+    make_commander,
+    make_link,
+    make_memory,
+    make_model,
+    make_operations,
+    make_prices,
+    smallest_window,
+)
 from worker.selfupdate.assembly import SelfUpdate, assemble
 from worker.settings import Settings, SettingsError, load, secrets
 from worker.store import Fenced, Store, StoreUnusable
 from worker.tools.steady import SteadyToolbox
 from worker.vitals import Vitals
-
-if TYPE_CHECKING:
-    from worker.link import Link
-
-DEAD_SHOWN: Final = 99
 
 logger = logging.getLogger(__name__)
 
@@ -124,7 +129,7 @@ class App:
         self._vitals = Vitals()
         self._presses = Presses(commander=self._commander, store=store, vitals=self._vitals)
         self._process_event = self._record_start()
-        self._link = self._make_link()
+        self._link = make_link(settings, self._announcement(), self._vitals)
         self._safeguards = safeguards.assemble(
             settings=settings,
             commander=self._commander,
@@ -209,7 +214,7 @@ class App:
         self._presses.handle("s:", relaying.press, kept=True)
         commands = DirectCommands(
             store=store,
-            status=self._status,
+            status=partial(status_text, store, self._model, settings.autonous_worker_sha),
             runs=runs,
             dead_letters=dead_letters,
             relaying=relaying,
@@ -347,26 +352,15 @@ class App:
             events=self._store.events,
         )
 
-    def _make_link(self) -> "Link | None":
-        """The link to the supervisor, None when the worker runs alone."""
-        settings = self._settings
-        if settings.autonous_supervisor_socket is None:
-            return None
-        from worker.link import Link
-
-        announcement = Announcement(
-            sha=settings.autonous_worker_sha,
+    def _announcement(self) -> Announcement:
+        """What the supervisor is told first."""
+        return Announcement(
+            sha=self._settings.autonous_worker_sha,
             version=__version__,
             pid=os.getpid(),
             schema_version=self._store.schema_version,
             provider=self._model.provider,
             source=self._commander.source,
-        )
-        return Link(
-            socket=settings.autonous_supervisor_socket,
-            credential=settings.autonous_worker_credential,
-            announcement=announcement,
-            beat_now=self._vitals.beat_now,
         )
 
     def _record_start(self) -> int:
@@ -389,17 +383,3 @@ class App:
             parent_id=process_event,
         )
         return process_event
-
-    def _status(self, chat_id: int) -> str:
-        sha = self._settings.autonous_worker_sha[:12] or "standalone"
-        inbox = self._store.inbox
-        in_hand = "nothing" if inbox.in_hand(chat_id) is None else "one message, /stop ends that"
-        dead = len(inbox.dead_letters(chat_id, limit=DEAD_SHOWN))
-        given_up = f"\ngiven up: {dead}{'+' if dead == DEAD_SHOWN else ''}, see /dead" if dead else ""
-        return (
-            f"autonous worker {__version__}, revision {sha}\n"
-            f"model: {self._model.provider} {self._model.model_name}\n"
-            f"lease: epoch {self._store.lease.epoch}\n"
-            f"in hand: {in_hand}\n"
-            f"in line: {inbox.waiting(chat_id)}{given_up}"
-        )

@@ -6,6 +6,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from supervisor.contract import Announcement
 from supervisor.contract.providers import Provider
 from worker.agent.memory import Memory
 from worker.commander.base import Commander
@@ -18,8 +19,10 @@ from worker.tools.client import ToolboxClient
 from worker.tools.local import LocalToolbox
 from worker.tools.registry import OPERATIONS, TOOLS
 from worker.tools.steady import Report, SteadyToolbox
+from worker.vitals import Vitals
 
 if TYPE_CHECKING:
+    from worker.link import Link
     from worker.models.embeddings_base import Embedder
     from worker.store.vectors import VectorIndex
 
@@ -92,6 +95,20 @@ def _imported(settings: Settings, provider: Provider, model: str | None) -> Mode
         base_url=settings.openai_base_url,
         model=model or settings.openai_model,
         socket=settings.autonous_openai_uds,
+    )
+
+
+def make_link(settings: Settings, announcement: Announcement, vitals: Vitals) -> "Link | None":
+    """The link to the supervisor, None when the worker runs alone."""
+    if settings.autonous_supervisor_socket is None:
+        return None
+    from worker.link import Link
+
+    return Link(
+        socket=settings.autonous_supervisor_socket,
+        credential=settings.autonous_worker_credential,
+        announcement=announcement,
+        beat_now=vitals.beat_now,
     )
 
 
