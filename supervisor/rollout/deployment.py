@@ -8,7 +8,7 @@ from supervisor.agent_db.backup import BackupFailed, backup
 from supervisor.engine import EngineError, EngineUnreachable
 from supervisor.ledger import Blame, LedgerError, Update, WorkerRow
 from supervisor.rollout.context import Context, Part, Trial
-from supervisor.rollout.rollback import Rollback, blame_so_far
+from supervisor.rollout.rollback import blame_so_far
 from supervisor.states import Status
 from supervisor.updates.attempts import TooManyDeaths
 from supervisor.updates.binding import BindingBroken, check_binding
@@ -29,10 +29,9 @@ _EXPECTED: Final = (WorkerFailed, BindingBroken, BackupFailed, EngineError, TooM
 class Deployment(Part):
     """Takes an approved update to its probation, or leaves blue as it was."""
 
-    def __init__(self, context: Context, trial: Trial, rollback: Rollback) -> None:
+    def __init__(self, context: Context, trial: Trial) -> None:
         super().__init__(context)
         self._trial = trial
-        self._rollback = rollback
 
     def begin(self, update: Update) -> None:
         """Start green beside blue, move the work over, and begin the probation."""
@@ -136,7 +135,6 @@ class Deployment(Part):
             self._activation.make_active(self._activation.good(), at_once=True)
         if green is not None:
             self._pool.retire(green, reason=str(failure))
-        self._rollback.settle_blame()
 
     def _blame(self, failure: Exception, green: WorkerRow | None) -> Blame:
         if isinstance(failure, NoPoll):

@@ -69,13 +69,12 @@ class Rollback(Part):
         if green is not None and green.sha == update.sha:
             self._pool.retire(green, reason="rolled back")
         _LOG.info("rolled back", tx=update.tx_id, to=target.sha[:12])
-        self.settle_blame()
 
     def settle_blame(self) -> None:
         """Blame nobody for an update that could not poll when, after the way back, the one before cannot either.
 
-        Asked at once; and again by each turn of the roll-out, this supervisor's or the next one's, until a worker of
-        the good revision has stayed to answer it.
+        Asked by each turn of the roll-out, this supervisor's or the next one's, until a worker of the good revision has
+        stayed to answer it.
         """
         undecided = self._ledger.blame_open()
         worker = self._pool.holder() if undecided else None

@@ -82,7 +82,7 @@ class Rollout:
         )
         trial = Trial(engine=engine, attempts=self._attempts, bot_api_answers=bot_api_answers)
         self._rollback = rollback = Rollback(context, revisions)
-        self._deployment = Deployment(context, trial, rollback)
+        self._deployment = Deployment(context, trial)
         self._probation = Probation(
             context, trial, revisions=revisions, rollback=rollback, standby=standby, pace=pace, timing=timing
         )
