@@ -28,15 +28,14 @@ from tests.chaos.book import Verdict, judge
 from tests.chaos.changes import Changes, has_way_back
 from tests.chaos.records import committed, service
 from tests.chaos.talk import CHATS, PER_SECOND, Talk
+from tests.support import echo
 from tests.support.checkouts import copy_checkout
-from tests.support.echo import PREFIX, EchoModel
+from tests.support.echo import PREFIX, SOCKET, EchoModel
 from tests.support.installation import Installation, wait_for
 from tests.support.privateengine import PrivateEngine, why_not
 
 SETTINGS = {
-    "OPENAI_API_KEY": "sk-echo",
-    "OPENAI_MODEL": "echo",
-    "AUTONOUS_OPENAI_UDS": "/run/autonous/echo.sock",
+    **echo.SETTINGS,
     "AUTONOUS_UPDATE_STABLE_WINDOW_SECONDS": "4",
     # So many deaths are nobody's fault but this run's; a few in a row are a crash loop here, too.
     "SUPERVISOR_CRASH_WINDOW_SECONDS": "20",
@@ -67,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         installation = Installation(directory / "home", copy_checkout(directory / "checkout"), settings=SETTINGS)
         stack.callback(installation.remove)
         installation.paths.create(worker_uid=10001)
-        stack.enter_context(EchoModel(seconds=0.05).serve(installation.paths.contract_directory / "echo.sock"))
+        stack.enter_context(EchoModel(seconds=0.05).serve(installation.paths.contract_directory / SOCKET))
         installation.up()
         return _run(installation, options, private)
 

@@ -20,7 +20,7 @@ from tests.crash.courses import THERE_AND_BACK, Course, told
 from tests.support import candidates
 from tests.support.checkouts import CHECKOUT
 from tests.support.conversation import Conversation
-from tests.support.echo import PREFIX, EchoModel
+from tests.support.echo import PREFIX, SETTINGS, SOCKET, EchoModel
 from tests.support.installation import Install, Installation, wait_for
 from tests.support.played import PlayedModel
 from tests.support.polls import overlapping
@@ -103,16 +103,14 @@ class Road(Deaths):
         self._first_death = first_death
         bomb = directory / "crash-here"
         made = install(
-            OPENAI_API_KEY="sk-echo",
-            OPENAI_MODEL="echo",
-            AUTONOUS_OPENAI_UDS="/run/autonous/echo.sock",
+            **SETTINGS,
             **{CRASH_FILE: str(bomb)},
             **settings,
         )
         super().__init__(made, bomb)
         self.installation.paths.create(worker_uid=10001)
         model = model or EchoModel(seconds=THINKS_SECONDS)
-        self._model = model.serve(self.installation.paths.contract_directory / "echo.sock")
+        self._model = model.serve(self.installation.paths.contract_directory / SOCKET)
 
     def __enter__(self) -> "Road":
         self._model.__enter__()

@@ -10,7 +10,7 @@ from supervisor.contract import EventType
 from supervisor.ledger import Ledger
 from supervisor.localbot.client import LocalBotClient, LocalBotRefused, Message
 from tests.support import candidates
-from tests.support.echo import PREFIX, EchoModel
+from tests.support.echo import PREFIX, SETTINGS, SOCKET, EchoModel
 from tests.support.installation import Install, Installation, wait_for
 
 #: Longer than the probation of 2 s, and short enough to be met several times.
@@ -23,13 +23,11 @@ DELAY_FOR_RESCUE = {"SUPERVISOR_RESTART_DELAY_SECONDS": "8"}
 def installation(install: Install) -> Iterator[Installation]:
     """Up, and never going back by itself, so that the way back is the person's alone."""
     made = install(
-        OPENAI_API_KEY="sk-echo",
-        OPENAI_MODEL="echo",
-        AUTONOUS_OPENAI_UDS="/run/autonous/echo.sock",
+        **SETTINGS,
         SUPERVISOR_CRASH_THRESHOLD="1000",
     )
     made.paths.create(worker_uid=10001)
-    with EchoModel(seconds=0.05).serve(made.paths.contract_directory / "echo.sock"):
+    with EchoModel(seconds=0.05).serve(made.paths.contract_directory / SOCKET):
         made.up()
         yield made
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.test_no_message_lost import assert_each_answered_once, hold, installation
-from tests.support.checkouts import CHECKOUT, patch_of, replaced
+from tests.support.checkouts import CHECKOUT, checkout_with, patch_of, replaced
 from tests.support.conversation import Conversation
 from tests.support.echo import PREFIX
 from tests.support.installation import Install, Installation, wait_for
-from tests.support.predecessors import checkout_with, with_torn_words, without_context
+from tests.support.predecessors import with_torn_words, without_context
 
 __all__ = ["hold", "installation"]
 

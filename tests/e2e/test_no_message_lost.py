@@ -15,7 +15,7 @@ from supervisor.crashpoints import CRASH_FILE, HOLD, held_at
 from supervisor.localbot.faults import PollOutcome
 from tests.support import candidates
 from tests.support.conversation import Conversation
-from tests.support.echo import PREFIX, EchoModel
+from tests.support.echo import PREFIX, SETTINGS, SOCKET, EchoModel
 from tests.support.installation import Install, Installation, wait_for
 from tests.support.polls import overlapping
 
@@ -31,12 +31,10 @@ def installation(install: Install, hold: Path) -> Iterator[Installation]:
     """Up, with a model behind the real adapter that takes a moment and repeats what it is asked."""
     made = install(
         **{CRASH_FILE: str(hold)},
-        OPENAI_API_KEY="sk-echo",
-        OPENAI_MODEL="echo",
-        AUTONOUS_OPENAI_UDS="/run/autonous/echo.sock",
+        **SETTINGS,
     )
     made.paths.create(worker_uid=10001)
-    with EchoModel(seconds=0.05).serve(made.paths.contract_directory / "echo.sock"):
+    with EchoModel(seconds=0.05).serve(made.paths.contract_directory / SOCKET):
         made.up()
         assert made.say("hello") == f"{PREFIX}hello"
         yield made

@@ -14,7 +14,7 @@ from supervisor.localbot.client import LocalBotClient
 from supervisor.localbot.faults import FaultKind
 from supervisor.timing import IN_SERVICE
 from tests.support import candidates
-from tests.support.echo import PREFIX, EchoModel
+from tests.support.echo import PREFIX, SETTINGS, SOCKET, EchoModel
 from tests.support.installation import Install, Installation, wait_for
 
 WINDOW_SECONDS = 4
@@ -48,9 +48,7 @@ class Model:
 def installation(install: Install) -> Installation:
     """Up, at a Bot API and a model that are to go away."""
     made = install(
-        OPENAI_API_KEY="sk-echo",
-        OPENAI_MODEL="echo",
-        AUTONOUS_OPENAI_UDS="/run/autonous/echo.sock",
+        **SETTINGS,
         AUTONOUS_UPDATE_STABLE_WINDOW_SECONDS=str(WINDOW_SECONDS),
         AUTONOUS_CONTROL_RETRY_BASE_SECONDS="0.5",
         AUTONOUS_CONTROL_RETRY_MAX_SECONDS="2",
@@ -66,7 +64,7 @@ def installation(install: Install) -> Installation:
 @pytest.fixture
 def model(installation: Installation) -> Iterator[Model]:
     """There, until the test lets it go."""
-    made = Model(installation.paths.contract_directory / "echo.sock")
+    made = Model(installation.paths.contract_directory / SOCKET)
     made.come()
     yield made
     made.go()

@@ -13,8 +13,8 @@ from supervisor.contract import EventType
 from supervisor.ledger import Ledger
 from supervisor.localbot.faults import PollOutcome
 from tests.support import candidates
-from tests.support.checkouts import patch_of, replaced
-from tests.support.echo import PREFIX, EchoModel
+from tests.support.checkouts import CHECKOUT, checkout_with, patch_of, replaced
+from tests.support.echo import PREFIX, SETTINGS, SOCKET, EchoModel
 from tests.support.installation import Install, Installation, wait_for
 from tests.support.polls import overlapping
 
@@ -26,13 +26,11 @@ UNUSABLE = {"AUTONOUS_DUMMY_PROVIDER_SCRIPT": "no such step"}
 def installation(install: Install) -> Iterator[Installation]:
     """Up, with a model behind the real adapter that repeats what it is asked."""
     made = install(
-        OPENAI_API_KEY="sk-echo",
-        OPENAI_MODEL="echo",
-        AUTONOUS_OPENAI_UDS="/run/autonous/echo.sock",
+        **SETTINGS,
         SUPERVISOR_CRASH_THRESHOLD="1000",  # the way back is the owner's, not the supervisor's
     )
     made.paths.create(worker_uid=10001)
-    with EchoModel(seconds=0.05).serve(made.paths.contract_directory / "echo.sock"):
+    with EchoModel(seconds=0.05).serve(made.paths.contract_directory / SOCKET):
         made.up()
         yield made
 
@@ -95,11 +93,9 @@ def taken_over(installation: Installation, *texts: str) -> float:
 
 
 @pytest.fixture(scope="module")
-def leaning(install: Install, checkout: Path, tmp_path_factory: pytest.TempPathFactory) -> Installation:
+def leaning(install: Install, tmp_path_factory: pytest.TempPathFactory) -> Installation:
     """Up, with few crashes allowed, and with a first revision that leans on something outside of it."""
-    source = shutil.copytree(checkout, tmp_path_factory.mktemp("leaning") / "checkout")
-    for path, text in candidates.leans_on_outside(source).items():
-        (source / path).write_text(text)
+    source = checkout_with(tmp_path_factory.mktemp("leaning") / "checkout", candidates.leans_on_outside(CHECKOUT))
     made = install(source, SUPERVISOR_CRASH_THRESHOLD="2", AUTONOUS_CONTROL_MAX_RETRIES="10")
     made.up()
     return made

@@ -25,6 +25,14 @@ def copy_checkout(target: Path, *, all_tests: bool = False) -> Path:
     return target
 
 
+def checkout_with(target: Path, changed: Mapping[str, str]) -> Path:
+    """A copy of this checkout in which files have these contents."""
+    copy_checkout(target)
+    for path, text in changed.items():
+        (target / path).write_text(text)
+    return target
+
+
 def replaced(checkout: Path, path: str, old: str, new: str) -> dict[str, str]:
     """A file of a checkout with another content where it says ``old``, which it does once."""
     text = (checkout / path).read_text()

@@ -1,17 +1,27 @@
 """A model server that gives back what it was asked last, so that every answer names its message."""
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from supervisor.specs import CONTRACT_TARGET
 from supervisor.unixserver import UnixServer
 
 PREFIX = "answer to: "
+SOCKET: Final = "echo.sock"
+#: What an installation is told of it; it listens at the ``SOCKET`` in the contract's directory.
+SETTINGS: Final[Mapping[str, str]] = {
+    "OPENAI_API_KEY": "sk-echo",
+    "OPENAI_MODEL": "echo",
+    "AUTONOUS_OPENAI_UDS": f"{CONTRACT_TARGET}/{SOCKET}",
+}
 
 
 @dataclass(frozen=True)

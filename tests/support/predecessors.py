@@ -1,10 +1,9 @@
 """Revisions of the worker from before a feature, made of this checkout, as a shallow clone has no others."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
-from tests.support.checkouts import copy_checkout, replaced
+from tests.support.checkouts import replaced
 
 MIGRATIONS = "worker/store/migrations.py"
 RECALL = "worker/store/recall.py"
@@ -45,14 +44,6 @@ def with_torn_words(checkout: Path) -> dict[str, str]:
     """The index of words in its former table, whose tokeniser takes vowel signs for no part of a word."""
     text = (checkout / RECALL).read_text().replace("recall_whole_words", "recall_words")
     return {RECALL: _once(text, _WHOLE_WORDS, "categories 'L* N* Co'")}
-
-
-def checkout_with(target: Path, changed: Mapping[str, str]) -> Path:
-    """A copy of this checkout in which files have these contents."""
-    copy_checkout(target)
-    for path, text in changed.items():
-        (target / path).write_text(text)
-    return target
 
 
 def _without_steps(text: str) -> str:
