@@ -73,8 +73,8 @@ class Rollback(Part):
     def settle_blame(self) -> None:
         """Blame nobody for an update that could not poll when, after the way back, the one before cannot either.
 
-        Asked by each turn of the roll-out, this supervisor's or the next one's, until a worker of the good revision has
-        stayed to answer it.
+        Asked by each turn of the roll-out that finds nothing under way, this supervisor's or the next one's, until a
+        worker of the good revision has stayed to answer it.
         """
         undecided = self._ledger.blame_open()
         worker = self._pool.holder() if undecided else None
