@@ -7,6 +7,7 @@ from typing import Final
 
 from supervisor.contract.events import EventType as E
 from supervisor.states import TRANSITIONS, Status
+from tests.crash.elsewhere import deaths
 from tests.support import candidates
 from tests.support.checkouts import CHECKOUT, patch_of
 
@@ -39,7 +40,7 @@ class Course:
     @property
     def places(self) -> list[str]:
         """Before and after each move's commit, in the order in which it comes by."""
-        return [f"ledger.{a}.{b}.{when}" for a, b in self.moves for when in ("before", "after")]
+        return [death for a, b in self.moves for death in deaths(f"ledger.{a}.{b}")]
 
     def passes(self, status: Status) -> bool:
         """Whether it comes to this status."""

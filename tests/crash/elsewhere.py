@@ -1,4 +1,4 @@
-"""Where deaths are shown at places that an update on its road does not come by: in ``test_off_the_road.py``."""
+"""Where deaths are shown at places that an update on its road does not come by: in ``off_the_road/``."""
 
 from typing import Final
 

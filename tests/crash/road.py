@@ -1,8 +1,9 @@
 """Whole roads of updates, walked while the supervisor is killed at named places."""
 
+import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Thread
@@ -10,11 +11,14 @@ from typing import Any
 
 from docker.errors import APIError
 
+from supervisor.contract import EventType
 from supervisor.control import ControlClient, SupervisorAway
 from supervisor.crashpoints import CRASH_FILE, HOLD, held_at
 from supervisor.homelock import held
-from supervisor.ledger import Ledger
+from supervisor.keeper import SUPERVISOR
+from supervisor.ledger import Event, Ledger, Update
 from supervisor.localbot.faults import PollOutcome
+from supervisor.specs import LABEL_PROJECT, LABEL_ROLE
 from supervisor.states import FINAL, PENDING, Status
 from tests.crash.courses import THERE_AND_BACK, Course, told
 from tests.support import candidates
@@ -47,8 +51,27 @@ class Deaths:
         self.installation.kill_keeper()
         self.lay(*([f"{HOLD}{waits_at}"] if waits_at else []), place)
         act()
-        wait_for(lambda: not self.bomb.exists(), SECONDS, f"somebody to come by {place}")
+        self.died(place)
+
+    def died(self, place: str) -> None:
+        """The supervisor has come by this place, and nobody has started the next one."""
+        self.come_by(place)
         wait_for(lambda: not held(self.installation.paths.lock), 5, "the end of the supervisor")
+
+    def come_by(self, place: str) -> None:
+        """Somebody has come by this place, and may have been started again since."""
+        wait_for(lambda: not self.bomb.exists(), SECONDS, f"somebody to come by {place}")
+
+    def starts_anew(self, settings: Mapping[str, str] = {}) -> None:
+        """A supervisor in place of one that died. A keeper would wait longer after each death, `up` for a worker."""
+        subprocess.Popen(
+            SUPERVISOR,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+            env={**self.installation.environment, **settings},
+        )
 
     def answers(self) -> None:
         """A supervisor is there to be asked, and not merely on its way."""
@@ -83,6 +106,23 @@ class Deaths:
     def until_held(self) -> None:
         """Somebody waits there."""
         wait_for(held_at(self.bomb).exists, SECONDS, f"somebody at {self.bomb.read_text()}")
+
+    # -- looking
+
+    def events(self, *types: EventType) -> list[Event]:
+        """What the ledger says of these."""
+        with Ledger.read_only(self.installation.paths.ledger) as ledger:
+            return ledger.events(*types)
+
+    def update(self, tx: str) -> Update:
+        """An update as it is now."""
+        with Ledger.read_only(self.installation.paths.ledger) as ledger:
+            return ledger.find(tx)
+
+    def left_of(self, role: str) -> list[str]:
+        """Containers of a role, dead ones too."""
+        labels = [f"{LABEL_PROJECT}={self.installation.project}", f"{LABEL_ROLE}={role}"]
+        return [found["Id"] for found in self.installation.docker.containers(all=True, filters={"label": labels})]
 
 
 class Road(Deaths):

@@ -8,15 +8,15 @@ import itertools
 import os
 import random
 from fnmatch import fnmatchcase
+from importlib import import_module
 from pathlib import Path
 from typing import Final
 
 import pytest
 
 from supervisor.states import TRANSITIONS
-from tests.crash import test_off_the_road
 from tests.crash.courses import COURSES, THERE_AND_BACK, WEDGES, Course
-from tests.crash.elsewhere import SHOWN, shown
+from tests.crash.elsewhere import SHOWN, deaths, shown
 from tests.crash.road import Road
 from tests.support import crashplaces
 from tests.support.installation import Install
@@ -25,7 +25,8 @@ SEED: Final = int(os.environ.get("SEED", "0"))
 SEEDS: Final = range(SEED, SEED + int(os.environ.get("SEEDS", "3")))
 #: How often the supervisor dies in one draw.
 DRAWN: Final = 3
-_WHEN: Final = ("before", "after")
+#: Where deaths elsewhere are shown.
+ELSEWHERE: Final = Path(__file__).with_name("off_the_road")
 
 #: What each supervisor does at its very first start.
 AT_THE_START: Final = ("ledger.migrate", "ledger.genesis", "ledger.fact", "engine.create_network")
@@ -68,7 +69,7 @@ def places() -> list[str]:
     elsewhere = {*OFF_THE_ROAD, *AT_THE_START, *_PARTS, *shown(), _MOVE, _KILL}
     named = [name for name in found if name not in elsewhere]
     parts = [pattern.replace("*", part) for pattern, parts in _PARTS.items() for part in parts]
-    return [f"{name}.{when}" for name in (*named, *parts) for when in _WHEN]
+    return [death for name in (*named, *parts) for death in deaths(name)]
 
 
 def moves() -> list[tuple[Course, str]]:
@@ -84,7 +85,7 @@ def moves() -> list[tuple[Course, str]]:
 
 
 def every() -> list[tuple[Course, str]]:
-    killing = [(WEDGES, f"{_KILL}.{when}") for when in _WHEN]
+    killing = [(WEDGES, death) for death in deaths(_KILL)]
     cases = [*moves(), *killing, *((THERE_AND_BACK, place) for place in places())]
     random.Random(SEED).shuffle(cases)
     return cases
@@ -139,7 +140,11 @@ def test_every_part_of_a_place_is_accounted_for(pattern: str) -> None:
 @pytest.mark.parametrize("test", SHOWN)
 def test_what_is_shown_elsewhere_is(test: str) -> None:
     """By a test of this name, which takes its places from the table."""
-    source = inspect.getsource(getattr(test_off_the_road, test))
+    (source,) = (
+        inspect.getsource(found)
+        for file in ELSEWHERE.glob("test_*.py")
+        if (found := getattr(import_module(f"tests.crash.off_the_road.{file.stem}"), test, None)) is not None
+    )
     names = [name for name in SHOWN[test] if f'deaths("{name}")' in source]
     assert f'shown_by("{test}")' in source or names == list(SHOWN[test]) or "CANCELLED_WHILE" in source
 
@@ -162,9 +167,7 @@ def test_deaths_as_they_are_drawn(road: Road, course: Course, seed: int) -> None
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize(
-    "place", [f"{place}.{when}" for place in (*AT_THE_START, *_PARTS_AT_THE_START) for when in _WHEN]
-)
+@pytest.mark.parametrize("place", [death for place in (*AT_THE_START, *_PARTS_AT_THE_START) for death in deaths(place)])
 def test_a_death_at_the_very_first_start(install: Install, tmp_path: Path, place: str) -> None:
     """``up`` says so, or gets there all the same; given again it does."""
     with Road(install, tmp_path, first_death=place) as road:

@@ -14,6 +14,7 @@ from supervisor.ledger import Ledger
 from supervisor.localbot.faults import PollOutcome
 from tests.support import candidates
 from tests.support.checkouts import CHECKOUT, checkout_with, patch_of, replaced
+from tests.support.conversation import said
 from tests.support.echo import PREFIX, SETTINGS, SOCKET, EchoModel
 from tests.support.installation import Install, Installation, wait_for
 from tests.support.polls import overlapping
@@ -58,17 +59,17 @@ def test_while_nothing_runs_the_owner_is_served_and_what_was_written_is_answered
         bot.send(f"rollback {tx[:8]}")
         bot.wait_for(lambda m: m.text == f"Update {tx[:8]}: going back.", 20, after=cursor)
         bot.send("/status@bot")
-        wait_for(lambda: len(said(installation, cursor, "Nothing runs: ")) == 2, 20, "the second answer")
-        assert said(installation, cursor, PREFIX) == []
+        wait_for(lambda: len(said(bot, cursor, "Nothing runs: ")) == 2, 20, "the second answer")
+        assert said(bot, cursor, PREFIX) == []
 
         installation.up()
-        wait_for(lambda: len(said(installation, cursor, PREFIX)) >= 3, 60, "the answers to what was kept")
+        wait_for(lambda: len(said(bot, cursor, PREFIX)) >= 3, 60, "the answers to what was kept")
         wait_for(lambda: installation.status_of(tx) == "rolled_back", 30, "the way back")
         assert (installation.show(tx)["blame"], installation.settled()["active"]["tx_id"]) == ("person", first)
         assert installation.say("and now?") == f"{PREFIX}and now?"
-        assert said(installation, cursor, PREFIX) == [f"{PREFIX}{text}" for text in ("one", "two", "three", "and now?")]
-        assert len(said(installation, cursor, "No worker runs: ")) == 1
-        assert len(said(installation, cursor, "Nothing runs: ")) == 2
+        assert said(bot, cursor, PREFIX) == [f"{PREFIX}{text}" for text in ("one", "two", "three", "and now?")]
+        assert len(said(bot, cursor, "No worker runs: ")) == 1
+        assert len(said(bot, cursor, "Nothing runs: ")) == 2
         polls = bot.polls()
     first_poll = min(poll.started for poll in polls if poll.mark == polls[-1].mark)
     assert taken_over(installation, "one", "two", "three") < first_poll
@@ -152,11 +153,3 @@ def test_a_failure_that_n_minus_1_repeats_is_nobodys_fault(leaning: Installation
     wait_for(lambda: leaning.status_of(again) not in ("created", "building"), 30, "the policy's word and the build")
     assert leaning.status_of(again) in ("testing", "self_checking", "staged")
     leaning.run("cancel", again).expect(0)
-
-
-def said(installation: Installation, cursor: int, beginning: str) -> list[str]:
-    """What the bot said since, as it stands at last; of what begins like this."""
-    with installation.bot() as bot:
-        events = bot.events(cursor)
-    texts = {e.message.message_id: e.message.text for e in events if e.from_bot and e.message is not None}
-    return [text for text in texts.values() if text.startswith(beginning)]

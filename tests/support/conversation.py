@@ -12,6 +12,13 @@ from tests.support.installation import Installation, wait_for
 PAUSE_SECONDS = 0.1
 
 
+def said(bot: LocalBotClient, cursor: int, beginning: str) -> list[str]:
+    """What the bot said since, as it stands at last; of what begins like this."""
+    events = bot.events(cursor)
+    texts = {e.message.message_id: e.message.text for e in events if e.from_bot and e.message is not None}
+    return [text for text in texts.values() if text.startswith(beginning)]
+
+
 @dataclass
 class Conversation:
     """Somebody who writes numbered messages without waiting for answers."""
@@ -52,10 +59,7 @@ class Conversation:
     def answers(self) -> list[str]:
         """What was answered since the beginning, oldest first; a preview counts as what it became in the end."""
         with self.installation.bot() as bot:
-            events = bot.events(self._cursor)
-        texts = {e.message.message_id: e.message.text for e in events if e.from_bot and e.message is not None}
-        # Besides its answers the bot may say what place in the queue a message has.
-        return [text for text in texts.values() if text.startswith(PREFIX)]
+            return said(bot, self._cursor, PREFIX)  # beside them it may say what place in the queue a message has
 
     def _write(self, done: threading.Event) -> None:
         with self.installation.bot() as bot:
