@@ -7,6 +7,7 @@ variable, one that was not fails the run.
 
 import fcntl
 import functools
+import gc
 import os
 import shutil
 import warnings
@@ -37,6 +38,16 @@ def why_no_engine() -> str | None:
     except EngineMissing as error:
         return str(error)
     return None
+
+
+# Until everything is collected: to look through it for garbage again and again takes a quarter of the time.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What is there by now stays."""
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
