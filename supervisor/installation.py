@@ -196,6 +196,7 @@ def start_supervisor(settings: Settings, say: Say) -> None:
     say("Starting the supervisor...")
     service = SystemdService(settings)
     if service.installed:
+        service.warn(say)
         service.start()
         _await_answer(settings.paths, None)
         return

@@ -23,6 +23,7 @@ Say = Callable[[str], None]
 _USAGE: Final = 2  # the exit code for settings that cannot be used: the next try would end alike
 _SECONDS: Final = 120.0
 _ANSWER_SECONDS: Final = 30.0
+_USERS_SYSTEMD_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.1
 #: What the unit itself says, so that the service stays the one of this home whatever ``.env`` says later.
 _SAID_BY_UNIT: Final = ("AUTONOUS_HOME", "AUTONOUS_PROJECT", "DOCKER_HOST")
@@ -152,17 +153,24 @@ class SystemdService:
         if not str(paths.home).isprintable():
             raise ServiceFailed("AUTONOUS_HOME cannot be written into a unit; give it a name of printable characters")
         paths.create(worker_uid=self._settings.worker_uid)
+        lingers = self._lingers()  # first: it is what starts a user's own systemd where there is no login
+        was_there = self.path.exists()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.write_text(self.unit(), encoding="utf-8", errors="surrogateescape")
         except OSError as error:
             raise ServiceFailed(f"{self.path} cannot be written: {error.strerror}") from None
-        self._do("daemon-reload")
-        self._do("enable", self.name)
+        try:
+            self._do("daemon-reload")
+            self._do("enable", self.name)
+        except ServiceFailed:
+            if not was_there:  # `up` would take it for the service
+                self.path.unlink(missing_ok=True)
+            raise
         say(f"Wrote and enabled {self.path}.")
-        self._let_linger(say)
-        for name in self._only_here():
-            say(f"warning: {name} is set in this shell and not in {ENV_FILE}; the service will not have it")
+        if not lingers:
+            say(f"warning: systemd runs for you only while you are logged in; {self._linger_way}")
+        self.warn(say)
         if held(paths.lock):
             keeper.stop(paths)
             keeper.end_supervisor(paths)
@@ -172,6 +180,11 @@ class SystemdService:
         else:
             say("It starts with the machine, or now by `make up`.")
         say(f"To remove it: {self.remedy}")
+
+    def warn(self, say: Say) -> None:
+        """Name the settings that this shell has and the service will not."""
+        for name in self._only_here():
+            say(f"warning: {name} is set in this shell and not in {ENV_FILE}; the service will not have it")
 
     def start(self) -> None:
         """Start it, unless it runs. Raises ServiceFailed."""
@@ -212,13 +225,29 @@ class SystemdService:
             else:
                 return
 
-    def _let_linger(self, say: Say) -> None:
-        """A user's services start with the machine only when the user may linger."""
+    def _lingers(self) -> bool:
+        """Whether the unit will start with the machine; a user's does only when the user may linger."""
         if self._machine.uid == 0:
-            return
+            return True
         user = getpass.getuser()
+        # Asked first: where nobody may decide for the user, one who lingers already is refused it as well.
+        known = self._run("loginctl", "show-user", "--property=Linger", user).stdout.strip()
+        if known == "Linger=yes":
+            return True
         if self._run("loginctl", "enable-linger", user).returncode != 0:
-            say(f"warning: it starts at your login only; `sudo loginctl enable-linger {user}` makes it start at boot")
+            return False
+        deadline = time.monotonic() + _USERS_SYSTEMD_SECONDS
+        while not self._reachable and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        return True
+
+    @property
+    def _reachable(self) -> bool:
+        return self._systemctl("show-environment").returncode == 0
+
+    @property
+    def _linger_way(self) -> str:
+        return f"`sudo loginctl enable-linger {getpass.getuser()}` has it run from the start of the machine on"
 
     def _only_here(self) -> list[str]:
         """The names of settings that this shell has and the service will not."""
@@ -230,6 +259,8 @@ class SystemdService:
     def _do(self, *arguments: str) -> None:
         done = self._systemctl(*arguments)
         if done.returncode != 0:
+            if self._machine.uid != 0 and not self._reachable:
+                raise ServiceFailed(f"systemd runs for you only while you are logged in; {self._linger_way}")
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise ServiceFailed(f"`{self._control} {' '.join(arguments)}` failed: {reason}")
 

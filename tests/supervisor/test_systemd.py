@@ -21,7 +21,8 @@ import json, os, sys
 from pathlib import Path
 with Path(os.environ["TOLD"]).open("a") as told:
     print(json.dumps([Path(sys.argv[0]).name, *sys.argv[1:]]), file=told)
-if os.environ.get("FAIL_AT") in sys.argv:
+print(os.environ.get("SAYS", ""))
+if set(os.environ.get("FAIL_AT", "").split()) & set(sys.argv):
     sys.exit("it did not work\\nbecause the test says so")
 """
 
@@ -137,10 +138,37 @@ def test_install_for_a_user(tmp_path: Path, home: Path) -> None:
     SystemdService(settings(home), systemd.machine).install(lambda _: None)
     assert (tmp_path / "user/.config/systemd/user/autonous.service").exists()
     assert [told[:2] for told in systemd.told] == [
-        ["systemctl", "--user"],
-        ["systemctl", "--user"],
+        ["loginctl", "show-user"],
         ["loginctl", "enable-linger"],
+        *[["systemctl", "--user"]] * 3,
     ]
+    assert [told[2] for told in systemd.told[2:]] == ["show-environment", "daemon-reload", "enable"]
+
+
+def test_a_user_who_lingers_already(tmp_path: Path, home: Path) -> None:
+    """Is not refused for it where the user may not decide that: nothing is asked and nothing warned of."""
+    systemd = Systemd(tmp_path, {"FAIL_AT": "enable-linger", "SAYS": "Linger=yes"}, uid=1000)
+    said: list[str] = []
+    SystemdService(settings(home), systemd.machine).install(said.append)
+    assert ["loginctl", "enable-linger"] not in [told[:2] for told in systemd.told]
+    assert not any(line.startswith("warning") for line in said)
+
+
+def test_a_user_who_may_not_linger(tmp_path: Path, home: Path) -> None:
+    """Is told what would have it start with the machine."""
+    systemd = Systemd(tmp_path, {"FAIL_AT": "enable-linger"}, uid=1000)
+    said: list[str] = []
+    SystemdService(settings(home), systemd.machine).install(said.append)
+    assert any("only while you are logged in; `sudo loginctl enable-linger" in line for line in said)
+
+
+def test_a_user_without_a_systemd_of_their_own(tmp_path: Path, home: Path) -> None:
+    """Nobody logged in and nobody lingers: the way out is named, and no unit is left for `up` to stumble over."""
+    systemd = Systemd(tmp_path, {"FAIL_AT": "enable-linger --user"}, uid=1000)
+    service = SystemdService(settings(home), systemd.machine)
+    with pytest.raises(ServiceFailed, match="sudo loginctl enable-linger"):
+        service.install(lambda _: None)
+    assert not service.installed
 
 
 def test_settings_that_only_the_shell_has(tmp_path: Path, home: Path) -> None:
@@ -176,10 +204,16 @@ def test_start_stop_and_remove(tmp_path: Path, home: Path) -> None:
 
 
 def test_a_systemd_that_refuses(tmp_path: Path, home: Path) -> None:
-    """Its last word is told."""
-    service = SystemdService(settings(home), Systemd(tmp_path, {"FAIL_AT": "enable"}).machine)
+    """Its last word is told, and a unit that is not enabled does not stay, except one that was there."""
+    systemd = Systemd(tmp_path, {"FAIL_AT": "enable"})
+    service = SystemdService(settings(home), systemd.machine)
     with pytest.raises(ServiceFailed, match="because the test says so"):
         service.install(lambda _: None)
+    assert not service.installed
+    service.path.write_text(service.unit())
+    with pytest.raises(ServiceFailed):
+        service.install(lambda _: None)
+    assert service.installed
 
 
 def test_without_systemd(tmp_path: Path, home: Path) -> None:
