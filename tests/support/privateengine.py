@@ -20,7 +20,7 @@ from supervisor.engine import DEFAULT_URL, Engine, EngineError
 from tests.support.projects import abandoned, new_project
 
 #: On a disk, and short, for the sockets below.
-_ROOTS: Final = Path("/var/tmp")
+ROOTS: Final = Path("/var/tmp")
 _START_SECONDS: Final = 60
 _STOP_SECONDS: Final = 60
 _KILL_SECONDS: Final = 10
@@ -42,7 +42,7 @@ class PrivateEngine:
     """
 
     def __init__(self, images: Sequence[str] = (), *, disk_mib: int = 0) -> None:
-        self._root = _ROOTS / new_project("own")
+        self._root = ROOTS / new_project("own")
         self._root.mkdir(mode=0o700)
         self._images = images
         self._filler = self._root / "data" / "filler"
@@ -150,8 +150,11 @@ class PrivateEngine:
 
 
 def sweep_engines() -> list[str]:
-    """End the private engines of test runs that were killed, with all that they hold; gives their directories."""
-    left = [root for root in _ROOTS.glob("own-*") if abandoned(root.name)]
+    """End the private engines of test runs that were killed, with all that they hold; gives their directories.
+
+    Those of machines that systemd ran are among them.
+    """
+    left = [root for root in ROOTS.glob("own-*") if abandoned(root.name)]
     for root in left:
         _kill_all(root)
         _remove(root)
