@@ -19,13 +19,16 @@ from pathlib import Path
 import pytest
 
 from supervisor.engine import engine_url
+from supervisor.images.builds import Deps
 from supervisor.specs import LABEL_PROJECT
 from tests.support import candidates
-from tests.support.checkouts import copy_checkout
-from tests.support.installation import COMMAND_SECONDS, Install, Installation, Result, wait_for
+from tests.support.checkouts import CHECKOUT, copy_checkout
+from tests.support.installation import COMMAND_SECONDS, QUICK, Install, Installation, Result, wait_for
 from tests.support.leftout import leave_out
 
 USER = "autonous-test"
+CERTIFICATES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+FIRST_UP_SECONDS = 600  # every package is fetched
 
 
 # -- side by side
@@ -194,6 +197,98 @@ def test_a_user_who_is_not_root(another: AsUser, user: str) -> None:
     assert [str(path) for path in files if path.lstat().st_uid != uid] == []
     assert another.run_module("supervisor.purge").expect(0).out.endswith("Removed.\n")
     assert not another.home.exists()
+
+
+# -- not root, from a fresh clone
+
+
+class FreshClone(AsUser):
+    """What a user has after `git clone`: nothing is set up, and the home is where it is when nobody says."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Of the user's own shell, with the one name that keeps this apart from others on the machine."""
+        passed_on = {name: os.environ[name] for name in (*CERTIFICATES, "DOCKER_HOST") if name in os.environ}
+        return {**passed_on, "PATH": "/usr/local/bin:/usr/bin:/bin", "AUTONOUS_PROJECT": self.project}
+
+    def run(self, *arguments: str, given: bytes = b"", settings: Mapping[str, str] | None = None) -> Result:
+        """The command where `make up` has left it."""
+        return self.type(str(self.checkout / ".venv/bin/supervisor"), *arguments, given=given)
+
+    def type(self, *command: str, given: bytes = b"") -> Result:
+        """Any command, in the clone."""
+        process = subprocess.run(
+            [shutil.which("runuser") or "runuser", "-u", self.user, "--", *command],
+            input=given,
+            capture_output=True,
+            check=False,
+            timeout=FIRST_UP_SECONDS,
+            cwd=self.checkout,
+            env=self.environment,
+        )
+        return Result(" ".join(command), process.returncode, process.stdout.decode(), process.stderr.decode())
+
+
+@pytest.fixture
+def clone(deps: Deps, user: str) -> Iterator[FreshClone]:
+    """Of this checkout, with few tests of the worker's, in the second user's own directory."""
+    directory = Path(tempfile.mkdtemp(prefix="autonous-"))
+    checkout = copy_checkout(directory / "clone")
+    for name in ("Makefile", "scripts", "requirements.lock", "pyproject.toml", "README.md", "LICENSE"):
+        source = CHECKOUT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, checkout / name)
+    # What a user has no reason to set, and a test that has no time does.
+    (checkout / ".env").write_text("".join(f"{name}={value}\n" for name, value in QUICK.items()))
+    (checkout / ".env").chmod(0o600)
+    subprocess.run(["chown", "--recursive", f"{user}:", str(directory)], check=True)
+    subprocess.run(["usermod", "--home", str(directory), user], check=True)
+    made = FreshClone(directory / ".local/state/autonous", checkout, user=user)
+    try:
+        if made.type("python3", "-c", "import sys; assert sys.version_info >= (3, 11); import ensurepip, venv").code:
+            leave_out("no Python 3.11 or later, with its venv module, that another user may run")
+        yield made
+    finally:
+        made.remove()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.mark.exhaustive
+def test_a_second_user_from_a_fresh_clone_to_its_end(clone: FreshClone, user: str) -> None:
+    """`make up`, a life, `make down`, `make purge`: root is asked for nothing, and nothing is root's afterwards."""
+    uid = pwd.getpwnam(user).pw_uid
+    assert "healthy" in clone.type("make", "up").expect(0).out
+    assert clone.say("remember the plum")
+    tx = clone.promote(candidates.answers(clone.checkout, "I belong to a user."))
+    assert clone.say("whose are you?").startswith("I belong to a user.")
+
+    assert "0 events" in clone.run("prune", "--older-than", "1", "--dry-run").expect(0).out
+    clone.run("prune", "--older-than", "1", "--yes").expect(0)
+    assert clone.run("cost", "--by", "day", "--json").expect(0).json
+    assert "worker started" in clone.run("logs").expect(0).out
+    assert "promoted" in clone.type("make", "logs").expect(0).out
+    assert clone.run("logs", tx).expect(0).out
+    assert "promoted" in clone.run("events", "--tx", tx).expect(0).out
+
+    assert "The state is as it was" in clone.run("restore", tx).expect(0).out
+    assert clone.say("and now?").startswith("I belong to a user.")
+    exported = clone.checkout.parent / "chat.jsonl"
+    clone.run("export", "--chat", "1", str(exported)).expect(0)
+    assert "remember the plum" in exported.read_text()
+    clone.run("forget", "--chat", "1", "--yes").expect(0)
+    assert "remember the plum" not in clone.run("export", "--chat", "1").out
+    assert clone.say("who is there?").startswith("I belong to a user.")
+
+    clone.type("make", "down").expect(0)
+    assert clone.containers() == []
+    # The whole of what the user has: home, clone, virtual environment, what was exported.
+    files = list(clone.checkout.parent.rglob("*"))
+    assert {clone.paths.ledger, clone.paths.agent_db, exported, clone.checkout / ".venv/bin/supervisor"} <= {*files}
+    assert [str(path) for path in files if path.lstat().st_uid != uid] == []
+    clone.type("make", "up").expect(0)
+    assert clone.say("still you?").startswith("I belong to a user.")
+    assert clone.type("make", "purge").expect(0).out.endswith("Removed.\n")
+    assert not clone.home.exists()
+    assert not any(of_project(clone).values())
 
 
 # -- a version that is too old
