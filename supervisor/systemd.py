@@ -173,8 +173,10 @@ class SystemdService:
         self.warn(say)
         if held(paths.lock):
             keeper.stop(paths)
-            keeper.end_supervisor(paths)
-            self.start()
+            if not self.active:
+                keeper.end_supervisor(paths)
+            # Not `start`: to systemd one of its own that is only just ending is there, and it would start no other.
+            self._do("restart", self.name)
             self._await_answer()
             say("The supervisor runs under systemd now.")
         else:

@@ -41,10 +41,15 @@ def kept(case: Case) -> Iterator[Finding]:
     """Who brings it back when it dies."""
     service = SystemdService(case.settings)
     if service.installed:
-        if service.active and service.enabled:
+        active, enabled = service.active, service.enabled
+        if active and enabled:
             yield Finding("service", Level.OK, f"systemd runs {service.name}, also after a restart of the machine")
+        elif enabled and not held(case.paths.lock):
+            yield Finding("service", Level.WARN, f"{service.name} is there, and not active", "`make up`")
         else:
-            yield Finding("service", Level.WARN, f"{service.name} is there, and not active or not enabled", "`make up`")
+            # `up` leaves a supervisor that runs where it is.
+            what = "not enabled" if active else "does not run the supervisor"
+            yield Finding("service", Level.WARN, f"{service.name} is there, and {what}", "`supervisor install-service`")
         return
     if held(case.paths.keeper_lock):
         pid = owner(case.paths.keeper_lock)

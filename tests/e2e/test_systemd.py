@@ -12,7 +12,7 @@ from supervisor.images.builds import Deps
 from supervisor.ledger import Ledger
 from tests.support import candidates
 from tests.support.checkouts import copy_checkout
-from tests.support.installation import QUICK, wait_for
+from tests.support.installation import QUICK, Result, wait_for
 from tests.support.leftout import leave_out
 from tests.support.systemdmachine import OnMachine, SystemdMachine, why_not
 
@@ -65,9 +65,12 @@ def leases(installation: OnMachine) -> list[str]:
 
 
 def service_found(installation: OnMachine) -> dict[str, str]:
-    """What the doctor says of it; he finds nothing that keeps it from running."""
-    found = installation.run("doctor", "--json").expect(0).json["findings"]
-    return next(finding for finding in found if finding["check"] == "service")
+    """What the doctor says of it; nothing else keeps the installation from running."""
+    return service_found_by(installation.run("doctor", "--json").expect(0))
+
+
+def service_found_by(doctor: Result) -> dict[str, str]:
+    return next(finding for finding in doctor.json["findings"] if finding["check"] == "service")
 
 
 def is_kept_by_systemd(installation: OnMachine) -> None:
@@ -177,21 +180,17 @@ def test_settings_that_cannot_be_used(root: OnMachine, promoted: str) -> None:
     assert root.systemctl("is-failed", unit_of(root)).out.strip() == "failed"
     assert said_by_systemd(root, "NRestarts") == "0"
     assert "AUTONOUS_APPROVAL" in root.log_tail()
-    assert service_of_a_dead_one(root)["level"] == "warn"
+    # Those of a shell hold for its own commands.
+    doctor = root.run("doctor", "--json", settings={"AUTONOUS_APPROVAL": "chat"}).expect(1)
+    assert service_found_by(doctor)["level"] == "warn"
     with_settings(root, **CHANGED)
     root.up()
     assert workers(root) == before
     is_kept_by_systemd(root)
 
 
-def service_of_a_dead_one(installation: OnMachine) -> dict[str, str]:
-    """The doctor's word on the service while the settings are of no use: those of the shell hold."""
-    done = installation.run("doctor", "--json", settings={"AUTONOUS_APPROVAL": "chat"}).expect(1)
-    return next(finding for finding in done.json["findings"] if finding["check"] == "service")
-
-
 def test_going_back_with_a_dead_supervisor(root: OnMachine, promoted: str) -> None:
-    """`rollback` does it alone, also against systemd, which tries to start another meanwhile; then systemd has it."""
+    """`rollback` does it alone, whether or not systemd tries to start another meanwhile; then systemd has it."""
     tx = root.promote(candidates.adds_a_module(root.checkout, "to_be_undone"))
     before = next(entry["sha"] for entry in root.history() if entry["tx_id"] == promoted)
     root.machine.run("kill", "-KILL", owner(root.paths.lock)).expect(0)
@@ -230,6 +229,28 @@ def test_down_and_up(root: OnMachine, promoted: str) -> None:
     root.machine.power_on()
     sha = next(entry["sha"] for entry in root.history() if entry["active"])
     comes_back(root, granted, sha)
+
+
+def test_a_service_that_somebody_has_put_out_of_order(root: OnMachine, promoted: str) -> None:
+    """Not enabled, or beside a supervisor that runs without it: the remedy that the doctor names puts it right."""
+    before = workers(root)
+    root.systemctl("disable", unit_of(root)).expect(0)
+    finding = service_found(root)
+    assert (finding["level"], finding["remedy"]) == ("warn", "`supervisor install-service`")
+    assert "not enabled" in finding["what"]
+    root.run("install-service").expect(0)
+    is_kept_by_systemd(root)
+
+    root.systemctl("stop", unit_of(root)).expect(0)
+    assert service_found_by(root.run("doctor", "--json").expect(1))["remedy"] == "`make up`"
+    root.shell(f"setsid {root.python} -m supervisor run >/dev/null 2>&1 </dev/null &").expect(0)
+    wait_for(lambda: held(root.paths.lock), BACK_SECONDS, "a supervisor of somebody's own")
+    root.settled()
+    finding = service_found(root)
+    assert (finding["level"], finding["remedy"]) == ("warn", "`supervisor install-service`")
+    root.run("install-service").expect(0)
+    is_kept_by_systemd(root)
+    assert workers(root) == before
 
 
 def test_taking_the_service_away(root: OnMachine, promoted: str, installed: str) -> None:
