@@ -2,9 +2,9 @@
 
 import json
 import os
-import time
 from collections.abc import Iterable, Iterator, Set
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TextIO
 
@@ -13,7 +13,8 @@ _PATTERN: Final = "pruned-*.jsonl"
 
 def new_file(directory: Path) -> Path:
     """Where the events of a prune that begins now go, so that ``export`` and ``forget`` find them."""
-    return directory / _PATTERN.replace("*", time.strftime("%Y%m%dT%H%M%SZ", time.gmtime()))
+    now = datetime.now(UTC)  # to the microsecond: one that was killed may be begun again at once
+    return directory / _PATTERN.replace("*", now.strftime("%Y%m%dT%H%M%S.%fZ"))
 
 
 def is_searched(file: Path, directory: Path) -> bool:

@@ -324,12 +324,14 @@ class Road(Deaths):
             both = [status["active"], status["standby"]]
             wanted = {worker["container"] for worker in both}
             living = self._names("worker"), self._names("toolbox")
+            # Right after a way back it is the revision gone back from that stands by.
+            if status["standby"]["sha"] != status["previous"]["sha"]:
+                return None
             healthy = all(worker["health"] == "healthy" for worker in both)
             return status if healthy and living == (wanted, {f"{name}-toolbox" for name in wanted}) else None
 
         status = wait_for(look, SECONDS, "nobody but the active worker and a warm N-1")
         assert status is not None
-        assert status["standby"]["sha"] == status["previous"]["sha"]
         return status
 
     def _names(self, role: str) -> set[str]:

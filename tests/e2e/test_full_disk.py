@@ -135,4 +135,4 @@ def test_no_space_left_in_the_home(installation: Installation) -> None:
         assert len(bot.messages(sent.message_id + 1)) == 3
     status = installation.settled()
     assert (installation.supervisor_pid(), status["active"]["container"]) == (supervisor, active["container"])
-    assert "trouble" not in status
+    wait_for(lambda: "trouble" not in installation.status(), 15, "the pipeline's next try")

@@ -79,6 +79,7 @@ def test_the_worker_answers(installation: Installation, first: dict[str, object]
     assert installation.say("hello") == OFFLINE_REPLY
 
 
+@pytest.mark.exhaustive
 def test_all_of_its_tests_pass_where_the_model_runs_them(installation: Installation, first: dict[str, object]) -> None:
     """In a working copy in the toolbox; as at the gate, one that failed beside the others gets a second try alone."""
     (toolbox,) = installation.containers("toolbox")

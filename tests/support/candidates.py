@@ -48,7 +48,7 @@ def never_ready(checkout: Path) -> bytes:
 
 def claims_to_be_another(checkout: Path) -> bytes:
     """Announces itself as a revision that it is not."""
-    announced = "sha=settings.autonous_worker_sha,\n            version"
+    announced = "sha=self._settings.autonous_worker_sha,\n            version"
     return patch_of(checkout, replaced(checkout, "worker/app.py", announced, 'sha="f" * 40,\n            version'))
 
 

@@ -87,7 +87,7 @@ class _Known:
     kind: str
     approved: bool = False
     taken_back: bool = False
-    harmed: bool = False  # something was killed while it was on its way
+    harmed: bool = False  # something was killed, or its base went, while it was on its way
 
 
 @dataclass
@@ -97,9 +97,14 @@ class Model:
     updates: dict[str, _Known] = field(default_factory=dict)
 
     def harm(self) -> None:
-        """Something of the installation was killed."""
+        """Something befell whatever is on its way."""
         for known in self.updates.values():
             known.harmed |= known.approved
+
+    def take_back(self, update: str) -> None:
+        """A person went back from it, and from under whatever was just being deployed on it."""
+        self.updates[update].taken_back = True
+        self.harm()
 
     def may_end(self, update: str) -> set[str]:
         """Where this update may be, now that nothing is on its way."""
@@ -167,7 +172,7 @@ class Rollouts(RuleBasedStateMachine):
     def roll_back(self, which: int) -> None:
         update = self._one(self.model.updates, which)
         if self.world.roll_back(update):
-            self.model.updates[update].taken_back = True
+            self.model.take_back(update)
             assert self.world.roll_back(update), "what is done already is no failure"
 
     # -- what happens
