@@ -120,7 +120,8 @@ class Duty:
             deadline = self._drain_seconds if grant.deadline_seconds is None else grant.deadline_seconds
             self._cut_at = now + max(0.0, deadline - CUT_BEFORE_DEADLINE_SECONDS)
             self._desk.pause()
-            self._become(WorkerState.DRAINING)
+            if self._desk.in_hand:  # else it lets go now, and a beat that says less would delay the one that says so
+                self._become(WorkerState.DRAINING)
         if self._desk.in_hand and now < self._cut_at:
             return False
         await self._release()

@@ -34,6 +34,7 @@ async def test_activation_drain_and_activation_again() -> None:
         await here.supervisor.reaches(WorkerState.RELEASED)
         await until(lambda: here.telegram.polling == 0)
         assert here.supervisor.beats[-1].epoch is None
+        assert all(beat.state is not WorkerState.DRAINING for beat in here.supervisor.beats), "nothing was in hand"
         polls = len(here.telegram.polls)
         await here.telegram.say("two")
         await here.supervisor.order(Role.STANDBY)
