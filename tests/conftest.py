@@ -50,6 +50,12 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Of several processes the one that gathers what the others find collects nothing."""
+    if session.config.getoption("numprocesses", None):
+        gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark by directory, so that no test forgets to; those that take long come first, so that none runs on alone."""
     items.sort(key=lambda item: rank(item.path))

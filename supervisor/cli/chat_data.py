@@ -5,7 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -34,12 +34,16 @@ def export(
 ) -> None:
     """Write out all that is kept of a chat, as JSON lines: messages, answers, runs, events, updates."""
     from supervisor.agent_db import chats
+    from supervisor.agent_db.access import AgentDbUnusable
 
     paths = settings_module.load().paths
-    found = _find(paths, chat)
+    found = _find(paths, chat, pass_over=(AgentDbUnusable,))
     lines = 0
     with _new_file(file) as out:
-        for record in (*chats.export(paths.agent_db, chat), *_pruned(paths, found), *_updates(paths.ledger, chat)):
+        # The database first: a prune that goes on meanwhile moves events from there into the files.
+        there = list(chats.export(paths.agent_db, chat))
+        written = {record["row"]["id"] for record in there if record["table"] == "events"}
+        for record in (*there, *_pruned(paths, chat, found, written), *_updates(paths.ledger, chat)):
             out.write(json.dumps(record, ensure_ascii=False) + "\n")
             lines += 1
     typer.echo(f"{lines} lines; {found.of_its_own}", err=True)
@@ -81,6 +85,7 @@ class _Found:
 
     kept: "Kept"
     snapshots: tuple[Path, ...]
+    known_events: Set[int]
     pruned_events: Set[int]
     in_copy: int
 
@@ -101,28 +106,33 @@ class _Found:
         return ", and ".join([*snapshots, *local_bot])
 
 
-def _find(paths: "Paths", chat: int) -> _Found:
-    """Raises UnknownChat, AgentDbUnusable, CommandFailed."""
+def _find(paths: "Paths", chat: int, *, pass_over: tuple[type[Exception], ...] = ()) -> _Found:
+    """A copy that ends in an error to ``pass_over`` is left out. Raises UnknownChat, AgentDbUnusable, CommandFailed."""
     from supervisor.agent_db import chats, pruned
 
     kept = chats.survey(paths.agent_db, chat)
-    copies = {file: chats.survey(file, chat) for file in sorted(paths.snapshots.glob("*.db"))}
+    copies, in_copy = {}, 0
+    for file in sorted(paths.snapshots.glob("*.db")):
+        with suppress(*pass_over):
+            copies[file] = chats.survey(file, chat)
+    with suppress(*pass_over):
+        in_copy = chats.in_copy(paths.localbot_db, chat)
     snapshots = tuple(file for file, copied in copies.items() if copied)
     known = {event for found in (kept, *copies.values()) for event in found.event_ids}
     with _told("the files of pruned events cannot be read"):
         pruned_events = pruned.survey(paths.logs, chat, known)
-    in_copy = chats.in_copy(paths.localbot_db, chat)
     if not (kept or snapshots or pruned_events or in_copy):
         raise chats.unknown(paths.agent_db, chat)
-    return _Found(kept, snapshots, pruned_events, in_copy)
+    return _Found(kept, snapshots, known, pruned_events, in_copy)
 
 
-def _pruned(paths: "Paths", found: _Found) -> Iterator[dict[str, Any]]:
-    """What only the files have. Raises CommandFailed."""
+def _pruned(paths: "Paths", chat: int, found: _Found, written: Set[int]) -> Iterator[dict[str, Any]]:
+    """What only the files have, and was not ``written`` from the database. Raises CommandFailed."""
     from supervisor.agent_db import pruned
 
     with _told("the files of pruned events cannot be read"):
-        for event in pruned.export(paths.logs, found.pruned_events - set(found.kept.event_ids)):
+        events = pruned.survey(paths.logs, chat, found.known_events | written)
+        for event in pruned.export(paths.logs, events - written):
             yield {"table": "events", "row": event}
 
 

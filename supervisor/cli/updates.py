@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from supervisor import settings as settings_module
-from supervisor.cli.errors import CommandFailed
+from supervisor.cli.errors import CommandFailed, NoLongerAwaited
 from supervisor.cli.options import AsJson, InService, Staged, Unfinished, Wait
 from supervisor.cli.outcome import finish, report
 
@@ -98,8 +98,9 @@ def _go_back_alone(settings: "Settings", tx: str) -> dict[str, Any]:
     try:
         decided = Service(settings).roll_back(tx)
     except RollbackUnfinished as unfinished:
-        if not unfinished.interrupted:
-            start_supervisor(settings, say)
+        if unfinished.interrupted:
+            raise NoLongerAwaited(str(unfinished)) from None
+        start_supervisor(settings, say)
         raise
     if not decided.already:
         try:

@@ -94,10 +94,9 @@ class Rollback(Part):
     def repeated_by(self, good: Revision, reason: str) -> bool:
         """Whether the good revision fails just as one did that was lately given up for it, in its deploy or later.
 
-        Then neither is to blame: the ban is lifted, and going back further would not help.
+        Then neither is to blame: the ban is lifted, and going back further would not help. Not so when it had begun to
+        fail before that one was deployed, which then only inherited what is wrong with it.
         """
-        if self._outages.repeated():
-            return True
         since = self._clocks.wall() - self._settings.crash_window_seconds
         alike = [
             update
@@ -106,10 +105,12 @@ class Rollback(Part):
             and update.updated_at >= since
             and (update.blame in _MAY_REPEAT or update.blame_open)
             and self._failed_by(update, reason)
+            and not self._failed_already(good, reason, update)
         ]
         for update in alike:
-            self._excuse(update, reason)
-        return bool(alike)
+            if update.blame != Blame.EXTERNAL or not self._outages.repeated():
+                self._excuse(update, reason)
+        return bool(alike) or self._outages.repeated()
 
     # -- inside
 
@@ -143,6 +144,12 @@ class Rollback(Part):
         """Whether this is how the update's own workers failed."""
         failures = {(update.last_error or "").partition("\n")[0]}
         return reason in failures | {worker.reason for worker in self._ledger.crashes(update.sha or "", 0)}
+
+    def _failed_already(self, good: Revision, reason: str, update: Update) -> bool:
+        """Whether the good revision had lately failed so when the update was deployed."""
+        deployed = update.deploy_started_at or update.updated_at
+        earlier = self._ledger.crashes(good.sha, deployed - self._settings.crash_window_seconds)
+        return any(worker.reason == reason and (worker.exited_at or 0) < deployed for worker in earlier)
 
     def _excuse(self, update: Update, reason: str) -> None:
         self._ledger.amend(update.tx_id, {"blame": Blame.EXTERNAL})

@@ -203,7 +203,7 @@ class WorkerContainers:
         killed_before = worker_id in self._killed
         self._killed.setdefault(worker_id, reason)  # first: an engine that goes away now may have killed it
         if not self._engine.kill(worker_id) and not killed_before:
-            del self._killed[worker_id]
+            self._killed.pop(worker_id, None)
         view = self._engine.inspect(worker_id)
         if view is not None and view.running and self._engine.wait(worker_id, timeout=10) is None:
             raise EngineError(f"{worker_id} was killed and still runs")

@@ -136,6 +136,14 @@ def test_what_was_pruned_is_written_out_with_the_rest(home: Home) -> None:
     assert "not in it: what stands in 1 snapshots" in pruned.stderr
 
 
+def test_a_copy_that_cannot_be_read_keeps_nothing_from_being_written_out(home: Home) -> None:
+    """Nothing of it would be; `forget` needs it, and says so."""
+    home.straddle(CANARY, ended=0)
+    (home.paths.snapshots / "torn.db").write_bytes(b"no database at all" * 100)
+    assert CANARY in home.run("export", "--chat", str(MINE)).stdout
+    assert "torn.db" in str(home.run("forget", "--chat", str(MINE), "--yes").exception)
+
+
 def events_in(exported: Result) -> list[dict[str, Any]]:
     """The events that an export has."""
     records = map(json.loads, exported.stdout.splitlines())

@@ -348,6 +348,30 @@ def test_n_minus_1_that_crashes_as_green_did_in_its_deploy_is_not_given_up(insta
         assert [installation.update(update).blame for update in failed] == [Blame.EXTERNAL] * 2 + [Blame.OWN]
 
 
+def test_an_update_that_inherits_what_is_wrong_keeps_nobody_from_going_back(installation: Installation) -> None:
+    """The good revision had begun to crash before the update was deployed and crashed alike: it is given up."""
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        first = installation.promoted("first")
+        active = installation.becomes_active(first)
+        installation.engine.crash(active.worker_id, code=5)
+        installation.until(lambda: installation.active() != active)
+        installation.becomes_active(first)
+        heir = installation.reaches(installation.approved("second", Behaviour(exits_at_start=5)), S.DEPLOY_FAILED)
+
+        def given_up() -> bool:
+            """It crashes whenever it is active, until the one before it is."""
+            active = installation.active()
+            if active is not None and active.sha == first.sha:
+                installation.engine.crash(active.worker_id, code=5)
+                installation.until(lambda: installation.active() != active)
+            return installation.active_sha() == installation.genesis.sha
+
+        installation.until(given_up, what="the way back")
+        installation.reaches(first, S.ROLLED_BACK)
+        assert installation.update(heir).blame is Blame.OWN
+
+
 def test_the_first_revision_that_crashes_alike_lifts_the_ban_too(installation: Installation) -> None:
     """There is nothing to go back to from it, and yet the update before it is not to blame."""
     with installation.supervised():

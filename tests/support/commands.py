@@ -2,7 +2,8 @@
 
 A command spends most of its time on importing libraries. Here one process has them imported, and each command is a
 fork of it: its own code comes from the checkout that it is run in, and it has the arguments, the environment, the
-directory and the three streams that ``python -m supervisor`` would have there.
+directory and the three streams that ``python -m supervisor`` would have there. Only the start and the end of an
+interpreter are not part of it; a few tests start one of their own.
 
 This file is also that process: ``python commands.py DESCRIPTOR``, which is the socket that it is asked on.
 """
@@ -59,6 +60,7 @@ def run(
     for descriptor in theirs:
         os.close(descriptor)
     with asked, os.fdopen(read_out, "rb") as out, os.fdopen(read_err, "rb") as err:
+        asked.settimeout(seconds)
         pid = int(asked.recv(_CHUNK))
         try:
             printed = _read_all((out.fileno(), err.fileno()), deadline)
@@ -150,7 +152,7 @@ def _become(arguments: Sequence[str], cwd: str, env: Mapping[str, str]) -> NoRet
     try:
         runpy.run_module("supervisor", run_name="__main__", alter_sys=True)
     except SystemExit as end:
-        code = int(end.code or 0)
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
         traceback.print_exc()
     sys.stdout.flush()
