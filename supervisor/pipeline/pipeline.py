@@ -70,11 +70,15 @@ class Pipeline:
     def submit(self, new: NewUpdate) -> Update:
         """Record a patch and judge what it makes of the good revision; it is built by the pipeline's own thread.
 
-        The update that comes back is ``created``, or ``refused`` with code and reason.
+        The update that comes back is ``created`` or on its way, or ``refused`` with code and reason.
         """
         base = self._ledger.good_revision()
         new = replace(new, base_sha=base.sha, base_tx_id=base.tx_id)
-        return self._admit(self._ledger.create(new, parent_id=self._started_event))
+        created = self._ledger.create(new, parent_id=self._started_event)
+        try:
+            return self._admit(created)
+        except LostRace:  # the thread had nothing else to do, and was quicker
+            return self._ledger.find(created.tx_id)
 
     def _admit(self, update: Update) -> Update:
         if update.sha is not None:

@@ -40,7 +40,7 @@ def installation(install: Install, hold: Path) -> Iterator[Installation]:
         yield made
 
 
-def assert_each_answered_once(conversation: Conversation, *, at_least: int = 21) -> None:
+def assert_each_answered_once(conversation: Conversation, *, at_least: int = 15) -> None:
     """None lost, none twice, none before its time."""
     answers = conversation.answers()
     assert len(conversation.sent) >= at_least

@@ -121,6 +121,23 @@ def test_a_home_that_cannot_be_looked_at_does_not_end_the_pipeline(
     installation.change(home=installation.settings.home.parent)
 
 
+def test_a_patch_that_the_thread_judges_first_is_handed_in_all_the_same(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever handed it in is told what came of it."""
+    made = pipeline_on(installation, Failing(EngineUnreachable("it is away")))
+    judge = made._admit
+
+    def judged_before(update: Update) -> Update:
+        judge(update)
+        return judge(update)
+
+    monkeypatch.setattr(made, "_admit", judged_before)
+    base = installation.ledger.good_revision()
+    update = made.submit(NewUpdate(origin=Origin.CLI, patch=b"no patch", base_sha=base.sha, base_tx_id=base.tx_id))
+    assert (update.status, update.code) == (Status.REFUSED, "not_a_patch")
+
+
 GIVEN_UP = {
     Status.CREATED: Status.CANCELLED,
     Status.BUILDING: Status.BUILD_FAILED,
