@@ -11,8 +11,7 @@ from supervisor.contract import EventType
 from tests.crash.courses import COURSES
 from tests.crash.elsewhere import shown_by
 from tests.crash.road import Road
-from tests.support import candidates
-from tests.support.checkouts import CHECKOUT
+from tests.support.checkouts import CHECKOUT, patch_of
 
 pytestmark = pytest.mark.exhaustive
 
@@ -24,8 +23,9 @@ def test_as_the_supervisor_is_told_to_end(road: Road) -> None:
     tx = ""
     for number, place in enumerate(shown_by("test_as_the_supervisor_is_told_to_end")):
         name = f"taken_down_{number}"
+        slow = "import time\n\n\ndef test_slow() -> None:\n    time.sleep(20)\n"  # until the death has come
         road.hold("engine.start.test.after")
-        tx = road.submit(name, candidates.adds_a_module(CHECKOUT, name))
+        tx = road.submit(name, patch_of(CHECKOUT, {f"tests/worker/test_{name}.py": slow}))
         road.until_held()
         road.dies_at(place, lambda: road.installation.run("down"))
         road.installation.down()
