@@ -40,10 +40,10 @@ def installation(install: Install, hold: Path) -> Iterator[Installation]:
         yield made
 
 
-def assert_each_answered_once(conversation: Conversation, *, at_least: int = 15) -> None:
-    """None lost, none twice, none before its time."""
+def assert_each_answered_once(conversation: Conversation, *, at_least: int = 1) -> None:
+    """None lost, none twice, none before its time, and so many of them right in the middle."""
     answers = conversation.answers()
-    assert len(conversation.sent) >= at_least
+    assert len(conversation.meanwhile) >= at_least
     assert [text for text, times in Counter(answers).items() if times > 1] == []
     assert answers == [f"{PREFIX}{text}" for text in conversation.sent]
 

@@ -27,6 +27,8 @@ class Conversation:
     pause: float = PAUSE_SECONDS
     sent: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
+    #: Those that were sent while whatever was done went on.
+    meanwhile: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         with self.installation.bot() as bot:
@@ -38,8 +40,10 @@ class Conversation:
         writer = threading.Thread(target=self._write, args=(done,))
         writer.start()
         done.wait(1)
+        before = len(self.sent)
         try:
             act()
+            self.meanwhile = self.sent[before:]
             done.wait(1)
         finally:
             done.set()
@@ -50,6 +54,7 @@ class Conversation:
         """One message."""
         with self.installation.bot() as bot:
             self._say(bot)
+        self.meanwhile.append(self.sent[-1])
 
     def listen_to_the_end(self) -> None:
         """Until everything is answered, and a moment more, for one too many."""
