@@ -17,7 +17,7 @@ purge: ## remove this installation's containers, images and state, after naming 
 logs: ## what the supervisor and the worker say
 	@scripts/venv && exec .venv/bin/supervisor logs
 
-test: ## the whole suite, with its own set-up
+test: ## the test suite, with its own set-up; what takes longer is in crash
 	@scripts/test
 
 check: ## linters, types, direction of imports

@@ -153,7 +153,7 @@ class SystemdService:
         if not str(paths.home).isprintable():
             raise ServiceFailed("AUTONOUS_HOME cannot be written into a unit; give it a name of printable characters")
         paths.create(worker_uid=self._settings.worker_uid)
-        lingers = self._lingers()  # first: it is what starts a user's own systemd where there is no login
+        lingers = self._let_linger()  # first: it is what starts a user's own systemd where there is no login
         was_there = self.path.exists()
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ class SystemdService:
             raise
         say(f"Wrote and enabled {self.path}.")
         if not lingers:
-            say(f"warning: systemd runs for you only while you are logged in; {self._linger_way}")
+            say(f"warning: {self._no_linger}")
         self.warn(say)
         if held(paths.lock):
             keeper.stop(paths)
@@ -227,8 +227,8 @@ class SystemdService:
             else:
                 return
 
-    def _lingers(self) -> bool:
-        """Whether the unit will start with the machine; a user's does only when the user may linger."""
+    def _let_linger(self) -> bool:
+        """Have it start with the machine, as a user's does only when the user lingers; whether it will."""
         if self._machine.uid == 0:
             return True
         user = getpass.getuser()
@@ -248,8 +248,9 @@ class SystemdService:
         return self._systemctl("show-environment").returncode == 0
 
     @property
-    def _linger_way(self) -> str:
-        return f"`sudo loginctl enable-linger {getpass.getuser()}` has it run from the start of the machine on"
+    def _no_linger(self) -> str:
+        way = f"`sudo loginctl enable-linger {getpass.getuser()}` has it run from the start of the machine on"
+        return f"systemd runs for you only while you are logged in; {way}"
 
     def _only_here(self) -> list[str]:
         """The names of settings that this shell has and the service will not."""
@@ -262,7 +263,7 @@ class SystemdService:
         done = self._systemctl(*arguments)
         if done.returncode != 0:
             if self._machine.uid != 0 and not self._reachable:
-                raise ServiceFailed(f"systemd runs for you only while you are logged in; {self._linger_way}")
+                raise ServiceFailed(self._no_linger)
             reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
             raise ServiceFailed(f"`{self._control} {' '.join(arguments)}` failed: {reason}")
 

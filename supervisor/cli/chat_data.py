@@ -94,7 +94,7 @@ class _Found:
 
     @property
     def of_its_own(self) -> str:
-        """What stands nowhere else."""
+        """What there is besides the copies."""
         pruned = [f"{len(self.pruned_events)} pruned events"] if self.pruned_events else []
         return ", and ".join([_counted(self.kept.rows, self.kept.events), *pruned])
 

@@ -14,8 +14,6 @@ from supervisor.updates.superseding import supersede_others
 from supervisor.workers.pool import NoPoll, WorkerFailed
 
 _LOG = structlog.get_logger()
-#: Whose failure N-1 may repeat: also that of one that was excused for it by a supervisor that died then.
-_MAY_REPEAT: Final = (Blame.OWN, Blame.EXTERNAL)
 _GIVEN_UP: Final = (Status.DEPLOY_FAILED, Status.ROLLED_BACK)
 _TAKEN_BACK: Final = (Status.ROLLBACK_PENDING, Status.ROLLED_BACK)
 
@@ -103,13 +101,11 @@ class Rollback(Part):
             for update in self._ledger.having(*_GIVEN_UP)
             if update.base_sha == good.sha
             and update.updated_at >= since
-            and (update.blame in _MAY_REPEAT or update.blame_open)
-            and self._failed_by(update, reason)
-            and not self._failed_already(good, reason, update)
+            and (update.blame == Blame.OWN or update.blame_open)
+            and self._is_repeated(update, good, reason)
         ]
         for update in alike:
-            if update.blame != Blame.EXTERNAL or not self._outages.repeated():
-                self._excuse(update, reason)
+            self._excuse(update, reason)
         return bool(alike) or self._outages.repeated()
 
     # -- inside
@@ -129,8 +125,9 @@ class Rollback(Part):
             except (WorkerFailed, EngineError) as failure:
                 told = {**attempt, "error": str(failure)}
                 self._ledger.append(EventType.ROLLBACK_ATTEMPTED, told, parent_id=update.event_id)
-                own = isinstance(failure, WorkerFailed) and update.blame in _MAY_REPEAT
-                if own and target.sha == update.base_sha and self._failed_by(update, str(failure)):
+                # Blamed, or excused by a supervisor that died before it came to the end of this.
+                own = isinstance(failure, WorkerFailed) and (update.blame == Blame.OWN or self._outages.repeated())
+                if own and target.sha == update.base_sha and self._is_repeated(update, target, str(failure)):
                     self._excuse(update, str(failure))
                     return target
             else:
@@ -140,20 +137,21 @@ class Rollback(Part):
         self._ledger.append(EventType.UPDATE_ROLLBACK_FAILED, told, parent_id=update.event_id)
         raise WorkerFailed("no earlier revision runs")
 
-    def _failed_by(self, update: Update, reason: str) -> bool:
-        """Whether this is how the update's own workers failed."""
-        failures = {(update.last_error or "").partition("\n")[0]}
-        return reason in failures | {worker.reason for worker in self._ledger.crashes(update.sha or "", 0)}
+    def _is_repeated(self, update: Update, base: Revision, reason: str) -> bool:
+        """Whether the update failed so first, and its base does now.
 
-    def _failed_already(self, good: Revision, reason: str, update: Update) -> bool:
-        """Whether the good revision had lately failed so when the update was deployed."""
+        One whose base had lately begun to fail so when it was deployed only inherited that.
+        """
+        failures = {(update.last_error or "").partition("\n")[0]}
+        failures |= {worker.reason or "" for worker in self._ledger.crashes(update.sha or "", 0)}
         deployed = update.deploy_started_at or update.updated_at
-        earlier = self._ledger.crashes(good.sha, deployed - self._settings.crash_window_seconds)
-        return any(worker.reason == reason and (worker.exited_at or 0) < deployed for worker in earlier)
+        before = self._ledger.crashes(base.sha, deployed - self._settings.crash_window_seconds)
+        inherited = any(worker.reason == reason and (worker.exited_at or 0) < deployed for worker in before)
+        return reason in failures and not inherited
 
     def _excuse(self, update: Update, reason: str) -> None:
+        self._outages.repeats(reason)  # first: an excuse that is cut here is found and gone on with by the blame
         self._ledger.amend(update.tx_id, {"blame": Blame.EXTERNAL})
-        self._outages.repeats(reason)
         _LOG.warning("N-1 fails alike; nobody is blamed", tx=update.tx_id, reason=reason)
 
     def _good_revisions(self, update: Update) -> list[Revision]:

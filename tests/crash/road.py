@@ -330,7 +330,7 @@ class Road(Deaths):
             healthy = all(worker["health"] == "healthy" for worker in both)
             return status if healthy and living == (wanted, {f"{name}-toolbox" for name in wanted}) else None
 
-        status = wait_for(look, SECONDS, "nobody but the active worker and a warm N-1")
+        status = wait_for(look, SECONDS, "nobody but the active worker and a warm N-1 of the right revision")
         assert status is not None
         return status
 

@@ -21,6 +21,8 @@ DISK_MIB = 700
 HOME_MIB = 64
 #: Of a disk that is filled, in bytes: less than the setting by which it counts as full.
 SPARED_AT_MOST = 500_000
+#: The pipeline tries again every five.
+RETRIED_SECONDS = 8
 
 
 @pytest.fixture(scope="module")
@@ -135,4 +137,4 @@ def test_no_space_left_in_the_home(installation: Installation) -> None:
         assert len(bot.messages(sent.message_id + 1)) == 3
     status = installation.settled()
     assert (installation.supervisor_pid(), status["active"]["container"]) == (supervisor, active["container"])
-    wait_for(lambda: "trouble" not in installation.status(), 15, "the pipeline's next try")
+    wait_for(lambda: "trouble" not in installation.status(), RETRIED_SECONDS, "the next try")

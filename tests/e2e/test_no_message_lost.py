@@ -41,7 +41,7 @@ def installation(install: Install, hold: Path) -> Iterator[Installation]:
 
 
 def assert_each_answered_once(conversation: Conversation, *, at_least: int = 1) -> None:
-    """None lost, none twice, none before its time, and so many of them right in the middle."""
+    """None lost, none twice, none before its time, and ``at_least`` so many right in the middle."""
     answers = conversation.answers()
     assert len(conversation.meanwhile) >= at_least
     assert [text for text, times in Counter(answers).items() if times > 1] == []

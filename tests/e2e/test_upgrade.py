@@ -162,6 +162,7 @@ def test_an_upgrade_keeps_what_the_agent_made_of_itself(installation: Installati
     second = installation.run("upgrade", "--wait", "--json").expect(0).json
     assert [change["path"] for change in installation.show(second["tx_id"])["changes"]] == ["worker/upstream.py"]
     installation.run("approve", second["tx_id"], "--wait").expect(0)
+    assert installation.show(second["tx_id"])["unique_bytes"] < 4 * 1024 * 1024
     bytecode = "/app/worker/__pycache__/upstream.cpython-311.pyc"
     assert within(installation.docker, installation.active_container()["Id"], "ls", bytecode).strip() == bytecode
 

@@ -23,8 +23,11 @@ from tests.support.projects import new_project
 from tests.worker.support import open_store
 
 UID = os.getuid() or WORKER_UID
-#: What a person would miss first.
-OFTEN = ("comes up", "answers its owner", "leaks no secret", "lets go of the lease", "loses nothing")
+#: What a worker does with its owner, its supervisor and its secrets; the others are left to `make crash`.
+OFTEN = (
+    *("comes up", "answers its owner", "submits a patch", "relays a press", "relays a rollback"),
+    *("ignores a stranger", "leaks no secret", "lets go of the lease", "loses nothing"),
+)
 LONGEST_SECONDS = 8.0  # on a busy machine; about three on a quiet one
 
 

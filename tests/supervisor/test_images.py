@@ -190,7 +190,8 @@ def test_a_whole_source_is_compiled_by_a_python_that_looks_for_nothing_in_it() -
     """Isolated, so no module of the source is imported; what the labels say is no part of what builds can share."""
     lines = instructions(worker_context("sha256:1", FILES, {"k": "v"}))
     assert [line.split()[0] for line in lines] == ["ARG", "FROM", "USER", "COPY", "RUN", "USER", "LABEL"]
-    assert "python -I -m compileall " in lines[4]
+    assert lines[4].startswith("RUN ulimit ")
+    assert "python -I -S -m compileall " in lines[4]
     assert lines[5] == "USER 10001"
 
 

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -274,15 +275,15 @@ def test_crashes_with_a_full_disk_are_not_counted(installation: Installation) ->
 
 @pytest.fixture(params=["whole", "cut"])
 def excuse(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it is; and cut off between the blame that it lifts and the trouble that it notes."""
+    """As it is; and cut off between the trouble that it notes and the blame that it lifts."""
     repeats, cut = OutageMonitor.repeats, request.param == "cut"
 
     def cut_once(self: OutageMonitor, reason: str) -> None:
         nonlocal cut
+        repeats(self, reason)
         if cut:
             cut = False
             raise RuntimeError("cut off")
-        repeats(self, reason)
 
     monkeypatch.setattr(OutageMonitor, "repeats", cut_once)
 
@@ -327,6 +328,15 @@ def test_n_minus_1_that_crashes_alike_soon_after_is_not_given_up(installation: I
         assert (second.status, second.blame) == (S.ROLLED_BACK, Blame.EXTERNAL)
 
 
+def crashes_again(installation: Installation, update: Update) -> bool:
+    """A crash of the update when it is active; whether the first revision is."""
+    active = installation.active()
+    if active is not None and active.sha == update.sha:
+        installation.engine.crash(active.worker_id, code=5)
+        installation.until(lambda: installation.active() != active)
+    return installation.active_sha() == installation.genesis.sha
+
+
 @pytest.mark.usefixtures("excuse")
 def test_n_minus_1_that_crashes_as_green_did_in_its_deploy_is_not_given_up(installation: Installation) -> None:
     """It had never let go for good, and then runs into what green ran into: every ban for that is lifted."""
@@ -347,6 +357,10 @@ def test_n_minus_1_that_crashes_as_green_did_in_its_deploy_is_not_given_up(insta
         assert installation.update(first).status is S.PROMOTED
         assert [installation.update(update).blame for update in failed] == [Blame.EXTERNAL] * 2 + [Blame.OWN]
 
+        noticed(installation, "workers", ended=True)
+        installation.until(partial(crashes_again, installation, first), what="its own fault, when it goes on by itself")
+        installation.reaches(first, S.ROLLED_BACK)
+
 
 def test_an_update_that_inherits_what_is_wrong_keeps_nobody_from_going_back(installation: Installation) -> None:
     """The good revision had begun to crash before the update was deployed and crashed alike: it is given up."""
@@ -358,18 +372,28 @@ def test_an_update_that_inherits_what_is_wrong_keeps_nobody_from_going_back(inst
         installation.until(lambda: installation.active() != active)
         installation.becomes_active(first)
         heir = installation.reaches(installation.approved("second", Behaviour(exits_at_start=5)), S.DEPLOY_FAILED)
-
-        def given_up() -> bool:
-            """It crashes whenever it is active, until the one before it is."""
-            active = installation.active()
-            if active is not None and active.sha == first.sha:
-                installation.engine.crash(active.worker_id, code=5)
-                installation.until(lambda: installation.active() != active)
-            return installation.active_sha() == installation.genesis.sha
-
-        installation.until(given_up, what="the way back")
+        installation.until(partial(crashes_again, installation, first), what="the way back")
         installation.reaches(first, S.ROLLED_BACK)
         assert installation.update(heir).blame is Blame.OWN
+
+
+def test_the_way_back_goes_past_a_base_that_had_begun_to_fail_before(installation: Installation) -> None:
+    """The update fails as its base did before it, and does again as it takes over: an older revision is tried."""
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        first = installation.promoted("first")
+        active = installation.becomes_active(first)
+        installation.engine.crash(active.worker_id, code=5)
+        installation.until(lambda: installation.active() != active)
+        installation.becomes_active(first)
+        second = installation.promoted("second")
+        for update in (first, second):
+            installation.behaviours[update.sha or ""] = [Behaviour(exits_at_start=5)] * 6
+        installation.until(lambda: len(installation.running()) == 2)
+        for name in installation.running():
+            installation.engine.crash(name, code=5)
+        assert installation.reaches(second, S.ROLLED_BACK).blame is Blame.OWN
+        installation.becomes_active(installation.genesis)
 
 
 def test_the_first_revision_that_crashes_alike_lifts_the_ban_too(installation: Installation) -> None:

@@ -43,7 +43,7 @@ class Conversation:
         before = len(self.sent)
         try:
             act()
-            self.meanwhile = self.sent[before:]
+            self.meanwhile += self.sent[before:]
             done.wait(1)
         finally:
             done.set()

@@ -87,7 +87,8 @@ class _Known:
     kind: str
     approved: bool = False
     taken_back: bool = False
-    harmed: bool = False  # something was killed, or its base went, while it was on its way
+    harmed: bool = False  # something was killed while it was on its way
+    undermined: bool = False  # somebody went back while it was on its way, perhaps from its base
 
 
 @dataclass
@@ -97,14 +98,9 @@ class Model:
     updates: dict[str, _Known] = field(default_factory=dict)
 
     def harm(self) -> None:
-        """Something befell whatever is on its way."""
+        """Something of the installation was killed."""
         for known in self.updates.values():
             known.harmed |= known.approved
-
-    def take_back(self, update: str) -> None:
-        """A person went back from it, and from under whatever was just being deployed on it."""
-        self.updates[update].taken_back = True
-        self.harm()
 
     def may_end(self, update: str) -> set[str]:
         """Where this update may be, now that nothing is on its way."""
@@ -116,6 +112,8 @@ class Model:
         ends = {"promoted", "superseded", "cancelled"}
         if known.taken_back or known.harmed:
             ends |= {"rolled_back", "deploy_failed"}
+        if known.undermined:
+            ends |= {"deploy_failed"}
         return ends
 
 
@@ -171,8 +169,12 @@ class Rollouts(RuleBasedStateMachine):
     @rule(which=st.integers(0, 7))
     def roll_back(self, which: int) -> None:
         update = self._one(self.model.updates, which)
+        known = self.model.updates
+        under_way = [other for other in known if known[other].approved and self.world.status(other) not in _AT_REST]
         if self.world.roll_back(update):
-            self.model.take_back(update)
+            known[update].taken_back = True
+            for other in under_way:
+                known[other].undermined = True
             assert self.world.roll_back(update), "what is done already is no failure"
 
     # -- what happens
