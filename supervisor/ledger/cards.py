@@ -122,7 +122,7 @@ class Cards(Updates):
         """Updates that came to any of these, of which no chat was told yet, oldest first."""
         ending = Ending.select(Ending.id).where(Ending.id == Artifact.tx_id.concat(" ").concat(Artifact.status))
         wanted = Artifact.status.in_(list(statuses)) & (Artifact.origin != Origin.GENESIS) & ~fn.EXISTS(ending)
-        query = Artifact.select(*COLUMNS).where(wanted).order_by(Artifact.event_id)
+        query = Artifact.select(COLUMNS).where(wanted).order_by(Artifact.event_id)
         return list(self._rows(query.objects(Update)))
 
     def note_ending(self, update: Update, state: EndingState) -> None:

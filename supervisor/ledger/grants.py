@@ -1,16 +1,16 @@
 """Directories of the host that an owner has opened to the tools for a time."""
 
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Final
 
 from peewee import fn
 
 from supervisor.contract.events import EventType
-from supervisor.ledger.models import GrantRecord
+from supervisor.ledger.models import GrantRecord, columns
 from supervisor.ledger.store import Store
 from supervisor.ledger.values import GrantRow, NewGrant
 
-_COLUMNS: Final = tuple(getattr(GrantRecord, field.name) for field in fields(GrantRow))
+_COLUMNS: Final = columns(GrantRecord, GrantRow)
 
 
 class Grants(Store):
@@ -30,7 +30,7 @@ class Grants(Store):
 
     def open_grants(self) -> list[GrantRow]:
         """Those that nobody has ended yet, oldest first; the time of one may be over all the same."""
-        query = GrantRecord.select(*_COLUMNS).where(GrantRecord.ended_at.is_null()).order_by(GrantRecord.number)
+        query = GrantRecord.select(_COLUMNS).where(GrantRecord.ended_at.is_null()).order_by(GrantRecord.number)
         return list(self._rows(query.objects(GrantRow)))
 
     def end_grant(self, number: int, event: EventType, **payload: object) -> bool:
@@ -46,5 +46,5 @@ class Grants(Store):
             return True
 
     def _grant(self, number: int) -> GrantRow:
-        found: GrantRow = self._one(GrantRecord.select(*_COLUMNS).where(GrantRecord.number == number).objects(GrantRow))
+        found: GrantRow = self._one(GrantRecord.select(_COLUMNS).where(GrantRecord.number == number).objects(GrantRow))
         return found

@@ -1,10 +1,12 @@
 """The tables as peewee models. They are bound to no database: every query is given the ledger's own."""
 
 import json
+from dataclasses import fields
 from enum import StrEnum
 from typing import Any, Final
 
 from peewee import (
+    SQL,
     BigIntegerField,
     BlobField,
     BooleanField,
@@ -64,6 +66,15 @@ class Table(Model):
         """Options that every table inherits."""
 
         table_function = _table_name
+
+
+def columns(record: type[Table], row: type) -> SQL:
+    """What fills the fields of a dataclass ``row``, for queries of that table alone.
+
+    As text, since to render every column for every query costs several times what SQLite needs to run it.
+    """
+    named = (getattr(record, field.name).column_name for field in fields(row))
+    return SQL(", ".join(f'"t1"."{name}"' for name in named))
 
 
 class EventRecord(Table):

@@ -2,7 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from typing import Any, Final
 
 from peewee import fn
@@ -17,14 +17,14 @@ from supervisor.ledger.errors import (
     NoRevision,
     UnknownUpdate,
 )
-from supervisor.ledger.models import Artifact, AttemptRecord, ProbationRecord
+from supervisor.ledger.models import Artifact, AttemptRecord, ProbationRecord, columns
 from supervisor.ledger.store import Store
 from supervisor.ledger.values import CHANGEABLE_COLUMNS, NO_POLL, Blame, NewUpdate, Revision, Update
 from supervisor.states import TRANSITIONS, Status
 
 _NOTHING: Final[Mapping[str, object]] = {}
 #: All but the patch, which would be read for nothing.
-COLUMNS: Final = tuple(getattr(Artifact, field.name) for field in fields(Update))
+COLUMNS: Final = columns(Artifact, Update)
 #: What people, models and tools wrote, where a secret may have slipped in. All else is ids, words and numbers.
 _FREE_TEXT: Final = frozenset(
     {"title", "why", "model", "last_error", "changes", "card", "test_summary", "self_check_summary"}
@@ -180,7 +180,7 @@ class Updates(Store):
         if not wanted or not set(wanted) <= set("0123456789abcdef-"):
             raise UnknownUpdate(prefix)
         inside = (Artifact.tx_id >= wanted) & (Artifact.tx_id < wanted + _BEYOND_HEX)
-        query = Artifact.select(*COLUMNS).where(inside).order_by(Artifact.tx_id).limit(_CANDIDATES)
+        query = Artifact.select(COLUMNS).where(inside).order_by(Artifact.tx_id).limit(_CANDIDATES)
         found: list[Update] = list(self._rows(query.objects(Update)))
         if not found:
             raise UnknownUpdate(prefix)
@@ -202,13 +202,13 @@ class Updates(Store):
 
     def updates(self, *, limit: int | None = None) -> list[Update]:
         """The updates, newest first."""
-        query = Artifact.select(*COLUMNS).order_by(Artifact.event_id.desc()).limit(limit)
+        query = Artifact.select(COLUMNS).order_by(Artifact.event_id.desc()).limit(limit)
         return list(self._rows(query.objects(Update)))
 
     def having(self, *statuses: Status) -> list[Update]:
         """The updates in any of these states, oldest first."""
         wanted = Artifact.status.in_(list(statuses))
-        query = Artifact.select(*COLUMNS).where(wanted).order_by(Artifact.event_id)
+        query = Artifact.select(COLUMNS).where(wanted).order_by(Artifact.event_id)
         return list(self._rows(query.objects(Update)))
 
     def first(self, *statuses: Status) -> Update | None:
@@ -220,18 +220,18 @@ class Updates(Store):
         another = Artifact.alias()
         made = another.select(another.tx_id).where(another.supersedes == Artifact.tx_id)
         wanted = (Artifact.status == Status.SUPERSEDED) & Artifact.code.is_null() & ~fn.EXISTS(made)
-        query = Artifact.select(*COLUMNS).where(wanted).order_by(Artifact.event_id)
+        query = Artifact.select(COLUMNS).where(wanted).order_by(Artifact.event_id)
         return list(self._rows(query.objects(Update)))
 
     def made_again(self, update: Update) -> Update | None:
         """What a superseded update is on a newer base."""
-        return self._update(Artifact.select(*COLUMNS).where(Artifact.supersedes == update.tx_id))
+        return self._update(Artifact.select(COLUMNS).where(Artifact.supersedes == update.tx_id))
 
     def blame_open(self) -> list[Update]:
         """The updates of which it is not known yet whether the revision before fails alike, oldest first."""
         ended = Artifact.status.in_([Status.DEPLOY_FAILED, Status.ROLLED_BACK])
         wanted = ended & Artifact.blame.is_null() & (Artifact.code == NO_POLL)
-        return list(self._rows(Artifact.select(*COLUMNS).where(wanted).order_by(Artifact.event_id).objects(Update)))
+        return list(self._rows(Artifact.select(COLUMNS).where(wanted).order_by(Artifact.event_id).objects(Update)))
 
     def failed_before(self, patch_id: str) -> Update | None:
         """The latest update with the same change that failed by its own fault or was rolled back.
@@ -242,7 +242,7 @@ class Updates(Store):
         unsaid = Artifact.blame.is_null() & (Artifact.code.is_null() | (Artifact.code != NO_POLL))
         taken_back = (Artifact.status == Status.ROLLED_BACK) & (unsaid | (Artifact.blame != Blame.EXTERNAL))
         wanted = (Artifact.patch_id == patch_id) & (own_fault | taken_back)
-        return self._update(Artifact.select(*COLUMNS).where(wanted).order_by(Artifact.event_id.desc()))
+        return self._update(Artifact.select(COLUMNS).where(wanted).order_by(Artifact.event_id.desc()))
 
     def good_sha(self) -> str | None:
         """The current good revision: what the latest ``revision.promoted`` names."""
@@ -258,7 +258,7 @@ class Updates(Store):
 
     def revision(self, sha: str) -> Revision:
         """The revision with this sha. Raises UnknownUpdate for one that was never built."""
-        update = self._update(Artifact.select(*COLUMNS).where((Artifact.sha == sha) & ~Artifact.image_id.is_null()))
+        update = self._update(Artifact.select(COLUMNS).where((Artifact.sha == sha) & ~Artifact.image_id.is_null()))
         if update is None:
             raise UnknownUpdate(sha)
         return update.revision
@@ -268,7 +268,7 @@ class Updates(Store):
         return update
 
     def _get(self, tx_id: str) -> Update:
-        update = self._update(Artifact.select(*COLUMNS).where(Artifact.tx_id == tx_id))
+        update = self._update(Artifact.select(COLUMNS).where(Artifact.tx_id == tx_id))
         if update is None:
             raise UnknownUpdate(tx_id)
         return update

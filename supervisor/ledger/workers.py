@@ -2,19 +2,18 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any, Final
 
 from peewee import fn
 
 from supervisor.contract.events import EventType
 from supervisor.ledger.errors import UnknownWorker, WorkerGone
-from supervisor.ledger.models import EventRecord, LeaseRecord, WorkerRecord
+from supervisor.ledger.models import EventRecord, LeaseRecord, WorkerRecord, columns
 from supervisor.ledger.store import Store
 from supervisor.ledger.values import Lease, NewWorker, WorkerRow
 
 _NOTHING: Final[Mapping[str, object]] = {}
-_COLUMNS: Final = tuple(getattr(WorkerRecord, field.name) for field in fields(WorkerRow))
+_COLUMNS: Final = columns(WorkerRecord, WorkerRow)
 
 
 def _digest(credential: str) -> str:
@@ -46,7 +45,7 @@ class Workers(Store):
 
     def living_workers(self) -> list[WorkerRow]:
         """The workers whose end was not recorded yet, oldest first."""
-        query = WorkerRecord.select(*_COLUMNS).where(WorkerRecord.exited_at.is_null())
+        query = WorkerRecord.select(_COLUMNS).where(WorkerRecord.exited_at.is_null())
         return list(self._rows(query.order_by(WorkerRecord.event_id).objects(WorkerRow)))
 
     def worker_ready(self, worker_id: str, payload: Mapping[str, object] = _NOTHING) -> bool:
@@ -99,7 +98,7 @@ class Workers(Store):
     def crashes(self, sha: str, since: float) -> list[WorkerRow]:
         """The workers of a revision that ended by their own fault since a time, oldest first."""
         own = (WorkerRecord.sha == sha) & WorkerRecord.crashed & (WorkerRecord.exited_at >= since)
-        query = WorkerRecord.select(*_COLUMNS).where(own).order_by(WorkerRecord.exited_at)
+        query = WorkerRecord.select(_COLUMNS).where(own).order_by(WorkerRecord.exited_at)
         return list(self._rows(query.objects(WorkerRow)))
 
     def grant_lease(self, worker_id: str, payload: Mapping[str, object] = _NOTHING) -> Lease:
@@ -129,7 +128,7 @@ class Workers(Store):
         return lease is not None and lease.worker_id == worker_id
 
     def _worker(self, wanted: Any) -> WorkerRow | None:
-        row: WorkerRow | None = self._one(WorkerRecord.select(*_COLUMNS).where(wanted).objects(WorkerRow))
+        row: WorkerRow | None = self._one(WorkerRecord.select(_COLUMNS).where(wanted).objects(WorkerRow))
         return row
 
     def _note(self, event: EventType, worker_id: str, payload: Mapping[str, object]) -> int:
