@@ -25,6 +25,7 @@ class Timing:
     first_poll: float = 15.0
     poll_errors: float = 5.0  # of nothing else, before the Bot API is asked whose fault it is
     look: float = 0.25  # between two looks at a green in its probation, where nothing wakes the roll-out
+    idle: float = 5.0  # between two looks of the roll-out where nothing changes
     engine_retry: float = 5.0
     standby_retry: float = 30.0
     slowest_restart: float = 60.0  # where there is nothing to go back to

@@ -4,23 +4,25 @@ from collections.abc import Callable
 from typing import Final
 
 from supervisor.sessions import Sessions, Signal
-from supervisor.timing import Clocks
+from supervisor.timing import Clocks, Timing
 from supervisor.workers.containers import WorkerContainers
 
 _SWEEP_SECONDS: Final = 10.0
-_IDLE_SECONDS: Final = 5.0
 _IDLE_LOOK_SECONDS: Final = 1.0
 
 
 class Pace:
     """The roll-out's waits, each of which ends early when something may have changed or it is to stop."""
 
-    def __init__(self, *, containers: WorkerContainers, sessions: Sessions, signal: Signal, clocks: Clocks) -> None:
+    def __init__(
+        self, *, containers: WorkerContainers, sessions: Sessions, signal: Signal, clocks: Clocks, timing: Timing
+    ) -> None:
         self._containers = containers
         self._sessions = sessions
         self._standstills = sessions.look()
         self._signal = signal
         self._clocks = clocks
+        self._timing = timing
         self._seen = 0
         self._swept_at = 0.0
         self.stopping = False
@@ -50,7 +52,7 @@ class Pace:
             now = self._clocks.monotonic()
             return self._signal.count != self._seen or any(session.lost(now) for session in self._sessions.all())
 
-        self._signal.until(to_do, _IDLE_SECONDS, at_least_every=_IDLE_LOOK_SECONDS)
+        self._signal.until(to_do, self._timing.idle, at_least_every=_IDLE_LOOK_SECONDS)
 
     def rest(self, seconds: float, *, unless: Callable[[], bool] = lambda: False) -> bool:
         """After a failure: wait, whatever else changes; gives what ``unless`` says, which ends the wait."""

@@ -58,7 +58,7 @@ class Rollout:
         self._settings = settings
         self._timing = timing
         self._attempts = Attempts(ledger)
-        self._pace = pace = Pace(containers=containers, sessions=sessions, signal=signal, clocks=clocks)
+        self._pace = pace = Pace(containers=containers, sessions=sessions, signal=signal, clocks=clocks, timing=timing)
         self._activation = Activation(
             pool=pool, containers=containers, ledger=ledger, rebuilder=rebuilder, outages=outages
         )

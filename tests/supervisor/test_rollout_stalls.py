@@ -12,7 +12,7 @@ from supervisor import sessions
 from supervisor.rollout.pace import Pace
 from supervisor.sessions import Signal
 from supervisor.states import Status
-from supervisor.timing import SYSTEM_CLOCKS
+from supervisor.timing import IN_SERVICE, SYSTEM_CLOCKS
 from supervisor.workers.containers import WorkerContainers
 from tests.supervisor.fakes.installation import Installation
 from tests.supervisor.fakes.workers import Behaviour
@@ -88,7 +88,13 @@ def test_a_roll_out_that_was_busy_forgives_nothing() -> None:
     listening = sessions.Sessions(signal)
     lookout = threading.Thread(target=listening.keep_looking, args=(stopping,))
     lookout.start()
-    pace = Pace(containers=cast(WorkerContainers, None), sessions=listening, signal=signal, clocks=SYSTEM_CLOCKS)
+    pace = Pace(
+        containers=cast(WorkerContainers, None),
+        sessions=listening,
+        signal=signal,
+        clocks=SYSTEM_CLOCKS,
+        timing=IN_SERVICE,
+    )
     time.sleep(0.5)
     assert not pace.look()
     stopping.set()

@@ -258,3 +258,63 @@ def test_no_standby_is_started_any_more_when_the_supervisor_ends(installation: I
         threading.Timer(0.1, go_on.set).start()
         supervisor.rollout.finish(5)
         assert installation.told(EventType.WORKER_SPAWNED)[-1]["sha"] != installation.genesis.sha
+
+
+def test_a_dead_blue_is_replaced_while_green_proves_itself(installation: Installation) -> None:
+    """So that there is a warm way back all through the probation."""
+    installation.change(stable_window_seconds=3)
+    with installation.supervised():
+        blue = installation.becomes_active(installation.genesis)
+        update = installation.approved()
+        installation.becomes_active(update)
+        installation.reaches(update, S.DEPLOYED_UNSTABLE)
+        installation.engine.crash(blue.worker_id)
+        installation.until(lambda: installation.running_shas().count(str(installation.genesis.sha)) == 1)
+        assert installation.update(update).status is S.DEPLOYED_UNSTABLE
+        assert installation.ledger.worker(blue.worker_id).exited_at is not None
+
+
+def test_an_n_minus_1_that_does_not_stay_is_started_ever_more_slowly(installation: Installation) -> None:
+    """It comes up, and dies soon after, again and again."""
+    with installation.supervised():
+        installation.becomes_active(installation.genesis)
+        installation.promoted()
+        spawned = len(installation.told(EventType.WORKER_SPAWNED))
+        ends = time.monotonic() + 2.0
+        while time.monotonic() < ends:
+            for name in installation.running():
+                if installation.ledger.worker(name).sha == installation.genesis.sha:
+                    installation.engine.crash(name)
+            time.sleep(0.01)
+        assert len(installation.told(EventType.WORKER_SPAWNED)) - spawned <= 6
+
+
+class SlowImages:
+    """A rebuilder whose exam takes as long as the test wants."""
+
+    def __init__(self, installation: Installation) -> None:
+        self._real = installation.ensure_image
+        self.asked, self.go_on = threading.Event(), threading.Event()
+
+    def __call__(self, revision: object) -> object:
+        if threading.current_thread().name == "standby":
+            self.asked.set()
+            self.go_on.wait(10)
+        return self._real(revision)  # type: ignore[arg-type]
+
+
+def test_an_exam_of_n_minus_1_holds_nobody_up(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While its image is built and examined again a crash of the active worker is answered at once."""
+    slow = SlowImages(installation)
+    monkeypatch.setattr(installation, "ensure_image", slow)
+    installation.beside = lambda work: threading.Thread(target=work, name="standby", daemon=True).start()
+    with installation.supervised():
+        blue = installation.becomes_active(installation.genesis)
+        update = installation.promoted()
+        installation.engine.crash(blue.worker_id)
+        assert slow.asked.wait(5)
+        green = installation.becomes_active(update)
+        installation.engine.crash(green.worker_id)
+        installation.until(lambda: installation.active() not in (None, green), 3)
+        slow.go_on.set()
+        installation.until(lambda: len(installation.running()) == 2)

@@ -37,6 +37,7 @@ QUICK: Final = Timing(
     first_poll=0.4,
     poll_errors=0.2,
     look=0.02,
+    idle=0.5,
     engine_retry=0.05,
     standby_retry=0.2,
     slowest_restart=0.1,
@@ -294,3 +295,13 @@ class Installation:
             "image_id": image_id,
             "image_tag": tag,
         }
+
+
+def noticed(installation: Installation, what: str, *, ended: bool = False) -> None:
+    """Return when the supervisor has seen that it is away, or back."""
+    event = EventType.EXTERNAL_TROUBLE_ENDED if ended else EventType.EXTERNAL_TROUBLE_STARTED
+    installation.until(lambda: what in [told["what"] for told in installation.told(event)], what=f"{event} of {what}")
+
+
+def notices(installation: Installation) -> list[str]:
+    return [text for _, text in installation.ledger.notices()]
