@@ -96,6 +96,7 @@ def test_through_a_worker_that_lives_for_seconds(
     assert answers(bot) == [f"{PREFIX}said in the loop", f"{PREFIX}and afterwards"]
 
 
+@pytest.mark.exhaustive
 def test_through_the_rescue_when_it_dies_at_once(
     installation: Installation, bot: LocalBotClient, checkout: Path
 ) -> None:

@@ -122,6 +122,7 @@ def test_other_failures_of_its_own(
         assert ledger.failed_before(update.patch_id or "") == update
 
 
+@pytest.mark.exhaustive
 def test_a_candidate_that_is_killed_in_its_probation(
     installation: Installation, checkout: Path, blue: dict[str, Any]
 ) -> None:

@@ -106,7 +106,6 @@ async def _develop(here: World, fake: Developer, messages: int) -> None:
 @pytest.mark.parametrize(
     ("window", "failing", "messages"),
     [
-        pytest.param(128_000, 0, 3, id="large window"),
         pytest.param(128_000, 0, 10, id="five hundred turns", marks=pytest.mark.exhaustive),
         pytest.param(128_000, 2, 2, id="failing summaries"),
         pytest.param(SMALL, 0, 4, id="small window", marks=pytest.mark.exhaustive),

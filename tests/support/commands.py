@@ -9,6 +9,7 @@ This file is also that process: ``python commands.py DESCRIPTOR``, which is the 
 """
 
 import functools
+import gc
 import importlib
 import json
 import os
@@ -108,6 +109,7 @@ def _serve(orders: socket.socket) -> NoReturn:
     sys.path.pop(0)  # where this file is; a command finds its own checkout there
     for library in _LIBRARIES:
         importlib.import_module(library)
+    gc.freeze()  # no command is to look through all of that again
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whoever waits for a command tells of its end, and is not waited for
     while True:
         order, descriptors, *_ = socket.recv_fds(orders, _LARGEST_ORDER, 4)
