@@ -9,6 +9,7 @@ import pytest
 from supervisor.engine import Engine
 from supervisor.images.builds import BuiltImage, Deps, build_revision
 from supervisor.pipeline.upgrade import checkout_files
+from tests.support import commands
 from tests.support.checkouts import copy_checkout
 from tests.support.installation import Install, Installation
 from tests.support.projects import new_project
@@ -17,7 +18,9 @@ from tests.support.projects import new_project
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout whose worker has few tests, so that an update is soon judged. To be read only."""
-    return copy_checkout(tmp_path_factory.mktemp("few-tests") / "checkout")
+    made = copy_checkout(tmp_path_factory.mktemp("few-tests") / "checkout")
+    commands.is_not_changed(made)
+    return made
 
 
 @pytest.fixture(scope="session")

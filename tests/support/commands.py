@@ -1,11 +1,12 @@
 """Commands of the command line without the start of an interpreter for each.
 
-A command spends most of its time on importing libraries. Here one process has them imported, and each command is a
-fork of it: its own code comes from the checkout that it is run in, and it has the arguments, the environment, the
-directory and the three streams that ``python -m supervisor`` would have there. Only the start and the end of an
-interpreter are not part of it; a few tests start one of their own.
+A command spends most of its time on importing. Here one process has the libraries imported, and each command is a fork
+of it: its own code comes from the checkout that it is run in, and it has the arguments, the environment, the directory
+and the three streams that ``python -m supervisor`` would have there. Only the start and the end of an interpreter are
+not part of it; a few tests start one of their own. Of a checkout that nobody changes there is another such process,
+which has its modules as well.
 
-This file is also that process: ``python commands.py DESCRIPTOR``, which is the socket that it is asked on.
+This file is also that process: ``python commands.py DESCRIPTOR [CHECKOUT]``; on that socket it is asked.
 """
 
 import functools
@@ -39,8 +40,28 @@ _LIBRARIES: Final = (
     "typer",
     "uvicorn",
 )
+#: What the most frequent commands import of the checkout.
+_OWN: Final = (
+    "supervisor.cli",
+    "supervisor.cli.outcome",
+    "supervisor.cli.tables",
+    "supervisor.control",
+    "supervisor.engine",
+    "supervisor.homelock",
+    "supervisor.images",
+    "supervisor.ledger",
+    "supervisor.localbot.client",
+)
 _LARGEST_ORDER: Final = 1 << 20
 _CHUNK: Final = 1 << 16
+
+
+_unchanging: Final = set[Path]()
+
+
+def is_not_changed(checkout: Path) -> None:
+    """From here on the commands that are run in this checkout find its modules imported."""
+    _unchanging.add(checkout)
 
 
 def run(
@@ -56,7 +77,7 @@ def run(
     os.lseek(stdin, 0, os.SEEK_SET)
     order = {"arguments": list(arguments), "cwd": str(cwd), "env": dict(env)}
     theirs = [answers.fileno(), stdin, write_out, write_err]
-    socket.send_fds(_forking(), [json.dumps(order).encode()], theirs)
+    socket.send_fds(_forking(cwd if cwd in _unchanging else None), [json.dumps(order).encode()], theirs)
     answers.detach()
     for descriptor in theirs:
         os.close(descriptor)
@@ -93,22 +114,22 @@ def _read_all(descriptors: Sequence[int], deadline: float) -> list[bytes]:
 
 
 @functools.cache
-def _forking() -> socket.socket:
+def _forking(checkout: Path | None) -> socket.socket:
     """The socket of the process that forks, which ends with this one."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with its:
-        command = [sys.executable, __file__, str(its.fileno())]
+        command = [sys.executable, __file__, str(its.fileno()), *([str(checkout)] if checkout else [])]
         env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         # In a session of its own, so that Ctrl-C is for whoever asks.
         subprocess.Popen(command, pass_fds=[its.fileno()], env=env, stdin=subprocess.DEVNULL, start_new_session=True)
     return ours
 
 
-def _serve(orders: socket.socket) -> NoReturn:
+def _serve(orders: socket.socket, checkout: Sequence[str]) -> NoReturn:
     """Fork for each order until nobody can give one any more."""
-    sys.path.pop(0)  # where this file is; a command finds its own checkout there
-    for library in _LIBRARIES:
-        importlib.import_module(library)
+    sys.path[:1] = checkout  # in the place of where this file is; a command finds its own there
+    for name in (*_LIBRARIES, *(_OWN if checkout else ())):
+        importlib.import_module(name)
     gc.freeze()  # no command is to look through all of that again
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # whoever waits for a command tells of its end, and is not waited for
     while True:
@@ -163,4 +184,4 @@ def _become(arguments: Sequence[str], cwd: str, env: Mapping[str, str]) -> NoRet
 
 
 if __name__ == "__main__":
-    _serve(socket.socket(fileno=int(sys.argv[1])))
+    _serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2:])
