@@ -64,7 +64,7 @@ def test_what_is_no_report_is_trouble(tmp_path: Path, bad: bytes) -> None:
 
 def test_a_large_report_is_trouble(tmp_path: Path) -> None:
     """Read no further than there can be anything in it."""
-    read = report(tmp_path, *passed(), rest=b'{"finished": 0}\n' * (17 * MIB // 16))
+    read = report(tmp_path, *passed(), rest=b'{"finished": "%s"}\n' % (b"x" * 8000) * (17 * MIB // 8000))
     assert read.trouble == "the report cannot be read: the tests wrote too much, more than 16 MiB"
 
 
