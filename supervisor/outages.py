@@ -18,6 +18,7 @@ import structlog
 
 from supervisor.bot import client as botapi
 from supervisor.contract import EventType
+from supervisor.contract.providers import KEY_NAMES, Provider
 from supervisor.ledger import Ledger, LedgerError
 from supervisor.sessions import Sessions
 from supervisor.settings import Settings
@@ -29,7 +30,6 @@ _LOG = structlog.get_logger()
 _LOOK_SECONDS: Final = 1.0
 _PROBE_SECONDS: Final = 5.0
 _DISK_FULL_BYTES: Final = 4 * 1024 * 1024
-_MODEL_URL: Final = "https://api.openai.com/v1"
 
 
 class Part(StrEnum):
@@ -258,21 +258,57 @@ def bot_api_trouble(settings: Settings) -> str:
     return ""
 
 
+@dataclass(frozen=True)
+class _ModelServer:
+    """Where a provider's models are listed, for whom ``headers`` name; ``models`` is the path below its base URL."""
+
+    url_name: str
+    url: str
+    models: str
+    headers: Callable[[str], Mapping[str, str]]
+
+
+_OPENAI: Final = _ModelServer(
+    "OPENAI_BASE_URL", "https://api.openai.com/v1", "/models", lambda key: {"Authorization": f"Bearer {key}"}
+)
+#: What each provider's SDK takes for its server; who answers by no key has none.
+_MODEL_SERVERS: Final[Mapping[Provider, _ModelServer]] = {
+    Provider.OPENAI: _OPENAI,
+    Provider.OPENAI_RESPONSES: _OPENAI,
+    Provider.ANTHROPIC: _ModelServer(
+        "ANTHROPIC_BASE_URL",
+        "https://api.anthropic.com",
+        "/v1/models",
+        lambda key: {"x-api-key": key, "anthropic-version": "2023-06-01"},
+    ),
+    Provider.GEMINI: _ModelServer(
+        "GEMINI_BASE_URL",
+        "https://generativelanguage.googleapis.com",
+        "/v1beta/models",
+        lambda key: {"x-goog-api-key": key},
+    ),
+}
+
+
 def model_trouble(settings: Settings) -> str:
-    """Why the model's server cannot be used now. Whatever it answers but 429 and 5xx shows that it is there."""
-    values = settings.worker_values
-    key = values.get("OPENAI_API_KEY")
-    if not key or settings.model_provider == "dummy":
+    """Why the server of the model that is asked first cannot be used now.
+
+    Whatever it answers but 429 and 5xx shows that it is there.
+    """
+    provider, values = settings.providers[0], settings.worker_values
+    server = _MODEL_SERVERS.get(provider)
+    key = values.get(KEY_NAMES.get(provider, ""))
+    if server is None or not key:
         return ""
-    transport = None
-    if socket := values.get("AUTONOUS_OPENAI_UDS"):
+    url, transport = values.get(server.url_name) or server.url, None
+    if server is _OPENAI and (socket := values.get("AUTONOUS_OPENAI_UDS")):
         if Path(socket).parent != Path(CONTRACT_TARGET):
             return ""  # in a place that is the container's own
         transport = httpx.HTTPTransport(uds=str(settings.paths.contract_directory / Path(socket).name))
-    url = (values.get("OPENAI_BASE_URL") or ("http://localhost/v1" if socket else _MODEL_URL)).rstrip("/") + "/models"
+        url = values.get(server.url_name) or "http://localhost/v1"
     try:
         with httpx.Client(transport=transport, timeout=_PROBE_SECONDS) as client:
-            answer = client.get(url, headers={"Authorization": f"Bearer {key}"})
+            answer = client.get(url.rstrip("/") + server.models, headers=server.headers(key))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return f"the model's server does not answer: {type(error).__name__}"
     if answer.status_code == HTTPStatus.TOO_MANY_REQUESTS or answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -19,10 +19,22 @@ from supervisor.contract.events import EventType
 from supervisor.ledger import Ledger, Update
 from supervisor.ledger.eventremoval import quoted
 
-#: What is carried across, parents first. Of a row that both have, and that was changed since the snapshot, the later
-#: state counts: the one in the database that went on. Which that is no clock says, as it may have been put back. An
-#: event and a word of the history never change.
-_CARRIED: Final = ("events", "inbox", "history", "runs", "turns", "tool_calls", "outbox")
+_FORGOTTEN: Final = "recall_forgotten"
+#: What is carried across, parents first, and what a row is known by. Of a row that both have, and that was changed
+#: since the snapshot, the later state counts: the one in the database that went on. Which that is no clock says, as it
+#: may have been put back. An event and a word of the history never change, and what was to be forgotten stays so.
+_CARRIED: Final[Mapping[str, str]] = {
+    "events": "id",
+    "inbox": "id",
+    "history": "id",
+    "runs": "id",
+    "turns": "id",
+    "tool_calls": "id",
+    "outbox": "id",
+    _FORGOTTEN: "history_id",
+}
+#: Made of messages, to find them again. The words' index is not among them: the worker looks it over at its start.
+_MADE_OF_MESSAGES: Final = ("recall_codes", "recall_vectors")
 #: The database that was replaced, kept beside the snapshots until the next one is.
 REPLACED: Final = "before-restore.db"
 _LOGS: Final = ("-wal", "-shm")
@@ -104,25 +116,38 @@ def _carry(agent_db: Path, made: Path) -> tuple[dict[str, int], str]:
         try:
             with transaction(database):
                 counts = {
-                    table: _carry_table(database, table, [c for c in mine[table] if c in theirs[table]])
-                    for table in _CARRIED
-                    if table in mine and table in theirs
+                    table: _carry_table(database, table, key, [c for c in mine[table] if c in theirs[table]])
+                    for table, key in _CARRIED.items()
+                    if key in mine.get(table, ()) and key in theirs.get(table, ())
                 }
+                _leave_out_forgotten(database, mine)
         except sqlite3.DatabaseError as error:
             return {}, f"the worker's database {agent_db} cannot be read: {error}"
         return {table: count for table, count in counts.items() if count}, ""
 
 
-def _carry_table(database: sqlite3.Connection, table: str, columns: list[str]) -> int:
-    name, listed = quoted(table), ", ".join(map(quoted, columns))
-    same = "mine.id = former_row.id"
+def _carry_table(database: sqlite3.Connection, table: str, key: str, columns: list[str]) -> int:
+    name, listed, known_by = quoted(table), ", ".join(map(quoted, columns)), quoted(key)
+    same = f"mine.{known_by} = former_row.{known_by}"
     if "updated_at" in columns:
         same += " AND mine.updated_at = former_row.updated_at"
     # The names are quoted, and all values stay where they are.
     return database.execute(
         f"INSERT OR REPLACE INTO main.{name} ({listed}) SELECT {listed} FROM former.{name} AS former_row"  # noqa: S608
-        f" WHERE NOT EXISTS (SELECT 1 FROM main.{name} AS mine WHERE {same}) ORDER BY id"
+        f" WHERE NOT EXISTS (SELECT 1 FROM main.{name} AS mine WHERE {same}) ORDER BY {known_by}"
     ).rowcount
+
+
+def _leave_out_forgotten(database: sqlite3.Connection, tables: Mapping[str, list[str]]) -> None:
+    """What was forgotten since the snapshot was still to be found in it."""
+    known_by = _CARRIED[_FORGOTTEN]
+    if known_by not in tables.get(_FORGOTTEN, ()):
+        return
+    for table in _MADE_OF_MESSAGES:
+        if known_by in tables.get(table, ()):
+            database.execute(
+                f"DELETE FROM main.{table} WHERE {known_by} IN (SELECT {known_by} FROM main.{_FORGOTTEN})"  # noqa: S608
+            )
 
 
 def _columns(database: sqlite3.Connection, schema: str) -> dict[str, list[str]]:

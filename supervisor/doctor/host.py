@@ -14,6 +14,7 @@ import httpx
 from supervisor import enginelook
 from supervisor import settings as settings_module
 from supervisor.bot.client import TELEGRAM
+from supervisor.contract.ids import milliseconds
 from supervisor.doctor import sqlite
 from supervisor.doctor.findings import Case, Finding, Level
 from supervisor.engine import MINIMUM_API, Engine
@@ -88,12 +89,23 @@ def disk(case: Case) -> Iterator[Finding]:
 
 
 def clock(case: Case) -> Iterator[Finding]:
-    """The machine's against that of the file system and of the Bot API."""
+    """The machine's against that of the file system, of what was written down, and of the Bot API."""
     remedy = "set the clock, and keep it right by NTP"
     if case.paths.home.is_dir():
         with tempfile.TemporaryFile(dir=case.paths.home) as file:
             skew = os.fstat(file.fileno()).st_mtime - time.time()
-        yield _skew("clock", skew, "the file system of the home", remedy)
+        agrees = _skew("clock", skew, "the file system of the home", remedy)
+        # One that is on this machine has its clock: what shows that this was put back is what it said before.
+        ahead = _newest_event(case) - time.time()
+        if agrees.level is Level.OK and ahead > _SKEW_SECONDS:
+            yield Finding(
+                "clock",
+                Level.WARN,
+                f"the newest event of the ledger is dated {ahead:.0f} s ahead of the clock, which was put back since",
+                f"{remedy}; where it is right now it was ahead then, and this ends when that time has come",
+            )
+        else:
+            yield agrees
     if case.settings.telegram_bot_token:
         url = case.settings.telegram_api_base_url or TELEGRAM
         try:
@@ -108,6 +120,18 @@ def clock(case: Case) -> Iterator[Finding]:
             )
         else:
             yield _skew("bot api", moment - time.time(), "the Bot API, which answers", remedy)
+
+
+def _newest_event(case: Case) -> float:
+    """The latest time that the ledger knows of, in seconds since the Unix epoch, 0 for none.
+
+    It stands in the ids of events, which go on from there while the clock is behind it.
+    """
+    try:
+        newest = case.ledger.events(newest_first=True, limit=1) if case.ledger else []
+    except LedgerError:  # which is told where the databases are looked at
+        return 0.0
+    return milliseconds(newest[0].id) / 1000 if newest else 0.0
 
 
 def _skew(check: str, seconds: float, whose: str, remedy: str) -> Finding:

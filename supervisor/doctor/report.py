@@ -46,11 +46,11 @@ def exit_code(findings: list[Finding]) -> int:
 _CHECKS: Final[tuple[Check, ...]] = (
     host.engine,
     host.disk,
-    host.clock,
     host.home,
     host.env_file,
     host.keys,
     host.databases,
+    host.clock,
     host.revisions,
     running.supervisor,
     running.kept,

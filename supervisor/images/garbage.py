@@ -1,4 +1,4 @@
-"""Which images and snapshots stay, and why; ``gc`` takes the others.
+"""Which images and snapshots stay, and why; ``gc`` takes the others, and each promotion the old snapshots.
 
 What stays is told by reasons: an image without one goes. Rows of the ledger stay for ever, so a revision whose image
 went can be built again from its commit.
@@ -79,7 +79,7 @@ def collect(
 ) -> Collected:
     """Remove what has no reason to stay. Raises EngineError."""
     due = [image for image in survey(ledger, engine, project, keep=keep) if not image.reasons]
-    old = _old_snapshots(ledger, snapshots, keep)
+    old = old_snapshots(ledger, snapshots, keep=keep)
     if dry_run:
         return Collected(tuple(due), tuple(file for _, file in old))
     removed: list[Held] = []
@@ -93,9 +93,28 @@ def collect(
             parent = ledger.find(image.tx_id).event_id
             ledger.append(EventType.UPDATE_CLEANUP_COMPLETED, told, parent_id=parent)
     for update, file in old:
-        file.unlink(missing_ok=True)
-        ledger.amend(update.tx_id, {"snapshot": None})
+        remove_snapshot(ledger, update, file)
     return Collected(tuple(removed), tuple(file for _, file in old))
+
+
+def old_snapshots(ledger: Ledger, directory: Path, *, keep: int = KEEP) -> list[tuple[Update, Path]]:
+    """Snapshots beyond the newest ones that no update in hand may need, and that are where we put them."""
+    taken = [update for update in ledger.updates() if update.snapshot]
+    good = ledger.good_sha()
+    return [
+        (update, Path(update.snapshot))
+        for update in taken[keep:]
+        if update.snapshot
+        and update.status not in PENDING
+        and update.sha != good
+        and Path(update.snapshot).parent == directory
+    ]
+
+
+def remove_snapshot(ledger: Ledger, update: Update, file: Path) -> None:
+    """Remove an update's snapshot, and have the ledger forget it. Raises OSError."""
+    file.unlink(missing_ok=True)
+    ledger.amend(update.tx_id, {"snapshot": None})
 
 
 def _reasons(
@@ -183,17 +202,3 @@ def _held(image: ImageView, role: str, update: Update | None, reasons: tuple[str
         unique_bytes=update.unique_bytes if update else None,
         reasons=reasons,
     )
-
-
-def _old_snapshots(ledger: Ledger, directory: Path, keep: int) -> list[tuple[Update, Path]]:
-    """Snapshots beyond the newest ones that no update in hand may need, and that are where we put them."""
-    taken = [update for update in ledger.updates() if update.snapshot]
-    good = ledger.good_sha()
-    return [
-        (update, Path(update.snapshot))
-        for update in taken[keep:]
-        if update.snapshot
-        and update.status not in PENDING
-        and update.sha != good
-        and Path(update.snapshot).parent == directory
-    ]

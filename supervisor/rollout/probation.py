@@ -6,7 +6,8 @@ from typing import Final
 import structlog
 
 from supervisor.contract import EventType
-from supervisor.ledger import Blame, Update, WorkerRow
+from supervisor.images.garbage import old_snapshots, remove_snapshot
+from supervisor.ledger import Blame, LedgerError, Update, WorkerRow
 from supervisor.revisions import Revisions
 from supervisor.rollout.context import Context, Part, Trial
 from supervisor.rollout.pace import Pace
@@ -176,3 +177,15 @@ class Probation(Part):
         self._pool.retire_all_but(self._pool.holder(), blue, reason="a newer revision was promoted")
         self._ledger.append(EventType.UPDATE_CLEANUP_COMPLETED, {"tx_id": update.tx_id}, parent_id=update.event_id)
         _LOG.info("promoted", tx=update.tx_id, sha=update.revision.sha[:12])
+        self._remove_old_snapshots()
+
+    def _remove_old_snapshots(self) -> None:
+        """Each deploy leaves one, of the whole state. What cannot be removed is tried again at the next promotion."""
+        try:
+            for old, file in old_snapshots(self._ledger, self._settings.paths.snapshots):
+                try:
+                    remove_snapshot(self._ledger, old, file)
+                except OSError as error:
+                    _LOG.warning("an old snapshot cannot be removed", file=str(file), error=str(error))
+        except LedgerError as error:
+            _LOG.warning("old snapshots cannot be removed", error=str(error))

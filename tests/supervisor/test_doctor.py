@@ -10,12 +10,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from email.utils import formatdate
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from supervisor import settings as settings_module
+from supervisor.contract import EventType
 from supervisor.doctor import sqlite
 from supervisor.doctor.findings import Finding, Level
 from supervisor.doctor.report import examine, exit_code
@@ -150,6 +152,27 @@ def test_a_full_disk(home: Path) -> None:
     assert found(settings_of(home), "disk of the home").level is Level.OK
     with engine_that_says(VERSION, INFO) as environ:
         assert found(settings, "disk of the engine", environ).level is Level.FAIL
+
+
+@pytest.mark.parametrize(("seconds", "level"), [(-3600, Level.OK), (0, Level.OK), (20, Level.OK), (60, Level.WARN)])
+def test_the_clock_against_what_the_ledger_knows(home: Path, seconds: float, level: Level) -> None:
+    """An event from a time to come is told, with what to do; also when others were written since."""
+    for written_at in (time.time() + seconds, time.time()):
+        with Ledger(home / "supervisor.db", clock=partial(float, written_at)) as ledger:
+            ledger.append(EventType.PROCESS_STARTED, {})
+        finding = found(settings_of(home), "clock")
+        assert finding.level is level
+        assert ("s ahead of the clock" in finding.what, "NTP" in finding.remedy) == (level is Level.WARN,) * 2
+
+
+def test_the_clock_where_nothing_is_known(home: Path) -> None:
+    """With no event yet, a ledger that is damaged, or none."""
+    ledger = home / "supervisor.db"
+    assert found(settings_of(home), "clock").level is Level.OK
+    ledger.write_bytes(b"no ledger" * 1000)
+    assert found(settings_of(home), "clock").level is Level.OK
+    ledger.unlink()
+    assert found(settings_of(home), "clock").level is Level.OK
 
 
 @pytest.mark.parametrize(("seconds", "level"), [(0, Level.OK), (-29, Level.OK), (60, Level.WARN), (-60, Level.WARN)])

@@ -115,6 +115,43 @@ def test_everything_else_is_as_it_was(home: Home) -> None:
     assert home.rows("SELECT text FROM history WHERE id = 1", home.kept / REPLACED) == [("spoilt",)]
 
 
+def recalled(store: Store) -> set[int]:
+    """The messages that the words of the first two lead to."""
+    while store.words.catch_up(10):
+        pass
+    found = [found.history_id for found in store.words.find(CHAT, "first", limit=9)]
+    return {message.history_id for message in store.words.messages(CHAT, found)}
+
+
+def test_what_was_forgotten_since_is_not_recalled_again(home: Home) -> None:
+    """The snapshot still had it, in each index; the history keeps it, as it does after every `/forget`."""
+    with home.store(3) as store:
+        assert recalled(store) == {1, 2}
+        for history_id in (1, 2):
+            store.database.execute("INSERT INTO recall_codes VALUES (?, ?, x'00')", (history_id, CHAT))
+            store.database.execute("INSERT INTO recall_vectors VALUES (?, ?, 'm', x'00')", (history_id, CHAT))
+        home.snapshot.unlink()
+        backup(home.agent_db, home.snapshot)
+        assert store.words.forget(CHAT, 1)
+    assert home.restore().carried == {"recall_forgotten": 1}
+    for table in ("recall_codes", "recall_vectors"):
+        assert home.rows(f"SELECT history_id FROM {table}") == [(2,)]
+    with home.store(4) as store:
+        assert recalled(store) == {2}
+    assert home.rows("SELECT text FROM history WHERE id = 1") == [("first",)]
+
+
+@pytest.mark.parametrize("without", ["", "CREATE TABLE recall_forgotten (a); CREATE TABLE recall_vectors (b);"])
+def test_a_snapshot_with_no_place_for_what_was_forgotten(home: Home, without: str) -> None:
+    """Of another revision, which knew none or did it otherwise; the rest is carried all the same."""
+    gone = "DROP TABLE recall_forgotten; DROP TABLE recall_codes; DROP TABLE recall_vectors;"
+    with closing(sqlite3.connect(home.snapshot)) as connection:
+        connection.executescript(gone + without)
+    with home.store(3) as store:
+        assert store.words.forget(CHAT, 1)
+    assert home.restore().carried == {"events": 1, "inbox": 3, "history": 4, "outbox": 2}
+
+
 def test_what_was_answered_while_the_clock_was_back_is_not_answered_again(home: Home) -> None:
     """A row that both have is taken from the database that went on with it, whatever the times say."""
     with closing(sqlite3.connect(home.agent_db)) as connection:

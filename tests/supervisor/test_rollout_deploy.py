@@ -6,8 +6,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import structlog
 
 from supervisor.contract import EventType
+from supervisor.images.garbage import KEEP
 from supervisor.ledger import Blame, Update
 from supervisor.states import Status
 from supervisor.updates.attempts import MOST_DEATHS
@@ -86,6 +88,49 @@ def test_a_snapshot_of_the_state_is_taken_before_green_starts(installation: Inst
     assert update.snapshot is not None
     with sqlite3.connect(update.snapshot) as copy:
         assert copy.execute("SELECT name FROM sqlite_master").fetchall() == [("kept",)]
+
+
+def old_snapshots(installation: Installation, count: int) -> list[Path]:
+    """What so many earlier deploys have left, oldest first."""
+    files = []
+    for number in range(count):
+        old = installation.staged(f"old {number}")
+        installation.decisions.cancel(old.tx_id)
+        files.append(installation.settings.paths.snapshots / f"{old.tx_id}.db")
+        files[-1].write_text("a state")
+        installation.ledger.amend(old.tx_id, {"snapshot": str(files[-1])})
+    return files
+
+
+def test_each_promotion_removes_old_snapshots(installation: Installation) -> None:
+    """As many stay as `gc` keeps, the new one among them; the images of those that go stay."""
+    installation.settings.paths.agent_db.touch()
+    before = old_snapshots(installation, KEEP + 2)
+    with installation.supervised():
+        update = installation.promoted()
+        installation.until(lambda: not before[0].exists(), what="the oldest snapshot to go")
+    kept = sorted(installation.settings.paths.snapshots.iterdir())
+    assert kept == sorted([*before[3:], Path(update.snapshot or "")])
+    assert sorted(known.snapshot for known in installation.ledger.updates() if known.snapshot) == list(map(str, kept))
+    assert all(installation.engine.image(known.image_id or "") for known in installation.ledger.updates())
+
+
+def test_a_snapshot_that_cannot_be_removed_harms_nothing(installation: Installation) -> None:
+    """The update is promoted, the others go, and this one does at the next promotion."""
+    installation.settings.paths.agent_db.touch()
+    oldest, stuck, *_ = old_snapshots(installation, KEEP + 1)
+    stuck.unlink()
+    stuck.mkdir()
+    with installation.supervised(), structlog.testing.capture_logs() as logged:
+        installation.promoted("one")
+        installation.until(lambda: not oldest.exists(), what="the other one to go")
+        stuck.rmdir()
+        stuck.write_text("a state")
+        installation.promoted("two")
+        installation.until(lambda: not stuck.exists(), what="the one that was stuck to go")
+    told = [entry["file"] for entry in logged if entry["event"] == "an old snapshot cannot be removed"]
+    assert told == [str(stuck)]
+    assert [entry for entry in logged if entry["log_level"] == "error"] == []
 
 
 def test_somebody_serves_while_green_starts(installation: Installation) -> None:
