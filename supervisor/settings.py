@@ -174,84 +174,134 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    #: From @BotFather. Without one a local bot takes Telegram's place.
     telegram_bot_token: Secret = Field(
         None,
         alias="TELEGRAM_BOT_TOKEN",
         pattern=r"^\d+:[A-Za-z0-9_-]+$",
         description="a bot token as BotFather gives it, 123456:ABC...",
     )
+    #: With one the provider is openai unless another is named; without any, an offline stand-in answers.
     openai_api_key: Secret = Field(None, alias="OPENAI_API_KEY", description="a key of the model's provider")
+    #: For the provider anthropic.
     anthropic_api_key: Secret = Field(None, alias="ANTHROPIC_API_KEY", description="a key of Anthropic")
+    #: For the provider gemini.
     gemini_api_key: Secret = Field(None, alias="GEMINI_API_KEY", description="a key of Gemini")
+    #: Without one, and without a server of its own, `OPENAI_API_KEY` is used.
     embeddings_api_key: Secret = Field(
         None, alias="AUTONOUS_EMBEDDINGS_API_KEY", description="a key of the embeddings' server"
     )
+    #: Another server that speaks OpenAI's API.
     openai_base_url: Url = Field(None, alias="OPENAI_BASE_URL")
+    #: The embeddings' server, when it is not that of the model.
     embeddings_base_url: Url = Field(None, alias="AUTONOUS_EMBEDDINGS_BASE_URL")
+    #: Another Bot API server, up to the token: `https://bot.example/bot`.
     telegram_api_base_url: Url = Field(None, alias="TELEGRAM_API_BASE_URL")
+    #: Where messages come from; dummy plays `AUTONOUS_DUMMY_COMMANDER_SCRIPT`.
     commander: Literal["telegram", "dummy"] = Field(
         "telegram", alias="AUTONOUS_COMMANDER", description="telegram or dummy"
     )
+    #: Another server that speaks Anthropic's API.
     anthropic_base_url: Url = Field(None, alias="ANTHROPIC_BASE_URL")
+    #: Another server that speaks Gemini's API.
     gemini_base_url: Url = Field(None, alias="GEMINI_BASE_URL")
+    #: Which provider is asked first; unset, openai when it has a key, else dummy.
     model_provider: Provider | None = Field(None, alias="AUTONOUS_MODEL_PROVIDER", description=PROVIDER_NAMES)
+    #: Which models are asked, in this order, while the first one fails.
     model_fallback: Fallback = Field((), alias="AUTONOUS_MODEL_FALLBACK")
+    #: With one, earlier messages are also found by what they mean.
     embeddings_model: str | None = Field(None, alias="AUTONOUS_EMBEDDINGS_MODEL", description="a model's name")
+    #: The owners, instead of whoever claims the bot by its code.
     allowed_users: UserIds = Field((), alias="AUTONOUS_TELEGRAM_ALLOWED_USERS")
+    #: Where all state is.
     home: Path = Field(
         default_factory=lambda: user_state_path("autonous"),
         alias="AUTONOUS_HOME",
         description="an absolute path",
     )
+    #: Keeps several installations on one engine apart: the beginning of its containers' names.
     project: str = Field(
         "autonous",
         alias="AUTONOUS_PROJECT",
         pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$",
         description="up to 40 lower-case letters, digits, - and _, a letter or digit first",
     )
+    #: Where updates are approved: by a button in the chat, or by `supervisor approve` only.
     approval: Literal["chat", "terminal"] = Field("chat", alias="AUTONOUS_APPROVAL", description="chat or terminal")
+    #: Whether a patch may ask for packages.
     allow_dependency_updates: bool = Field(False, alias="AUTONOUS_ALLOW_DEPENDENCY_UPDATES", description="1 or 0")
+    #: How long an update waits for its approval.
     approval_expiry_seconds: Period = Field(24 * 3600, alias="AUTONOUS_APPROVAL_EXPIRY_SECONDS")
+    #: How long a worker that is to let go may go on with what it has in hand.
     drain_seconds: Seconds = Field(20, alias="AUTONOUS_DRAIN_SECONDS")
+    #: How long build, tests and exam of an update may take together.
     pipeline_timeout_seconds: Seconds = Field(1800, alias="AUTONOUS_UPDATE_PIPELINE_TIMEOUT_SECONDS")
+    #: How long an update is on probation before it is promoted.
     stable_window_seconds: Seconds = Field(30, alias="AUTONOUS_UPDATE_STABLE_WINDOW_SECONDS")
+    #: One more part of the exam, run in the candidate.
     self_check_command: str = Field("", alias="AUTONOUS_UPDATE_SELF_CHECK_CMD", description="a shell command")
+    #: Below this much free space tools and builds pause.
     min_free_bytes: Whole = Field(1024**3, alias="AUTONOUS_MIN_FREE_BYTES")
+    #: After so many ends of the good revision within the window N-1 takes over, or it is started ever more slowly.
     crash_threshold: Count = Field(3, alias="SUPERVISOR_CRASH_THRESHOLD")
+    #: How far back its ends count.
     crash_window_seconds: Seconds = Field(300, alias="SUPERVISOR_CRASH_WINDOW_SECONDS")
+    #: The pause before a worker that ended is started again.
     restart_delay_seconds: Seconds = Field(1, alias="SUPERVISOR_RESTART_DELAY_SECONDS")
+    #: Which directories of this machine `/grant` may open to the tools for a time.
     grantable_roots: Roots = Field((), alias="AUTONOUS_GRANTABLE_ROOTS")
     # Checked here so that a typing error is told by `up`; used by the worker alone.
+    #: How long a poll waits for a message.
     tg_timeout: int = Field(30, alias="TG_TIMEOUT", ge=0, le=50, description="a whole number of seconds, 0 to 50")
+    #: The pause after a poll that failed.
     tg_sleep_seconds: Seconds = Field(1, alias="TG_SLEEP_SECONDS")
+    #: Whether a bot from which nothing ever came loses, at its first poll, what waited for it.
     tg_drop_pending: bool = Field(False, alias="TG_DROP_PENDING", description="true or false")
+    #: How many of a chat's latest messages the model is shown as they are, at most.
     tg_history_window: Whole = Field(12, alias="TG_HISTORY_WINDOW")
+    #: How many chats are worked on at a time.
     max_concurrent_chats: Count = Field(4, alias="AUTONOUS_MAX_CONCURRENT_CHATS")
+    #: How often a message that failed is tried again before it is given up.
     max_retries: Whole = Field(3, alias="AUTONOUS_CONTROL_MAX_RETRIES")
+    #: The wait before the first retry; each further one is twice as long.
     retry_base_seconds: Seconds = Field(1, alias="AUTONOUS_CONTROL_RETRY_BASE_SECONDS")
+    #: The longest wait before a retry.
     retry_max_seconds: Seconds = Field(60, alias="AUTONOUS_CONTROL_RETRY_MAX_SECONDS")
+    #: How many model calls one message may cost.
     max_turns: Count = Field(50, alias="AUTONOUS_CONTROL_MAX_TURNS")
+    #: How long one message may be worked on.
     max_wall_time_seconds: Period = Field(1800, alias="AUTONOUS_CONTROL_MAX_WALL_TIME_SECONDS")
+    #: How many tokens one message may cost.
     max_tokens: Count = Field(500_000, alias="AUTONOUS_CONTROL_MAX_TOKENS")
+    #: After so many failures of one kind in a row no more work is begun for a while.
     circuit_threshold: Count = Field(5, alias="AUTONOUS_CONTROL_CIRCUIT_THRESHOLD")
+    #: How long that while is; then one attempt decides.
     circuit_cooldown_seconds: Seconds = Field(30, alias="AUTONOUS_CONTROL_CIRCUIT_COOLDOWN_SECONDS")
+    #: After so many attempts in a row that end alike, or turns with the same calls, a message is given up.
     no_progress_k: Count = Field(3, alias="AUTONOUS_CONTROL_NO_PROGRESS_K")
+    #: How often the model may try again when the gates turn its change down.
     max_repairs: Whole = Field(2, alias="AUTONOUS_UPDATE_MAX_REPAIRS")
+    #: The age at which a message that was given up is tried again by itself; unset, never.
     dead_replay_seconds: Period | None = Field(
         None, alias="AUTONOUS_CONTROL_DEAD_REPLAY_SECONDS", description="a number of seconds above 0"
     )
+    #: How much the model reads at once, where that is not known (`worker/models/catalog.json`).
     context_window: int | None = Field(
         None, alias="AUTONOUS_MODEL_CONTEXT_WINDOW", ge=16384, description="a whole number of tokens, 16384 or more"
     )
+    #: How many tokens a day may cost, of all chats; unset, any number.
     budget_tokens_per_day: Count | None = Field(
         None, alias="AUTONOUS_BUDGET_TOKENS_PER_DAY", description="a whole number, 1 or more"
     )
+    #: Where the tools that take paths may go; unset, the workspace.
     tool_allowed_roots: Roots = Field((), alias="AUTONOUS_TOOL_ALLOWED_ROOTS")
+    #: What tools of a tier may do without asking.
     tool_policy: Annotated[str, BeforeValidator(_policy)] = Field(
         "",
         alias="AUTONOUS_TOOL_POLICY",
         description="tier=decision pairs, comma separated: read, write, exec and network; allow, ask and deny",
     )
+    #: How long a call of a tool may take that names no time of its own.
     tool_timeout_seconds: float = Field(
         30,
         alias="AUTONOUS_TOOL_TIMEOUT_SECONDS",
@@ -259,7 +309,9 @@ class Settings(BaseModel):
         allow_inf_nan=False,
         description="a number of seconds, 1 or more",
     )
+    #: Where a tool's output is cut, by lines.
     tool_max_output_lines: Count = Field(2000, alias="AUTONOUS_TOOL_MAX_OUTPUT_LINES")
+    #: And by bytes.
     tool_max_output_bytes: int = Field(
         51200, alias="AUTONOUS_TOOL_MAX_OUTPUT_BYTES", ge=1024, description="a whole number, 1024 or more"
     )

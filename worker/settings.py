@@ -60,6 +60,7 @@ class Settings(BaseSettings):
 
     telegram_bot_token: str | None = Field(default=None, pattern=r"^[0-9]+:\S+$")
     telegram_api_base_url: Url | None = None
+    #: A Unix socket at which the Bot API is reached, instead of the network.
     autonous_telegram_uds: str | None = None
     autonous_telegram_allowed_users: Annotated[frozenset[int], NoDecode] = frozenset()
     autonous_commander: Literal["telegram", "dummy"] = "telegram"
@@ -70,13 +71,17 @@ class Settings(BaseSettings):
 
     openai_api_key: str | None = None
     openai_base_url: Url | None = None
+    #: The model of the provider openai; unset, the one that its adapter in `worker/models/` names.
     openai_model: str | None = None
+    #: A Unix socket at which the model's server is reached, instead of the network.
     autonous_openai_uds: str | None = None
     anthropic_api_key: str | None = None
     anthropic_base_url: Url | None = None
+    #: The model of the provider anthropic; unset, the one that its adapter in `worker/models/` names.
     anthropic_model: str | None = None
     gemini_api_key: str | None = None
     gemini_base_url: Url | None = None
+    #: The model of the provider gemini; unset, the one that its adapter in `worker/models/` names.
     gemini_model: str | None = None
     autonous_model_provider: Provider | None = None
     autonous_model_fallback: Annotated[tuple[tuple[Provider, str], ...], NoDecode] = ()
@@ -84,9 +89,12 @@ class Settings(BaseSettings):
     autonous_embeddings_base_url: Url | None = None
     autonous_embeddings_api_key: str | None = None
     autonous_model_context_window: int | None = Field(default=None, ge=SMALLEST_WINDOW)
+    #: The system prompt, where no `AUTONOUS.md` is.
     worker_system_prompt: str | None = None
 
+    #: The worker's database.
     autonous_db_path: Path = Path("/state/agent.db")
+    #: Where `AUTONOUS.md` is.
     autonous_config_dir: Path = Field(default_factory=lambda: _config_home() / "autonous")
     autonous_max_concurrent_chats: int = Field(default=4, ge=1)
     autonous_control_max_retries: int = Field(default=3, ge=0)
@@ -110,15 +118,24 @@ class Settings(BaseSettings):
     autonous_tool_max_output_bytes: int = Field(default=51200, ge=1024)
     autonous_min_free_bytes: int = Field(default=1024**3, ge=0)
 
+    #: What the offline stand-in for a model answers.
     autonous_dummy_provider_script: Script | None = None
+    #: What the dummy commander's polls bring.
     autonous_dummy_commander_script: Script = (Step(Action.OK),)
+    #: What becomes of what it sends: without `msg`.
     autonous_dummy_commander_send_script: Script = (Step(Action.OK),)
 
+    #: Where the supervisor listens; unset, the worker runs alone.
     autonous_supervisor_socket: str | None = None
+    #: Where the toolbox listens; unset and alone, tools run in a process beside the worker.
     autonous_toolbox_socket: str | None = None
+    #: What it shows the supervisor.
     autonous_worker_credential: str = ""
+    #: Which revision it is.
     autonous_worker_sha: str = ""
+    #: Which of its starts this is.
     autonous_worker_instance: int = 0
+    #: The supervisor's event that its own hang under.
     autonous_parent_event_id: int | None = None
 
     @field_validator("autonous_telegram_allowed_users", mode="before")

@@ -6,21 +6,28 @@ which the worker's figures (``--only worker``) do not need.
 
 import argparse
 import os
+import platform
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from supervisor.engine import Engine
 from supervisor.hostengine import EngineMissing, ensure_engine
 from supervisor.images.builds import ImagesUnavailable, ensure_deps
+from supervisor.paths import CHECKOUT
 from tests.bench import appending, commands, deploys, pipeline, recalling, resting, roles, sidebyside, tools, worker
 from tests.bench.figures import Figure, console, seconds, table
 from tests.support.checkouts import copy_checkout, patch_of
-from tests.support.installation import Installation
+from tests.support.installation import QUICK, Installation
+
+#: Of the bench's installations; all others have their defaults.
+SETTINGS: Final = {**QUICK, "AUTONOUS_UPDATE_STABLE_WINDOW_SECONDS": str(deploys.PROBATION_SECONDS)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (EngineMissing, ImagesUnavailable) as error:
             _say(f"error: {error}")
             return 3
+    console().print(_header(engine, options), highlight=False)
     figures: list[Figure] = []
     beside: list[sidebyside.Seen] = []
     load_before = os.getloadavg()[0]
@@ -63,6 +71,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if missed:
         _say(f"Missed: {', '.join(missed)}.")
     return 1 if missed and not options.report_only else 0
+
+
+def _header(engine: Engine | None, options: argparse.Namespace) -> str:
+    """What was measured, on what, and how it was set up."""
+    git = ["git", "-C", str(CHECKOUT)]
+    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=False).stdout
+    found = None if engine is None else engine.version()
+    return "\n".join(
+        (
+            f"Commit {commit.stdout.strip() or 'unknown'}{', with changes' if changed else ''}; "
+            f"Python {platform.python_version()}; kernel {platform.release()}; "
+            + (f"Docker {found['version']} (API {found['api']})" if found else "no engine"),
+            f"Arguments: {', '.join(f'{name}={value}' for name, value in vars(options).items())}",
+            f"Settings: {', '.join(f'{name}={value}' for name, value in SETTINGS.items())}",
+        )
+    )
 
 
 def _measure_worker(directory: Path, options: argparse.Namespace) -> Iterator[Figure]:
@@ -105,8 +130,7 @@ def _measure_beside(directory: Path, options: argparse.Namespace) -> Iterator[si
 def _installation(directory: Path, *, all_tests: bool) -> Iterator[Installation]:
     directory.mkdir()
     checkout = copy_checkout(directory / "checkout", all_tests=all_tests)
-    window = {"AUTONOUS_UPDATE_STABLE_WINDOW_SECONDS": str(deploys.PROBATION_SECONDS)}
-    installation = Installation(directory / "home", checkout, settings=window)
+    installation = Installation(directory / "home", checkout, settings=SETTINGS)
     started = time.monotonic()
     try:
         installation.up()

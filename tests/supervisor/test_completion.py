@@ -9,11 +9,10 @@ import pytest
 
 from supervisor.ledger import Ledger, NewUpdate, Origin
 from supervisor.states import Status
+from tests.support.leftout import leave_out
 
 COMMAND = Path(sys.executable).with_name("supervisor")
 ROOT = Path(__file__).resolve().parents[2]
-
-pytestmark = pytest.mark.skipif(not COMMAND.exists(), reason="the command is not installed")
 
 
 @pytest.fixture
@@ -28,6 +27,8 @@ def home(tmp_path: Path) -> Path:
 
 def offered(home: Path, *words: str) -> list[str]:
     """What may stand in the place of the last word."""
+    if not COMMAND.exists():
+        leave_out("the command is not installed")
     done = subprocess.run(
         [COMMAND],
         env={

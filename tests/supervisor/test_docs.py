@@ -7,6 +7,7 @@ from pathlib import Path
 
 from supervisor.settings import WORKER_NAMES, Settings
 from supervisor.states import TRANSITIONS, Status
+from tests.support.settingspage import PAGE, page, settings
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,3 +35,12 @@ def test_the_example_of_the_environment_names_only_what_exists() -> None:
     known |= set(WORKER_NAMES)
     assert names
     assert set(names) <= known
+
+
+def test_the_page_about_the_settings_is_that_of_the_models() -> None:
+    """As `scripts/settings` writes it: every name, and what it means."""
+    assert page() == PAGE.read_text()
+    found = settings()
+    assert set(WORKER_NAMES) <= set(found)
+    assert [name for name, one in found.items() if not one.allowed or not one.meaning] == []
+    assert [name for name in found if page().count(f"| `{name}` |") != 1] == []

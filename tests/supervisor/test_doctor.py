@@ -23,6 +23,7 @@ from supervisor.doctor.findings import Finding, Level
 from supervisor.doctor.report import examine, exit_code
 from supervisor.ledger import Ledger
 from supervisor.settings import Settings
+from tests.support.leftout import only_root
 
 NO_ENGINE = {"DOCKER_HOST": "unix:///nonexistent/docker.sock"}
 INFO = {"OperatingSystem": "Debian GNU/Linux 12", "OSType": "linux", "Driver": "overlay2", "DockerRootDir": "/"}
@@ -198,9 +199,9 @@ def test_a_home_that_others_may_enter(home: Path) -> None:
     assert (finding.level, finding.remedy) == (Level.WARN, f"`chmod 700 {home}`")
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
 def test_a_file_of_somebody_else(home: Path) -> None:
     """Is named with its owner."""
+    only_root("give a file away")
     os.chown(home / "supervisor.db", 12345, 12345)
     finding = found(settings_of(home), "home")
     assert finding.level is Level.FAIL

@@ -13,6 +13,7 @@ from supervisor.contract import EventType
 from supervisor.ledger import Ledger, LedgerUnusable, NewUpdate, Origin
 from supervisor.states import Status
 from tests.support.faults import ROOT
+from tests.support.leftout import only_root
 from tests.worker.support import asynchronous, until, world
 
 DISK_KIB = 4096
@@ -38,8 +39,7 @@ class Disk:
 
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    if os.getuid() != 0:
-        pytest.skip("only root can mount a disk of its own")
+    only_root("mount a disk of its own")
     directory = tmp_path / "disk"
     directory.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={DISK_KIB}k", "tmpfs", str(directory)], check=True)

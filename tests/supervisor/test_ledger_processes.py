@@ -17,6 +17,7 @@ import pytest
 from supervisor.contract import EventType
 from supervisor.ledger import Ledger, LedgerMissing, LedgerUnusable, LostRace, NewUpdate, Origin
 from supervisor.states import TRANSITIONS, Status
+from tests.support.leftout import only_root
 
 NOBODY = 65534
 
@@ -233,15 +234,12 @@ with Ledger.read_only(Path(sys.argv[1])) as ledger:
     print(len(ledger.events()), flush=True)
 """
 
-USERS = [
-    os.getuid(),
-    pytest.param(NOBODY, marks=pytest.mark.skipif(os.getuid() != 0, reason="only root can be another user")),
-]
 
-
-@pytest.mark.parametrize("user", USERS)
+@pytest.mark.parametrize("user", [os.getuid(), NOBODY])
 def test_a_reader_leaves_nothing_behind(directory: Path, user: int) -> None:
     """Beside a living writer, after a killed one and after a closed one, as the same and as another user."""
+    if user != os.getuid():
+        only_root("be another user")
     path = directory / "supervisor.db"
     with Ledger(path) as ledger:
         ledger.append(EventType.PROCESS_STARTED, {})
@@ -313,8 +311,7 @@ def test_files_that_cannot_be_a_ledger_are_told(directory: Path) -> None:
 @pytest.mark.fault(10)
 def test_a_ledger_without_permission_is_told(directory: Path) -> None:
     """Another user who may not write, or not even look, gets one line."""
-    if os.getuid() != 0:
-        pytest.skip("only root can be another user")
+    only_root("be another user")
     path = directory / "supervisor.db"
     Ledger(path).close()
     code = READER.replace("Ledger.read_only(Path", "(Ledger(Path").replace(") as", ")) as")

@@ -12,6 +12,7 @@ import pytest
 from supervisor.paths import CHECKOUT, HomeUnusable, Paths
 from supervisor.unixserver import LONGEST_PATH
 from tests.supervisor.localbot_support import short_directory
+from tests.support.leftout import only_root
 
 UID = 10001
 
@@ -101,9 +102,9 @@ def test_making_them_again_changes_nothing_inside(short: Path) -> None:
     assert mode(paths.home) == 0o700
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can hand a directory to another user")
 def test_what_containers_write_belongs_to_their_user(short: Path) -> None:
     """And nothing else does."""
+    only_root("hand a directory to another user")
     paths = Paths(short / "home")
     paths.create(worker_uid=UID)
     assert [d.stat().st_uid for d in (paths.state, paths.workspace)] == [UID, UID]
@@ -132,10 +133,10 @@ def test_a_home_on_a_read_only_place_is_one_line() -> None:
         Paths(Path("/proc/autonous")).create(worker_uid=UID)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can make another user's directory")
 @pytest.mark.parametrize("which", ["home", "run"])
 def test_a_directory_of_another_users_is_refused(which: str) -> None:
     """Somebody who made it before us could read and replace what is put there. Root's own directories are root's."""
+    only_root("make another user's directory")
     script = (
         "import sys; from pathlib import Path; from supervisor.paths import HomeUnusable, Paths\n"
         "import os; os.setuid(12345)\n"

@@ -11,3 +11,9 @@ def leave_out(reason: str) -> NoReturn:
     if os.environ.get("AUTONOUS_REQUIRE_ENGINE") == "1":
         pytest.fail(f"{reason}, and AUTONOUS_REQUIRE_ENGINE=1", pytrace=False)
     pytest.skip(reason)
+
+
+def only_root(what: str) -> None:
+    """Leave out the test that runs when it is not root who does ``what``."""
+    if os.getuid() != 0:
+        leave_out(f"only root can {what}")
