@@ -304,7 +304,7 @@ def model_trouble(settings: Settings) -> str:
     if server is _OPENAI and (socket := values.get("AUTONOUS_OPENAI_UDS")):
         if Path(socket).parent != Path(CONTRACT_TARGET):
             return ""  # in a place that is the container's own
-        transport = httpx.HTTPTransport(uds=str(settings.paths.contract_directory / Path(socket).name))
+        transport = httpx.HTTPTransport(uds=str(settings.paths.contract_directory / Path(socket).name), verify=False)
         url = values.get(server.url_name) or "http://localhost/v1"
     try:
         with httpx.Client(transport=transport, timeout=_PROBE_SECONDS) as client:
