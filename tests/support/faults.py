@@ -72,7 +72,8 @@ _HEAD = """# Faults, and what becomes of them
 What holds after each: at most one worker takes work; a runnable N-1 exists; no message is lost; no status is written
 without its event; a repeated command changes nothing; whatever ledger and engine say of each other is settled; nothing
 is promoted without its evidence. Each fault is injected by the tests that are named beside it; those in **bold** do it
-on the real engine. `make chaos` does many of them at random, `make crash` at every single place.
+on the real engine. `make chaos` does many of them at random, also to an engine of its own where it can have one (as
+root; `ENGINE=0` spares it), `make crash` at every single place.
 
 | # | fault | what happens | what you see | within | shown by |
 |---|---|---|---|---|---|
