@@ -26,7 +26,7 @@ check: ## linters, types, direction of imports
 crash: ## every place where the supervisor could die, alone and with others, any order of events, ten minutes of outage, and whatever else is too long for make test (over an hour; SEED=n, SEEDS=3 draws on each course)
 	@scripts/test -m exhaustive
 
-chaos: ## messages, updates and kills at random, each message accounted for (MINUTES=10 SEED=n ENGINE=1)
+chaos: ## messages, updates and kills of supervisor, workers and engine at random, each message accounted for (MINUTES=10 SEED=n; ENGINE=0, or not root: the engine is spared)
 	@scripts/venv && exec .venv/bin/python -m tests.chaos
 
 bench: ## figures, each beside its limit

@@ -1,8 +1,8 @@
 """What every run of the tests needs: which of them want an engine, and the images that those start from.
 
 Where no engine answers, tests that want one are left out and counted at the end; ``AUTONOUS_REQUIRE_ENGINE=1`` makes
-each of them fail instead. The end of a whole run says which faults of ``docs/faults.md`` were shown; with the same
-variable, one that was not fails the run.
+each of them fail instead. The end of a whole run says of each fault of ``docs/faults.md`` whether it was shown; with
+the same variable, one that was not fails the run.
 """
 
 import fcntl
@@ -11,6 +11,7 @@ import gc
 import os
 import shutil
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,29 +81,50 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("left out")
         terminalreporter.line(f"{len(left_out)} tests want a container engine and did not run: {reason}")
     figures.print_all(terminalreporter)
-    if lines := _faults_told(terminalreporter.config):
+    found, wanted = _faults(terminalreporter.config)
+    if _is_whole(terminalreporter.config) or faultreport.missing(found, wanted):
         terminalreporter.section("faults")
-        for line in lines:
+        for line in faultreport.told(found, wanted):
             terminalreporter.line(line)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Where everything has to be shown, a fault that was not is a failure."""
+    """Where everything has to be shown, a fault that was not is a failure; what was shown is left for another try."""
+    config = session.config
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or hasattr(config, "workerinput"):
+        return
+    if not _is_again():
+        faultreport.keep(config, faultreport.record(reporter.stats) if _is_whole(config) else None)
     required = os.environ.get("AUTONOUS_REQUIRE_ENGINE") == "1"
-    if required and exitstatus == pytest.ExitCode.OK and len(_faults_told(session.config)) > 1:
+    if required and exitstatus == pytest.ExitCode.OK and faultreport.missing(*_faults(config)):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
-def _faults_told(config: pytest.Config) -> list[str]:
-    """Of a whole run; of another one what went wrong, if anything did."""
+def _faults(config: pytest.Config) -> tuple[dict[int, Counter[str]], list[int]]:
+    """How the tests of each fault ended, and which faults the run is asked for: of a part those that it is about."""
     reporter = config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is None or hasattr(config, "workerinput"):
-        return []
-    found = faultreport.outcomes(reporter.stats)
-    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.keyword
-    lines = faultreport.told(found, TITLES if whole else found)
-    return lines if whole or len(lines) > 1 else []
+    assert reporter is not None
+    found = faultreport.outcomes({**_before(config), **faultreport.record(reporter.stats)})
+    return found, list(TITLES if _is_whole(config) else found)
+
+
+def _before(config: pytest.Config) -> faultreport.Record:
+    """What the run of all tests found that this one completes."""
+    return (faultreport.kept(config) if _is_again() else None) or {}
+
+
+def _is_whole(config: pytest.Config) -> bool:
+    """Whether all tests ran that `make test` runs, with those of the run before if this one completes it."""
+    if _is_again():
+        return faultreport.kept(config) is not None
+    everything = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    return everything and not config.option.keyword and config.option.markexpr in {"", "not exhaustive"}
+
+
+def _is_again() -> bool:
+    return os.environ.get(faultreport.AGAIN) == "1"
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -28,7 +28,8 @@ from supervisor.updates.attempts import Attempts, TooManyDeaths
 _LOG = structlog.get_logger()
 
 _IDLE_SECONDS: Final = 5.0
-_RETRY_SECONDS: Final = 5.0
+#: After a step that nobody was to blame for could not be done.
+RETRY_SECONDS: Final = 5.0
 _MOST_ATTEMPTS: Final = 5  # at one step, each cut by the engine
 
 
@@ -154,7 +155,7 @@ class Pipeline:
     def _wait_with(self, reason: str) -> None:
         self.paused = reason
         _LOG.warning("the pipeline waits", error=reason)
-        self._signal.until(lambda: self._stopping, _RETRY_SECONDS)
+        self._signal.until(lambda: self._stopping, RETRY_SECONDS)
 
     def _next(self) -> Update | None:
         approved = self._ledger.having(Status.APPROVED, Status.DEPLOYING)

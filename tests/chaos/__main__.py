@@ -1,5 +1,6 @@
 """``make chaos MINUTES=n SEED=s``: messages, updates and blows at random, on an installation of its own.
 
+Blows fall on its engine, too, where it can have one of its own; with ENGINE=0 they do not, and it has the machine's.
 Ends with what became of every message, and with the seed that repeats the run's choices. Exit code 1 when a message was
 lost, doubled outside the window between Telegram's acceptance and our commit, or answered out of order, when two
 workers polled at once, or when the installation did not come to rest; 3 without an engine.
@@ -58,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _say(f"error: ENGINE=1 needs an engine of its own: {reason}")
         return 3
     _say(f"Chaos for {options.minutes:g} minutes, seed {options.seed}.")
+    if not options.engine:
+        _say(f"No blow falls on the engine: {why_not() or 'ENGINE=0'}.")
     with ExitStack() as stack:
         private = stack.enter_context(PrivateEngine([base_tag(), deps.tag])) if options.engine else None
         if private is not None:
@@ -167,7 +170,7 @@ def _report(
         f"longest wait of a message {verdict.longest_wait:.1f} s",
         "blows: " + _counted(dealt),
         "updates: " + _counted(ends),
-        f"again: make chaos MINUTES={options.minutes:g} SEED={options.seed}" + (" ENGINE=1" if options.engine else ""),
+        f"again: make chaos MINUTES={options.minutes:g} SEED={options.seed} ENGINE={options.engine:d}",
     ]
     print("\n".join(lines))  # noqa: T201 - a program of its own
 
@@ -180,8 +183,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--minutes", type=float, default=os.environ.get("MINUTES", "10"), metavar="N", help="MINUTES=N")
     parser.add_argument("--seed", default=os.environ.get("SEED") or str(random.SystemRandom().randrange(10**6)))
-    engine = "restart the engine, too: one of the run's own, which only root can have (ENGINE=1)"
-    parser.add_argument("--engine", action="store_true", default=os.environ.get("ENGINE") == "1", help=engine)
+    engine = "restart the engine, too: one of the run's own (ENGINE=1 or 0; default: where it can have one)"
+    wanted = {"1": True, "0": False}.get(os.environ.get("ENGINE", ""), why_not() is None)
+    parser.add_argument("--engine", action=argparse.BooleanOptionalAction, default=wanted, help=engine)
     return parser.parse_args(arguments)
 
 

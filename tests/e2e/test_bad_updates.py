@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from supervisor.gates.exam import READY_SECONDS
 from tests.support import candidates
 from tests.support.checkouts import CHECKOUT, patch_of
 from tests.support.installation import Install, Installation
@@ -86,7 +87,7 @@ def test_tests_that_a_patch_takes_away_are_told(
     25,
     what="the exam finds it; in service the deploy fails, blue goes on",
     user="`self_check_failed`, or `deploy_failed` with its last words",
-    within="the time to get ready, 20 s",
+    within=f"the time to get ready, {READY_SECONDS:g} s",
 )
 @pytest.mark.fault(
     28,
@@ -100,7 +101,7 @@ def test_tests_that_a_patch_takes_away_are_told(
     [
         (candidates.crashes_at_start, "it exited by itself with code 1", "broken at its very start"),
         (candidates.claims_to_be_another, "it says that it is 'ffffffffffff'", ""),
-        (candidates.never_ready, "it did not get ready within", ""),
+        (candidates.never_ready, f"it did not get ready within {READY_SECONDS:g} s", ""),
     ],
 )
 def test_what_does_not_come_up_fails_in_the_exam(

@@ -135,7 +135,7 @@ def test_in_a_deploy(installation: Installation, private: PrivateEngine, checkou
     14,
     what="green comes up again, and its window begins anew",
     user="answers come late",
-    within="start of a worker, 2 s",
+    within="start of a worker",
 )
 def test_in_probation(installation: Installation, private: PrivateEngine, checkout: Path) -> None:
     """Green comes up again, its window begins anew, and it is promoted."""

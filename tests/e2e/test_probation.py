@@ -10,11 +10,14 @@ import pytest
 
 from supervisor.contract import EventType
 from supervisor.ledger import Ledger
+from supervisor.timing import IN_SERVICE
 from tests.support import candidates
 from tests.support.installation import Install, Installation, wait_for
 from worker.models.dummy import OFFLINE_REPLY
 
 WINDOW_SECONDS = 4
+#: A worker that is silent is missed by then.
+NOTICED_SECONDS = 5.0
 #: As their neighbours are, and for `make crash`.
 ALSO = pytest.mark.exhaustive
 
@@ -59,7 +62,7 @@ def ends_rolled_back(installation: Installation, tx: str, reason: str, blame: st
     29,
     what="it is killed, and blue takes over",
     user="an answer that comes late; `rolled_back`",
-    within="5 s",
+    within=f"{NOTICED_SECONDS:g} s",
 )
 def test_a_loop_that_wedges_in_service(installation: Installation, checkout: Path, blue: dict[str, Any]) -> None:
     """It stops beating, is killed within five seconds, and the message that it choked on is answered by blue."""
@@ -69,14 +72,14 @@ def test_a_loop_that_wedges_in_service(installation: Installation, checkout: Pat
     ends_rolled_back(installation, tx, "no beat from its loop")
     with Ledger.read_only(installation.paths.ledger) as ledger:
         (noticed,) = ledger.events(EventType.UPDATE_ROLLBACK_STARTED, parent_id=ledger.find(tx).event_id)
-    assert noticed.timestamp - wedged_at < 5.0
+    assert noticed.timestamp - wedged_at < NOTICED_SECONDS
 
 
 @pytest.mark.fault(
     26,
     what="blue takes over",
     user="`rolled_back` with its last words",
-    within="0.5 s",
+    within="the switch",
 )
 def test_an_exit_a_second_before_the_end_of_the_window(
     installation: Installation, checkout: Path, blue: dict[str, Any]
@@ -93,6 +96,26 @@ def test_what_failed_in_service_is_not_tried_again(installation: Installation, c
     """The same change is refused, as it was rolled back by its own fault."""
     again = installation.submit(candidates.exits_in_service(checkout, seconds=WINDOW_SECONDS - 1))
     assert (again["status"], again["code"]) == ("refused", "failed_before")
+
+
+@pytest.mark.fault(27)
+def test_one_that_flaps_in_service(installation: Installation, checkout: Path, blue: dict[str, Any]) -> None:
+    """Well and unwell by turns: it does not keep the lease, whether or not it has polled by then."""
+    tx = installation.stage(candidates.flaps_in_service(checkout, IN_SERVICE.settled / 2))
+    assert "it says that it is not well: it flaps" in installation.run("approve", tx, "--wait").expect(1).err
+    shown = installation.show(tx)
+    assert (shown["status"] in ("deploy_failed", "rolled_back"), shown["blame"]) == (True, "own")
+
+
+@pytest.mark.fault(27)
+def test_one_that_flaps_before_it_serves(installation: Installation, checkout: Path) -> None:
+    """It never stays well for as long as it has to, so the lease stays where it is."""
+    before = installation.settled()["active"]
+    tx = installation.stage(candidates.flaps_standing_by(checkout, IN_SERVICE.settled / 2))
+    assert "it says that it is not well: it flaps" in installation.run("approve", tx, "--wait").expect(1).err
+    shown, after = installation.show(tx), installation.settled()["active"]
+    assert (shown["status"], shown["blame"]) == ("deploy_failed", "own")
+    assert (after["container"], after["epoch"]) == (before["container"], before["epoch"])
 
 
 @pytest.mark.parametrize(

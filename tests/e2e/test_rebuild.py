@@ -12,7 +12,7 @@ from tests.support.installation import Install, wait_for
     19,
     what="built again from its commit, and examined",
     user="nothing; `history` has the new image",
-    within="a build and an exam, 5 s",
+    within="a build and an exam",
 )
 def test_n_minus_1_that_loses_its_image_is_built_again(install: Install, checkout: Path) -> None:
     """Removed from outside with its container: it stands by again on a new image, examined before it was accepted."""

@@ -37,12 +37,14 @@ def installation(install: Install) -> Iterator[Installation]:
         yield made
 
 
+@pytest.mark.fault(31)
 def test_while_nothing_runs_the_owner_is_served_and_what_was_written_is_answered_afterwards(
     installation: Installation, checkout: Path
 ) -> None:
     """Every revision ends at its start: told once, /status, /history and rollback obeyed, the rest answered later.
 
-    A rollback asks nobody back, since there is no card then; it is through as soon as a worker runs.
+    A rollback asks nobody back, since there is no card then; its target fails as all do, is tried again, and the
+    rollback is through as soon as a worker runs.
     """
     tx = installation.promote(candidates.adds_a_module(checkout, "spare"))
     first = installation.history()[-1]["tx_id"]
@@ -62,6 +64,8 @@ def test_while_nothing_runs_the_owner_is_served_and_what_was_written_is_answered
         bot.wait_for(lambda m: m.text == f"Update {tx[:8]}: going back.", 20, after=cursor)
         bot.send("/status@bot")
         wait_for(lambda: len(said(bot, cursor, "Nothing runs: ")) == 2, 20, "the second answer")
+        wait_for(lambda: attempts(installation), 60, "an attempt at the rollback")
+        assert all(attempts(installation))
         assert said(bot, cursor, PREFIX) == []
 
         installation.up()
@@ -80,6 +84,13 @@ def test_while_nothing_runs_the_owner_is_served_and_what_was_written_is_answered
     with Ledger.read_only(installation.paths.ledger) as ledger:
         assert len(ledger.events(EventType.RESCUE_STARTED)) == 1
     assert rows(installation.paths.ledger, "SELECT * FROM kept_updates") == []
+    assert attempts(installation)[-1] == ""
+
+
+def attempts(installation: Installation) -> list[str]:
+    """What went wrong with each attempt at a rollback; nothing with one that was through."""
+    with Ledger.read_only(installation.paths.ledger) as ledger:
+        return [str(event.payload.get("error", "")) for event in ledger.events(EventType.ROLLBACK_ATTEMPTED)]
 
 
 def rows(database: Path, sql: str, *values: str) -> list[tuple[Any, ...]]:

@@ -14,6 +14,7 @@ import pytest
 
 from supervisor.localbot.faults import FaultKind
 from tests.load.stage import READ_TIMEOUT_SECONDS, TOKEN, Model, Stage, Wait, stage, wait_for
+from worker.agent.courier import WAITS
 
 CHATS: Final = range(1, 21)
 MESSAGES: Final = 1000
@@ -68,7 +69,7 @@ def conversation(messages: int, wait: Wait = wait_for) -> Iterator[Conversation]
     43,
     what="waits are obeyed, what surely did not arrive is sent again",
     user="a late answer; after a time-out in a send a notice with `/again`",
-    within="the time that Telegram names, else 0.25 s to 30 s",
+    within=f"the time that Telegram names, else {WAITS.base_seconds:g} s to {WAITS.max_seconds:g} s",
 )
 @pytest.mark.parametrize("messages", [MESSAGES // 3, pytest.param(MESSAGES, marks=pytest.mark.exhaustive)])
 def test_every_message_is_answered_once_and_in_order(messages: int) -> None:

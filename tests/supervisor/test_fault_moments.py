@@ -15,9 +15,12 @@ import pytest
 
 from supervisor.contract import EventType
 from supervisor.engine import EngineUnreachable
+from supervisor.keeper import Pace
 from supervisor.ledger import Update
+from supervisor.sessions import BEAT_SECONDS
 from supervisor.specs import ContainerSpec
 from supervisor.states import Status
+from supervisor.timing import IN_SERVICE
 from tests.supervisor.fakes.deaths import SECONDS, DieWhen, settled
 from tests.supervisor.fakes.installation import QUICK, Installation
 from tests.supervisor.fakes.supervisors import PROJECT, Killed, Supervisor
@@ -124,7 +127,7 @@ def machine_stops(installation: Installation) -> None:
     7,
     what="the good revision comes up first, then what was in hand goes on",
     user="answers come late",
-    within="start of a worker, 2 s",
+    within="start of a worker",
 )
 @pytest.mark.parametrize("status", [S.DEPLOYING, S.DEPLOYED_UNSTABLE, S.PROMOTED, S.ROLLBACK_PENDING])
 def test_everything_dies_at_once(installation: Installation, status: Status) -> None:
@@ -183,7 +186,7 @@ class DieAgain:
     2,
     what="each one goes on from there; the keeper waits longer each time",
     user="nothing, or an update that takes longer",
-    within="0.5 s to 30 s for each death",
+    within=f"{Pace.shortest:g} s to {Pace.longest:g} s for each death",
 )
 @pytest.mark.parametrize("seed", range(6))
 def test_it_dies_again_and_again(installation: Installation, seed: int) -> None:
@@ -267,7 +270,7 @@ def test_a_container_whose_creation_nobody_lived_to_see(installation: Installati
     33,
     what="green comes up again and is proven anew; blue stands by",
     user="answers come late",
-    within="start of a worker, 2 s",
+    within="start of a worker",
 )
 def test_a_machine_that_restarts_in_probation(installation: Installation) -> None:
     """Nobody counts it against green, and blue never comes back as a second active worker."""
@@ -287,7 +290,7 @@ def test_a_machine_that_restarts_in_probation(installation: Installation) -> Non
     27,
     what="it never proves itself; blue serves",
     user="`deploy_failed` or `rolled_back`",
-    within="0.5 s",
+    within=f"{IN_SERVICE.settled:g} s as it comes up, a beat ({BEAT_SECONDS:g} s) in its probation",
 )
 @pytest.mark.parametrize(
     ("flapping", "end"),

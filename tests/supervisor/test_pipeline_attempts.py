@@ -67,7 +67,7 @@ def pipeline_on(installation: Installation, engine: Failing) -> Pipeline:
 
 def at_work(installation: Installation, failure: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[Failing, str]:
     """A pipeline with an update to build; the engine, and the update's tx. It runs until the test is over."""
-    monkeypatch.setattr(pipeline, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(pipeline, "RETRY_SECONDS", 0.01)
     engine, update = Failing(failure), in_step(installation, Status.BUILDING)
     made = pipeline_on(installation, engine)
     thread = threading.Thread(target=made.run, daemon=True)
@@ -106,7 +106,7 @@ def test_a_home_that_cannot_be_looked_at_does_not_end_the_pipeline(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says that it waits, and goes on when the home is back."""
-    monkeypatch.setattr(pipeline, "_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(pipeline, "RETRY_SECONDS", 0.01)
     installation.change(home=installation.settings.home / "gone")
     base = installation.ledger.good_revision()
     new = NewUpdate(origin=Origin.CLI, patch=b"patch", base_sha=base.sha, base_tx_id=base.tx_id)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from supervisor.contract import EventType
+from supervisor.keeper import Pace
 from supervisor.ledger import Update
 from supervisor.states import IN_ROLLOUT, Status
 from tests.supervisor.fakes.installation import Installation
@@ -234,7 +235,7 @@ SCENARIOS: dict[str, tuple[Callable[[Installation], Prepared], set[Status]]] = {
     1,
     what="the next supervisor goes on from ledger and engine",
     user="nothing, or an update that takes longer",
-    within="a restart, 0.5 s by the keeper",
+    within=f"a restart, {Pace.shortest:g} s by the keeper",
 )
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_a_kill_after_any_commit_or_engine_call_settles(installation: Installation, name: str) -> None:

@@ -92,6 +92,16 @@ def ignores_drain_in_service(checkout: Path) -> bytes:
     return patch_of(checkout, _with_import(replaced(checkout, DUTY, told, obeyed), DUTY, "os"))
 
 
+def flaps_standing_by(checkout: Path, seconds: float) -> bytes:
+    """Says by turns that it is well and that it is not, each for so long, before it is active; passes the exam."""
+    return _flaps(checkout, seconds, "is None")
+
+
+def flaps_in_service(checkout: Path, seconds: float) -> bytes:
+    """The same once it is active, and never before."""
+    return _flaps(checkout, seconds, "is not None")
+
+
 def wedges_when_told(checkout: Path) -> bytes:
     """Blocks its loop on a message that says so, which nobody says in the exam."""
     return _when_told(checkout, "wedge", "time.sleep(3600)")
@@ -124,6 +134,16 @@ def stumbles_when_told(checkout: Path) -> bytes:
     polls = "        updates = await self._commander.poll(self._store.inbox.offset(source), at_once=at_once)\n"
     fails = '        if any("stumble" in update.text for update in updates):\n            raise KeyError("stumbled")\n'
     return patch_of(checkout, replaced(checkout, INTAKE, polls, polls + fails))
+
+
+def _flaps(checkout: Path, seconds: float, while_its_epoch: str) -> bytes:
+    work, lease = "        in_hand = self._desk.in_hand\n", "            epoch=self._lease.epoch,\n            in_hand"
+    beats = f"        asyncio.get_running_loop().call_later({seconds}, self._vitals.beat_now.set)\n"
+    turn = f"{_IN_SERVICE} and self._lease.epoch {while_its_epoch} and int(self._monotonic() / {seconds}) % 2"
+    says = '            healthy=not flaps,\n            detail="it flaps" if flaps else "",\n'
+    changed = replaced(checkout, DUTY, work, f"{work}{beats}        flaps = bool({turn})\n")
+    assert changed[DUTY].count(lease) == 1
+    return patch_of(checkout, _with_import({DUTY: changed[DUTY].replace(lease, says + lease)}, DUTY, "os"))
 
 
 def _once_active(checkout: Path, statement: str) -> bytes:

@@ -1,10 +1,12 @@
 """The faults that an update must survive, and the tests that inject them: ``docs/faults.md`` is made from their marks.
 
 A test says which fault it injects by ``@pytest.mark.fault(number)``; one test of each fault also says what happens,
-what its user sees, and within which time.
+what its user sees, and within which time: figures are those of the code, by the names that the test's file has for
+them.
 """
 
 import ast
+import importlib
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -70,7 +72,8 @@ _HEAD = """# Faults, and what becomes of them
 What holds after each: at most one worker takes work; a runnable N-1 exists; no message is lost; no status is written
 without its event; a repeated command changes nothing; whatever ledger and engine say of each other is settled; nothing
 is promoted without its evidence. Each fault is injected by the tests that are named beside it; those in **bold** do it
-on the real engine. `make chaos` does many of them at random, `make crash` at every single place.
+on the real engine. `make chaos` does many of them at random, also to an engine of its own where it can have one (as
+root; `ENGINE=0` spares it), `make crash` at every single place.
 
 | # | fault | what happens | what you see | within | shown by |
 |---|---|---|---|---|---|
@@ -120,13 +123,28 @@ def _in_file(file: Path) -> Iterator[Shown]:
     text = file.read_text()
     if "mark.fault(" not in text:
         return
-    for node in ast.walk(ast.parse(text)):
+    tree = ast.parse(text)
+    for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             for mark in filter(_is_mark, node.decorator_list):
                 assert isinstance(mark, ast.Call)
-                words = {word.arg: ast.literal_eval(word.value) for word in mark.keywords if word.arg}
+                words = {word.arg: _said(word.value, tree) for word in mark.keywords if word.arg}
                 for number in mark.args:
                     yield Shown(ast.literal_eval(number), str(file.relative_to(ROOT)), node.name, **words)
+
+
+def _said(words: ast.expr, tree: ast.Module) -> str:
+    """What a mark says, with the values of the names in it: what the file imports, or gives a value itself."""
+    wanted = {node.id for node in ast.walk(words) if isinstance(node, ast.Name)}
+    names: dict[str, object] = {}
+    for statement in tree.body:
+        if isinstance(statement, ast.ImportFrom) and statement.module:
+            for name in statement.names:
+                if (name.asname or name.name) in wanted:
+                    names[name.asname or name.name] = getattr(importlib.import_module(statement.module), name.name)
+        elif isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) in wanted:
+            names[ast.unparse(statement.targets[0])] = ast.literal_eval(statement.value)
+    return str(eval(compile(ast.Expression(words), "<mark>", "eval"), names))
 
 
 def _is_mark(decorator: ast.expr) -> bool:
