@@ -127,6 +127,8 @@ class Decisions:
                 raise LostRace(update.tx_id, update.status, now)  # it was the active one a moment ago
             named = f"{active.tx_id[:8]} is" if active else "none is"
             raise Refusal(f"update {update.tx_id[:8]} is {update.status} and not active; {named}")
+        if active.status is not update.status:
+            raise LostRace(update.tx_id, update.status, active.status)  # it became the active one a moment ago
         if not update.base_sha:
             raise Refusal("this is the first revision; there is nothing before it to go back to")
 

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
-from supervisor.contract.events import EventType as E
-from supervisor.states import TRANSITIONS, Status
+from supervisor.states import Status
 from tests.crash.elsewhere import deaths
 from tests.support import candidates
 from tests.support.checkouts import CHECKOUT, patch_of
@@ -45,13 +44,6 @@ class Course:
     def passes(self, status: Status) -> bool:
         """Whether it comes to this status."""
         return status in self.chain
-
-
-def told(course: Course) -> list[tuple[E, str | None, str]]:
-    """Each event about a change of status, as the table has them."""
-    moves = [(event, str(a), str(b)) for a, b in course.moves for event in TRANSITIONS[a, b]]
-    back = [(E.REVISION_PROMOTED, str(a), str(b)) for a, b in course.moves if b is S.ROLLED_BACK]
-    return [(E.UPDATE_CREATED, None, str(S.CREATED)), *moves, *back]
 
 
 def _fails_its_tests() -> bytes:

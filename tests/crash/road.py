@@ -20,12 +20,13 @@ from supervisor.ledger import Event, Ledger, Update
 from supervisor.localbot.faults import PollOutcome
 from supervisor.specs import LABEL_PROJECT, LABEL_ROLE
 from supervisor.states import FINAL, PENDING, Status
-from tests.crash.courses import THERE_AND_BACK, Course, told
+from tests.crash.courses import THERE_AND_BACK, Course
 from tests.support import candidates
 from tests.support.checkouts import CHECKOUT
 from tests.support.conversation import Conversation
 from tests.support.echo import PREFIX, SETTINGS, SOCKET, EchoModel
 from tests.support.installation import Install, Installation, wait_for
+from tests.support.moves import Move, noted, told
 from tests.support.played import PlayedModel
 from tests.support.polls import overlapping
 
@@ -254,7 +255,7 @@ class Road(Deaths):
             conversation.during(go)
         finally:
             self.bomb.unlink(missing_ok=True)
-        self._check_answers(conversation, course.ends_a_worker + (len(deaths) if "worker" in killed else 0))
+        self.check_answers(conversation, course.ends_a_worker + (len(deaths) if "worker" in killed else 0))
         self.check(found[0], course, before)
 
     def _bring_about(self, tx: str, course: Course) -> None:
@@ -288,7 +289,7 @@ class Road(Deaths):
 
     def check(self, tx: str, course: Course, good: str) -> None:
         """Each move once with its events, its evidence, base active again, N-1 beside it, and nobody else."""
-        assert self.events_of(tx) == told(course)
+        assert self.events_of(tx) == told(course.chain)
         update = self.installation.show(tx)
         if course.passes(Status.STAGED):
             assert update["test_summary"]["passed"] > 0
@@ -304,13 +305,9 @@ class Road(Deaths):
         assert overlapping(polls) == []
         assert [poll for poll in polls if poll.outcome is PollOutcome.CONFLICT] == []
 
-    def events_of(self, tx: str) -> list[tuple[Any, ...]]:
+    def events_of(self, tx: str) -> list[Move]:
         with Ledger.read_only(self.installation.paths.ledger) as ledger:
-            update = ledger.find(tx)
-            events = [e for e in ledger.events() if update.event_id in (e.id, e.parent_id)]
-        return [
-            (e.event_type, e.payload["status_from"], e.payload["status_to"]) for e in events if "status_to" in e.payload
-        ]
+            return noted(ledger, tx)
 
     def at_rest(self) -> dict[str, Any]:
         """The status, as soon as active and standby are what runs, each with its toolbox."""
@@ -337,7 +334,7 @@ class Road(Deaths):
     def _names(self, role: str) -> set[str]:
         return {container["Name"].removeprefix("/") for container in self.installation.containers(role)}
 
-    def _check_answers(self, conversation: Conversation, killed: int) -> None:
+    def check_answers(self, conversation: Conversation, killed: int = 0) -> None:
         """Each message once, in its order.
 
         Telegram may have taken an answer whose worker was killed before it could note that: once more is right then.

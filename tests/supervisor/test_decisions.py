@@ -328,3 +328,19 @@ def test_an_update_that_moves_on_meanwhile_is_decided_on_as_it_is(ledger: Ledger
 
         race(advance, lambda tx=update.tx_id: decisions.cancel(tx))  # type: ignore[misc]
         assert ledger.find(update.tx_id).status is S.CANCELLED
+
+
+def test_an_update_whose_probation_begins_under_a_rollback_is_rolled_back(
+    ledger: Ledger, first: Update, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was being deployed when it was looked up, and is the active one when that is asked for."""
+    update = update_in(ledger, S.DEPLOYING, base=first)
+    look = ledger.first
+
+    def begins(*statuses: Status) -> Update | None:
+        if ledger.find(update.tx_id).status is S.DEPLOYING:
+            ledger.move(update.tx_id, S.DEPLOYING, S.DEPLOYED_UNSTABLE)
+        return look(*statuses)
+
+    monkeypatch.setattr(ledger, "first", begins)
+    assert Decisions(ledger).rollback(update.tx_id).status is S.ROLLBACK_PENDING

@@ -184,8 +184,10 @@ class DieAgain:
 
 @pytest.mark.fault(
     2,
-    what="each one goes on from there; the keeper waits longer each time",
-    user="nothing, or an update that takes longer",
+    what="each one goes on from there, the keeper waits longer each time; a step in which eight died is given up, "
+    "blamed on nobody, and the good revision serves; only a rollback goes on until it is carried out",
+    user="nothing, or an update that takes longer; after eight deaths in one step one that failed or was rolled back, "
+    "which says so",
     within=f"{Pace.shortest:g} s to {Pace.longest:g} s for each death",
 )
 @pytest.mark.parametrize("seed", range(6))

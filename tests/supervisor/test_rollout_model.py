@@ -15,7 +15,8 @@ from supervisor.updates.decisions import Refusal
 from tests.supervisor.fakes.installation import QUICK, Installation
 from tests.supervisor.fakes.supervisors import Killed
 from tests.supervisor.fakes.workers import Behaviour
-from tests.support.rolloutmodel import GOOD, Rest, ShakenRollouts, ShakenWorld
+from tests.support.moves import Move, noted
+from tests.support.rolloutmodel import GOOD, Model, Rest, ShakenRollouts, ShakenWorld
 
 SECONDS = 20.0
 #: A busy machine makes workers late; nothing here is about that.
@@ -38,6 +39,7 @@ class Fakes:
         self._supervisor = self._installation.start()
         self._installation.becomes_active(self._installation.genesis)
         self._numbers = 0
+        self.killed = 0
 
     def stage(self, kind: str) -> str:
         self._numbers += 1
@@ -78,13 +80,8 @@ class Fakes:
     def why(self, update: str) -> str:
         return str(self._installation.ledger.find(update).last_error)
 
-    def history(self, update: str) -> list[tuple[str, str]]:
-        ledger = self._installation.ledger
-        events = ledger.events(parent_id=ledger.find(update).event_id)
-        moves = [
-            (str(e.payload["status_from"]), str(e.payload["status_to"])) for e in events if "status_to" in e.payload
-        ]
-        return list(dict.fromkeys(moves))
+    def history(self, update: str) -> list[Move]:
+        return noted(self._installation.ledger, update)
 
     def kill_supervisor(self, after: int) -> None:
         left = [after]
@@ -101,6 +98,7 @@ class Fakes:
         if dead.wait(0.3):
             self._installation.interrupt = lambda: None
             assert self._supervisor.wait_until_killed()
+            self.killed += 1
         else:  # it has nothing to do: as on SIGTERM
             self._installation.interrupt = lambda: None
             self._supervisor.stop()
@@ -148,21 +146,33 @@ class Fakes:
         busy = installation.ledger.first(Status.APPROVED, *IN_ROLLOUT) is not None
         if busy or active != good.sha or running != sorted(filter(None, (good.sha, good.base_sha))):
             return None
-        return Rest(active, beside[0] if beside else None, good.sha, good.base_sha, answers=True)
+        return Rest(active, beside[0] if beside else None, good.sha, good.base_sha)
+
+    def say(self) -> None:
+        """Workers that are threads have no chat: whoever holds the lease is well, by its beats, and polls."""
+        pool = self._supervisor.pool
+        self._installation.until(lambda: pool.in_service() and pool.polls(), SECONDS, "somebody who polls")
 
     def close(self) -> None:
         self._installation.__exit__(None, None, None)
         self._directory.cleanup()
 
 
-class OverFakes(ShakenRollouts):
-    def make(self) -> ShakenWorld:
-        return Fakes()
-
-
 @pytest.mark.parametrize(("examples", "steps"), [(6, 14), pytest.param(200, 40, marks=pytest.mark.exhaustive)])
 def test_any_order_of_commands_faults_and_time(examples: int, steps: int) -> None:
     """At rest the good revision is active and its N-1 beside it, each update ended where it may, by legal steps."""
+    worlds: list[Fakes] = []
+    models: list[Model] = []
+
+    class OverFakes(ShakenRollouts):
+        def make(self) -> ShakenWorld:
+            worlds.append(Fakes())
+            return worlds[-1]
+
+        def teardown(self) -> None:
+            models.append(self.model)
+            super().teardown()
+
     run_state_machine_as_test(
         OverFakes,
         settings=settings(
@@ -174,3 +184,5 @@ def test_any_order_of_commands_faults_and_time(examples: int, steps: int) -> Non
             phases=[Phase.generate],  # threads take their own time: a smaller example may not fail any more
         ),
     )
+    assert any(world.killed for world in worlds)
+    assert any("promoted" in model.ends for model in models)

@@ -25,6 +25,7 @@ LONGEST: Final = (
     "supervisor/test_rollout_model.py",
     "e2e/test_rollout_model.py",
     "crash/test_deep.py",
+    "crash/test_again_and_again.py",
     # in make test
     "e2e/test_update.py",
     "e2e/test_upgrade.py",

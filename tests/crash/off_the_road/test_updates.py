@@ -8,12 +8,12 @@ import pytest
 from supervisor.homelock import held
 from supervisor.ledger import Ledger
 from supervisor.states import Status
-from tests.crash.courses import Course, told
 from tests.crash.elsewhere import CANCELLED_WHILE, deaths, shown_by
 from tests.crash.road import Road
 from tests.support import candidates
 from tests.support.checkouts import CHECKOUT, patch_of, replaced
 from tests.support.installation import wait_for
+from tests.support.moves import told
 
 pytestmark = pytest.mark.exhaustive
 
@@ -45,7 +45,7 @@ def test_as_a_build_fails(road: Road) -> None:
     tx = road.submit("no such package", patch_of(CHECKOUT, files))
     road.reach(tx, "build_failed")
     ended(road, miner)
-    assert road.events_of(tx) == told(Course("", (Status.CREATED, Status.BUILDING, Status.BUILD_FAILED)))
+    assert road.events_of(tx) == told((Status.CREATED, Status.BUILDING, Status.BUILD_FAILED))
     assert road.update(tx).blame == "own"
     road.at_rest()
 
