@@ -40,10 +40,11 @@ QUICK = {
 COMMAND_SECONDS = 180
 #: A preview has become the final text by then.
 SETTLE_SECONDS = 1.0
-#: How cards, endings and files of the supervisor's begin.
+#: How cards, endings, files and notices of the supervisor's begin.
 SUPERVISORS_WORDS = re.compile(
     r"Update [0-9a-f]{8} |The whole of update|Shall this update|This update waits"
     r"|Approved by|It is |Expired without|Set aside|A newer card|Nothing was changed"
+    r"|No worker runs: |The revision before fails just as |The container engine was away "
 )
 
 
