@@ -81,7 +81,7 @@ class Candidate:
 
 
 class CutShort(Exception):
-    """The exam's process could not use the engine, which answers the supervisor; the message is one line."""
+    """The exam says nothing of the candidate, unless this happens again; the message is one line."""
 
 
 def container_name(project: str, room: Path) -> str:

@@ -73,7 +73,7 @@ class ExamProcess:
         """Hold one exam to its end, its first failed part, or what the candidate made of it.
 
         With ``another`` the process for the next one is started meanwhile. Raises EngineError, Cancelled, and CutShort
-        when only the exam's process could not use the engine.
+        when only the exam's process could not use the engine, or the host's disk was short until the exam's end.
         """
         room = self._directory / secrets.token_hex(4)
         scales = _Scales(candidate.state, room)
@@ -90,8 +90,10 @@ class ExamProcess:
             for name in (container_name(self._project, room), toolbox_name(self._project, room)):
                 self._engine.remove(name)
             remove_tree(room)
-        if scales.disk_ran_low and not scales.disk_came_back():
-            raise NoSpace("the host's disk lost space to somebody else while an exam was held")
+        if scales.disk_ran_low:
+            if not scales.disk_came_back():
+                raise NoSpace("the host's disk lost space to somebody else while an exam was held")
+            raise CutShort(fault)  # once, it may still have been somebody else
         return self._result(process, fault, waived)
 
     def rest(self) -> None:

@@ -100,7 +100,7 @@ class Rehearsal:
         try:
             return sitting.hold()
         except CutShort:
-            # Once may be the engine's doing. An engine that answers us, and twice not the exam, is the candidate's.
+            # Once may be the engine's doing, or that of somebody else on the host; twice is the candidate's.
             try:
                 return sitting.hold()
             except CutShort as again:

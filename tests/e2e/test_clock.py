@@ -46,6 +46,7 @@ def set_clock(off: Path, seconds: float) -> None:
     new.replace(off)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.fault(32)
 def test_a_clock_that_is_set_in_a_probation(installation: Installation, off: Path, checkout: Path) -> None:
     """An hour on, then an hour behind: the window is as long as it was to be, and nobody is blamed."""

@@ -208,12 +208,11 @@ FILLS = {
         WRITES.replace("{DIRECTORY}", "/run/toolbox"),
         "it wrote too much into the directories that it shares",
     ),
-    "removed files": (HIDES, "it wrote too much, into files that it had removed"),
     "depth": (DIGS, "it wrote too much into its state: directories that cannot be looked into"),
 }
 
 
-@pytest.mark.parametrize("where", but_for(["state", "removed files"], FILLS))
+@pytest.mark.parametrize("where", but_for(["state"], FILLS))
 def test_a_candidate_that_fills_the_disk(installation: Installation, checkout: Path, watch: Watch, where: str) -> None:
     """It is ended while it writes, blamed for it, and what it wrote is removed."""
     attack, reason = FILLS[where]
@@ -223,6 +222,16 @@ def test_a_candidate_that_fills_the_disk(installation: Installation, checkout: P
     assert "while 'comes up' was asked" in answer["reason"]
     assert installation.show(answer["tx_id"])["blame"] == "own"
     assert max(watch.disk) < 1024 * MIB
+    watch.assert_well()
+
+
+@pytest.mark.exhaustive  # so much of the disk is a trial for others' exams, too
+def test_a_candidate_that_hides_what_it_writes(installation: Installation, checkout: Path, watch: Watch) -> None:
+    """In files that it has removed. The disk may be somebody else's doing, so it is blamed when that happens twice."""
+    answer = installation.submit(hostile_in_the_exam(checkout, HIDES, then=WAITS))
+    assert answer["status"] == "self_check_failed", answer
+    assert answer["reason"] == "it wrote too much, into files that it had removed"
+    assert installation.show(answer["tx_id"])["blame"] == "own"
     watch.assert_well()
 
 

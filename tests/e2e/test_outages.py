@@ -190,7 +190,7 @@ def test_the_model_away_in_a_probation(installation: Installation, model: Model,
         outage.over(told=True)
 
 
-@away_for(12, always=True)
+@away_for(12)
 def test_the_model_away_out_of_a_probation(installation: Installation, model: Model, away: float) -> None:
     """The message waits, and nothing about the installation changes."""
     active = installation.settled()["active"]

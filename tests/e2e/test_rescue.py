@@ -139,6 +139,7 @@ def test_the_way_back_goes_on_to_an_older_revision(leaning: Installation, tmp_pa
     assert made.say("and now?").startswith("I am the offline stand-in")
 
 
+@pytest.mark.exhaustive
 def test_a_failure_that_n_minus_1_repeats_is_nobodys_fault(leaning: Installation) -> None:
     """Green is given up for what N-1, the first revision, then does alike: told, and the same change may come again."""
     base = leaning.active_sha()

@@ -134,6 +134,7 @@ def test_what_a_command_does_to_its_toolbox_stays_there(work: Toolwork, abuse: s
     assert len(result["stdout"].encode()) <= 60_000
 
 
+@pytest.mark.exhaustive
 def test_a_toolbox_out_of_memory_in_a_probation_bans_nothing(work: Toolwork, checkout: Path) -> None:
     """Its own end, not that of a command alone, does not count against the update, which is promoted."""
     installation = work.installation
@@ -175,6 +176,7 @@ def test_a_toolbox_that_ends_in_mid_call_is_a_result(work: Toolwork) -> None:
     assert work.ledger_events("toolbox.restarted")[-1]["exit_code"] == 137
 
 
+@pytest.mark.exhaustive
 def test_a_toolbox_that_does_not_answer_is_made_anew(work: Toolwork) -> None:
     """The worker notices, and the supervisor replaces it."""
     before = work.toolbox()

@@ -107,7 +107,9 @@ async def _develop(here: World, fake: Developer, messages: int) -> None:
     ("window", "failing", "messages"),
     [
         pytest.param(128_000, 0, 10, id="five hundred turns", marks=pytest.mark.exhaustive),
-        pytest.param(128_000, 2, 2, id="failing summaries"),
+        pytest.param(SMALL, 2, 2, id="failing summaries"),
+        pytest.param(SMALL, 0, 1, id="small window, briefly"),
+        pytest.param(128_000, 2, 2, id="failing summaries in a large window", marks=pytest.mark.exhaustive),
         pytest.param(SMALL, 0, 4, id="small window", marks=pytest.mark.exhaustive),
     ],
 )
