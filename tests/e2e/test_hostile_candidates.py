@@ -232,6 +232,7 @@ def test_a_candidate_that_hides_what_it_writes(installation: Installation, check
     assert answer["status"] == "self_check_failed", answer
     assert answer["reason"] == "it wrote too much, into files that it had removed"
     assert installation.show(answer["tx_id"])["blame"] == "own"
+    assert max(watch.disk) < 1024 * MIB
     watch.assert_well()
 
 

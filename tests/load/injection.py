@@ -73,9 +73,9 @@ CASES: Final[dict[str, Case]] = {
         [
             (INBOX, [("done", 2)]),
             (
-                # The wait counts from the failure, which a busy disk notes a moment later.
-                "SELECT MIN(b.timestamp - a.timestamp) >= 0.5 FROM events a, events b WHERE a.event_type ="
-                " 'retry.scheduled' AND b.event_type = 'agent.started' AND b.id > a.id",
+                # From the failure: that a retry is scheduled is written when its wait has begun.
+                "SELECT MIN(b.timestamp - a.timestamp) >= 0.6 FROM events a, events b WHERE a.event_type ="
+                " 'agent.failed' AND b.event_type = 'agent.started' AND b.id > a.id",
                 [(1,)],
             ),
         ],

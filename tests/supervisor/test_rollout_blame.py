@@ -111,15 +111,21 @@ def test_n_minus_1_that_crashes_as_green_did_in_its_deploy_is_not_given_up(insta
         installation.reaches(first, S.ROLLED_BACK)
 
 
+def promoted_and_crashed(installation: Installation) -> Update:
+    """An update that is good, has crashed once since, and serves again."""
+    installation.becomes_active(installation.genesis)
+    update = installation.promoted("first")
+    active = installation.becomes_active(update)
+    installation.engine.crash(active.worker_id, code=5)
+    installation.until(lambda: installation.active() != active)
+    installation.becomes_active(update)
+    return update
+
+
 def test_an_update_that_inherits_what_is_wrong_keeps_nobody_from_going_back(installation: Installation) -> None:
     """The good revision had begun to crash before the update was deployed and crashed alike: it is given up."""
     with installation.supervised():
-        installation.becomes_active(installation.genesis)
-        first = installation.promoted("first")
-        active = installation.becomes_active(first)
-        installation.engine.crash(active.worker_id, code=5)
-        installation.until(lambda: installation.active() != active)
-        installation.becomes_active(first)
+        first = promoted_and_crashed(installation)
         heir = installation.reaches(installation.approved("second", Behaviour(exits_at_start=5)), S.DEPLOY_FAILED)
         installation.until(partial(crashes_again, installation, first), what="the way back")
         installation.reaches(first, S.ROLLED_BACK)
@@ -129,12 +135,7 @@ def test_an_update_that_inherits_what_is_wrong_keeps_nobody_from_going_back(inst
 def test_the_way_back_goes_past_a_base_that_had_begun_to_fail_before(installation: Installation) -> None:
     """The update fails as its base did before it, and does again as it takes over: an older revision is tried."""
     with installation.supervised():
-        installation.becomes_active(installation.genesis)
-        first = installation.promoted("first")
-        active = installation.becomes_active(first)
-        installation.engine.crash(active.worker_id, code=5)
-        installation.until(lambda: installation.active() != active)
-        installation.becomes_active(first)
+        first = promoted_and_crashed(installation)
         second = installation.promoted("second")
         for update in (first, second):
             installation.behaviours[update.sha or ""] = [Behaviour(exits_at_start=5)] * 6
